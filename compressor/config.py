@@ -1,0 +1,275 @@
+"""The recipe: everything that decides how a student is made, as one YAML file.
+
+A recipe is validated as a whole: every mistake is reported at once, with its path. Relative paths under ``data`` start
+at ``data.root``; ``teacher.path`` is a folder or a hub name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from compressor.errors import ConfigError
+
+Task = Literal["translation", "summarization"]
+MethodName = Literal["vanilla", "vanilla+full", "seqkd", "seqkd+full", "imitkd", "imitkd+full"]
+
+
+class Section(BaseModel):
+    """A part of the recipe: unknown fields are mistakes, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSource(Section):
+    """Where examples come from. Exactly one of ``source``, ``path``, ``hub`` or ``synthetic``."""
+
+    source: str | None = Field(None, description="Plain text, one source a line (also .gz).")
+    target: str | None = Field(None, description="Plain text aligned with `source`; absent for monolingual sources.")
+    path: str | None = Field(None, description="JSON lines, TSV or Parquet with a source and a target column (also .gz).")
+    hub: str | None = Field(None, description="Data set name on the Hugging Face hub, read through `datasets`.")
+    hub_config: str | None = Field(None, description="Configuration of the hub data set.")
+    split: str = Field("train", description="Split of the hub data set.")
+    source_column: str = Field("source", description="Column of the source; dots enter nested records.")
+    target_column: str | None = Field("target", description="Column of the target; null for monolingual sources.")
+    synthetic: Task | None = Field(None, description="The embedded corpus of this task.")
+    synthetic_split: Literal["train", "dev", "test"] = Field("train", description="Split of the embedded corpus.")
+    size: int | None = Field(None, ge=1, description="Number of synthetic examples, or a limit on what is read.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        origins = [name for name in ("source", "path", "hub", "synthetic") if getattr(self, name)]
+        if len(origins) != 1:
+            raise ValueError(f"give exactly one of source, path, hub, synthetic (got {origins or 'none'})")
+        if self.target and not self.source:
+            raise ValueError("target needs source")
+        if self.synthetic and not self.size:
+            raise ValueError("synthetic needs size")
+        return self
+
+
+class DataConfig(Section):
+    """Corpora, and what is dropped from them."""
+
+    root: str = Field(".", description="Folder that relative paths start from.")
+    train: list[DataSource] = Field(min_length=1, description="Parallel training data.")
+    mono: list[DataSource] = Field([], description="Extra sources without a reference; only rollouts learn from them.")
+    dev: list[DataSource] = Field(min_length=1, description="Parallel data that selects the best checkpoint.")
+    max_source_tokens: int = Field(128, ge=2, description="Longer sources are dropped (or cut, see `truncate`).")
+    max_target_tokens: int = Field(128, ge=2, description="Longer targets are dropped (or cut).")
+    truncate: bool = Field(False, description="Cut what is too long instead of dropping it (summarization).")
+    max_length_ratio: float | None = Field(4.0, gt=1, description="Drop pairs whose token counts differ by more; null: keep.")
+    deduplicate: bool = Field(True, description="Drop repeated pairs.")
+
+
+class TokenizerConfig(Section):
+    """The student's tokenizer. With a teacher it is the teacher's own; otherwise a SentencePiece model is trained."""
+
+    path: str | None = Field(None, description="Folder of an existing tokenizer; null: the teacher's, or trained.")
+    vocab_size: int = Field(8000, ge=32, description="Pieces of a SentencePiece model trained on the corpus.")
+
+
+class TeacherConfig(Section):
+    """The model that gives advice."""
+
+    path: str = Field(description="Run folder, Hugging Face folder, or hub name.")
+    revision: str | None = Field(None, description="Revision on the hub.")
+    source_prefix: str = Field("", description="Text before every source: a T5 task prefix, or a >>lang<< token.")
+    source_language: str | None = Field(None, description="Language code of the source, for mBART, M2M100 and NLLB.")
+    target_language: str | None = Field(None, description="Language code of the target, for mBART, M2M100 and NLLB.")
+    num_beams: int = Field(5, ge=1, description="Beams of the outputs that SeqKD learns from.")
+    length_penalty: float | None = Field(None, description="Overrides the teacher's generation configuration.")
+    max_new_tokens: int | None = Field(None, ge=1, description="Overrides the teacher's generation configuration.")
+
+
+class StudentConfig(Section):
+    """A Transformer with separate encoder and decoder depth. The defaults have Marian's layout."""
+
+    architecture: Literal["transformer"] = Field("transformer", description="Family of the student.")
+    d_model: int = Field(192, ge=8, description="Width.")
+    encoder_layers: int = Field(3, ge=1, description="Depth of the encoder.")
+    decoder_layers: int = Field(1, ge=1, description="Depth of the decoder: the price of every output token.")
+    num_heads: int = Field(4, ge=1, description="Attention heads; must divide d_model.")
+    encoder_ffn: int = Field(768, ge=8, description="Hidden width of the encoder's feed-forward layers.")
+    decoder_ffn: int = Field(768, ge=8, description="Hidden width of the decoder's feed-forward layers.")
+    norm: Literal["post", "pre"] = Field("post", description="Layer norm after each residual sum, or before each block.")
+    activation: Literal["relu", "gelu", "swish"] = Field("relu", description="Non-linearity of the feed-forward layers.")
+    scale_embedding: bool = Field(True, description="Multiply embeddings by the square root of d_model.")
+    tie_embeddings: bool = Field(True, description="One matrix for source, target and output.")
+    max_length: int = Field(512, ge=8, description="Longest sequence: rows of the sinusoidal position table.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout in training.")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.d_model % self.num_heads or self.d_model % 2:
+            raise ValueError(f"d_model {self.d_model} must be even and divisible by num_heads {self.num_heads}")
+        return self
+
+
+class ScheduleConfig(Section):
+    """β, the probability that an example keeps its data-set target as context, over progress u in [0, 1]."""
+
+    name: Literal["exponential", "linear", "reversed_sigmoid", "constant"] = Field(
+        "exponential", description="r^-u, 1-u, 1/(1+exp(20(u-0.5))), or a constant."
+    )
+    r: float = Field(200.0, ge=1, description="exponential: β falls from 1 to 1/r.")
+    value: float = Field(0.0, ge=0, le=1, description="constant: β itself.")
+    warmup: float = Field(0.0, ge=0, lt=1, description="First part of training with β = 1.")
+
+
+class RolloutConfig(Section):
+    """How the student writes its own contexts."""
+
+    batches: int = Field(4, ge=1, description="Batches that are rolled out together.")
+    strategy: Literal["greedy", "topk"] = Field("greedy", description="Best token, or a sample among the best `top_k`.")
+    top_k: int = Field(5, ge=1, description="Candidates of the topk strategy.")
+    max_new_tokens: int | None = Field(None, ge=1, description="Longest rollout; null: data.max_target_tokens.")
+    max_source_ratio: float = Field(
+        2.0, gt=0, description="Longest rollout, too, as this multiple of the source's tokens, plus 10."
+    )
+
+
+class MethodConfig(Section):
+    """Where contexts come from, and what is learned there (PAPER: two axes)."""
+
+    name: MethodName = Field("imitkd+full", description="Row of the method table.")
+    contexts: Literal["references", "teacher"] = Field(
+        "references", description="Data-set side of the ImitKD mixture; `teacher` is ImitKD*."
+    )
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="Schedule of β.")
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig, description="The student's own outputs.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Of hard losses only.")
+
+
+class TrainingConfig(Section):
+    """Optimisation."""
+
+    updates: int | None = Field(None, ge=1, description="Number of updates; give this or `epochs`.")
+    epochs: float | None = Field(None, gt=0, description="Passes over the training data; give this or `updates`.")
+    batch_tokens: int = Field(2800, ge=16, description="Padded tokens a side in a batch.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak of the schedule.")
+    lr_schedule: Literal["linear", "inverse_sqrt", "cosine"] = Field("linear", description="Decay after the warm-up.")
+    warmup_updates: int = Field(400, ge=0, description="Updates of linear warm-up.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decay.")
+    adam_betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's momenta.")
+    clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm.")
+    seed: int = Field(1, ge=0, description="Of weights, order, dropout and coins.")
+    embedding_init: Literal["random", "teacher"] = Field(
+        "random", description="Start from the teacher's embeddings, projected on their principal components."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it.")
+    threads: int | None = Field(None, ge=1, description="Processor threads; null: all cores.")
+    eval_every: int | None = Field(None, ge=1, description="Updates between dev scores; null: a tenth of the run.")
+    checkpoint_minutes: float = Field(5.0, gt=0, description="Time between resumable checkpoints.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.updates is None) == (self.epochs is None):
+            raise ValueError("give exactly one of updates, epochs")
+        return self
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    task: Task = Field("translation", description="What the model does.")
+    source_language: str | None = Field(None, description="ISO code of the source language.")
+    target_language: str | None = Field(None, description="ISO code of the target language.")
+    licence: str | None = Field(None, description="Terms of the weights that come out, for the model card.")
+    data: DataConfig
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    teacher: TeacherConfig | None = Field(None, description="Null: train from references alone (`compress train`).")
+    student: StudentConfig = Field(default_factory=StudentConfig)
+    method: MethodConfig = Field(default_factory=MethodConfig)
+    training: TrainingConfig
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        problems = []
+        if self.task == "translation" and not (self.source_language and self.target_language):
+            problems.append("source_language and target_language: needed for translation")
+        if self.teacher is None and self.method.name != "vanilla":
+            problems.append(f"method.name: {self.method.name} needs a teacher")
+        if self.teacher is None and self.training.embedding_init == "teacher":
+            problems.append("training.embedding_init: teacher needs a teacher")
+        if self.data.mono and not self.method.name.startswith("imitkd"):
+            problems.append(f"data.mono: {self.method.name} cannot learn from sources without a reference")
+        longest = max(self.data.max_source_tokens, self.data.max_target_tokens)
+        if longest > self.student.max_length:
+            problems.append(f"student.max_length: {self.student.max_length} is less than the data's {longest} tokens")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Reads a recipe and applies ``key.path=value`` overrides (values are YAML).
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or fields are wrong; every mistake is listed.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such recipe") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping of fields")
+    for override in overrides or []:
+        _override(values, override)
+    return parse_recipe(values, str(path))
+
+
+def parse_recipe(values: dict[str, Any], where: str = "recipe") -> Recipe:
+    """Validates the fields of a recipe; ``where`` names it in the error. Raises ConfigError with every mistake."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        problems = [_describe(item) for item in error.errors()]
+        raise ConfigError(f"{where}: {len(problems)} mistake{'s' * (len(problems) > 1)}", problems) from None
+
+
+def references_only(recipe: Recipe) -> Recipe:
+    """The recipe of the same model trained from references alone: no teacher, and nothing that needs one."""
+    values = recipe.model_dump()
+    values["teacher"] = None
+    values["method"] = {"name": "vanilla", "label_smoothing": recipe.method.label_smoothing}
+    values["data"]["mono"] = []
+    values["training"]["embedding_init"] = "random"
+    return Recipe.model_validate(values)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, defaults included."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {override}: write key.path=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: the value is not valid YAML") from None
+    node: Any = values
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        if node.get(parent) is None:
+            node[parent] = {}
+        node = node[parent]
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override}: {parent} is not a section")
+    node[leaf] = value
+
+
+def _describe(item: Any) -> str:
+    path = ".".join(str(part) for part in item["loc"])
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{path}: {message}" if path else message

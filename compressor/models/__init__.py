@@ -1,0 +1,1 @@
+"""Student and native teacher architectures (PyTorch)."""

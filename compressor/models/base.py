@@ -1,0 +1,82 @@
+"""The interface of every model: encode once, then decode whole prefixes (training) or step by step (generation).
+
+Shapes: batch = sentences, source_len and context_len = tokens, d = model width, vocab = rows of the output layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from compressor.config import StudentConfig
+
+
+class ModelConfig(StudentConfig):
+    """A student's recipe section completed by its vocabulary: all that is needed to build the module."""
+
+    vocab_size: int = Field(ge=1, description="Rows of the embedding and of the output layer.")
+    pad_id: int = Field(ge=0, description="Its embedding is zero and stays zero.")
+
+
+class Memory(NamedTuple):
+    """What the encoder hands to the decoder."""
+
+    hidden: Tensor
+    """[batch, source_len, d]"""
+    mask: Tensor
+    """[batch, source_len] bool, True where the source has a token."""
+
+
+class Seq2SeqModel(nn.Module):
+    """An encoder-decoder. The cache of ``step`` is an argument and a result, never a hidden buffer.
+
+    ``decode`` and repeated ``step`` agree to 1e-5.
+    """
+
+    State: ClassVar[Any]
+    """NamedTuple of tensors and tuples of tensors: what ``step`` needs to go on."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.fused_attention = False
+        """Attention through ``scaled_dot_product_attention`` (export wants it; in training plain products are faster)."""
+
+    def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
+        """Reads sources: int64 and bool, both [batch, source_len]."""
+        raise TypeError(f"{type(self).__name__} must define encode")
+
+    def features(self, memory: Memory, context: Tensor) -> Tensor:
+        """Last hidden layer [batch, context_len, d] after each prefix of ``context`` (int64 [batch, context_len])."""
+        raise TypeError(f"{type(self).__name__} must define features")
+
+    def project(self, features: Tensor) -> Tensor:
+        """Logits [..., vocab] from hidden states [..., d]."""
+        raise TypeError(f"{type(self).__name__} must define project")
+
+    def forward(self, source: Tensor, source_mask: Tensor, context: Tensor) -> Tensor:
+        """``features`` of a batch: what training runs, so that data parallel wrappers see it."""
+        return self.features(self.encode(source, source_mask), context)
+
+    def decode(self, memory: Memory, context: Tensor) -> Tensor:
+        """Logits [batch, context_len, vocab] of the next token after each prefix of ``context``."""
+        return self.project(self.features(memory, context))
+
+    def initial_state(self, memory: Memory) -> Any:
+        """State before the first token."""
+        raise TypeError(f"{type(self).__name__} must define initial_state")
+
+    def step(self, token: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """One token further: int64 [batch] in, logits [batch, vocab] and the next state out."""
+        raise TypeError(f"{type(self).__name__} must define step")
+
+    def select(self, state: Any, rows: Tensor) -> Any:
+        """The state of the given rows (int64 [rows]): for sentences that finished, and for beams."""
+        raise TypeError(f"{type(self).__name__} must define select")
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trained numbers; tied weights count once, fixed position tables not at all."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,139 @@
+"""A Transformer with separate encoder and decoder depth (Vaswani et al. 2017), laid out as Marian by default.
+
+Shapes: batch, source_len, context_len, d, heads, head_dim, vocab.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compressor.models.base import Memory, ModelConfig, Seq2SeqModel
+from compressor.models.layers import DecoderLayer, EncoderLayer, sinusoidal_positions
+
+
+class TransformerState(NamedTuple):
+    """What ``step`` carries: one tensor a decoder layer in each tuple."""
+
+    cross_key: tuple[Tensor, ...]
+    """[batch, heads, source_len, head_dim]"""
+    cross_value: tuple[Tensor, ...]
+    """[batch, heads, source_len, head_dim]"""
+    self_key: tuple[Tensor, ...]
+    """[batch, heads, steps so far, head_dim]"""
+    self_value: tuple[Tensor, ...]
+    """[batch, heads, steps so far, head_dim]"""
+    mask: Tensor
+    """[batch, source_len] bool"""
+    position: Tensor
+    """int64 scalar: steps so far"""
+
+
+class Transformer(Seq2SeqModel):
+    """See the module's docstring. The embedding of padding, which Marian starts decoding from, is zero."""
+
+    State = TransformerState
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.scale = config.d_model**0.5 if config.scale_embedding else 1.0
+        names = ["shared"] if config.tie_embeddings else ["source", "target", "output"]
+        self.embedding = nn.ParameterDict(
+            {name: nn.Parameter(torch.empty(config.vocab_size, config.d_model)) for name in names}
+        )
+        self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        pre = config.norm == "pre"
+        self.encoder_norm = nn.LayerNorm(config.d_model) if pre else nn.Identity()
+        self.decoder_norm = nn.LayerNorm(config.d_model) if pre else nn.Identity()
+        self.positions: Tensor
+        self.register_buffer("positions", sinusoidal_positions(config.max_length, config.d_model), persistent=False)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+        for table in self.embedding.values():
+            nn.init.normal_(table, std=self.config.d_model**-0.5)
+        self.zero_padding()
+
+    @torch.no_grad()
+    def zero_padding(self) -> None:
+        """Sets the embedding of padding to zero."""
+        for table in self.embedding.values():
+            table[self.config.pad_id] = 0.0
+
+    def _table(self, name: str) -> Tensor:
+        return self.embedding["shared" if self.config.tie_embeddings else name]
+
+    def _embed(self, tokens: Tensor, positions: Tensor, name: str) -> Tensor:
+        """[batch, len] -> [batch, len, d]; ``positions`` [len, d]."""
+        embedded = F.embedding(tokens, self._table(name), padding_idx=self.config.pad_id) * self.scale
+        return F.dropout(embedded + positions, self.config.dropout, self.training)
+
+    def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
+        """See Seq2SeqModel."""
+        hidden = self._embed(source, self.positions[: source.shape[1]], "source")
+        mask = source_mask[:, None, None, :]
+        for layer in self.encoder:
+            hidden = layer(hidden, mask, self.fused_attention)
+        return Memory(self.encoder_norm(hidden), source_mask)
+
+    def features(self, memory: Memory, context: Tensor) -> Tensor:
+        """See Seq2SeqModel."""
+        length = context.shape[1]
+        hidden = self._embed(context, self.positions[:length], "target")
+        causal = torch.ones(length, length, dtype=torch.bool, device=context.device).tril()[None, None]
+        cross_mask = memory.mask[:, None, None, :]
+        for layer in self.decoder:
+            cross = layer.cross_attention.memory(memory.hidden)
+            hidden, _, _ = layer(hidden, None, cross, causal, cross_mask, self.fused_attention)
+        return self.decoder_norm(hidden)  # type: ignore[no-any-return]
+
+    def project(self, features: Tensor) -> Tensor:
+        """See Seq2SeqModel."""
+        return F.linear(features, self._table("output"), self.output_bias)
+
+    def initial_state(self, memory: Memory) -> TransformerState:
+        """See Seq2SeqModel; the self-attention cache is empty."""
+        cross = [layer.cross_attention.memory(memory.hidden) for layer in self.decoder]
+        empty = tuple(key[:, :, :0] for key, _ in cross)
+        position = torch.zeros((), dtype=torch.int64, device=memory.hidden.device)
+        return TransformerState(
+            tuple(key for key, _ in cross), tuple(value for _, value in cross), empty, empty, memory.mask, position
+        )
+
+    def step(self, token: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
+        """See Seq2SeqModel."""
+        hidden = self._embed(token[:, None], self.positions[state.position], "target")
+        cross_mask = state.mask[:, None, None, :]
+        keys, values = [], []
+        for index, layer in enumerate(self.decoder):
+            past = state.self_key[index], state.self_value[index]
+            cross = state.cross_key[index], state.cross_value[index]
+            hidden, key, value = layer(hidden, past, cross, None, cross_mask, self.fused_attention)
+            keys.append(key)
+            values.append(value)
+        logits = self.project(self.decoder_norm(hidden))[:, 0]
+        return logits, state._replace(self_key=tuple(keys), self_value=tuple(values), position=state.position + 1)
+
+    def select(self, state: TransformerState, rows: Tensor) -> TransformerState:
+        """See Seq2SeqModel."""
+        caches = [tuple(tensor.index_select(0, rows) for tensor in group) for group in state[:4]]
+        return TransformerState(*caches, state.mask.index_select(0, rows), state.position)
+
+
+ARCHITECTURES: dict[str, type[Seq2SeqModel]] = {"transformer": Transformer}
+
+
+def build_model(config: ModelConfig) -> Seq2SeqModel:
+    """The module of a configuration, with fresh weights."""
+    return ARCHITECTURES[config.architecture](config)

@@ -1,0 +1,238 @@
+"""Text to token ids and back, without torch.
+
+Three kinds, told apart by their files:
+
+- ``sentencepiece.model``: one SentencePiece model, its own ids (trained by the project);
+- ``vocab.json`` with ``source.spm`` and ``target.spm`` (Marian) or ``sentencepiece.bpe.model`` (M2M100): SentencePiece
+  pieces, ids from the vocabulary file;
+- ``tokenizer.json``: a Hugging Face fast tokenizer (BART, mBART, NLLB, Pegasus, T5).
+
+``compress_tokenizer.json`` beside them holds what surrounds a text: a prefix such as "summarize: " and the ids before
+and after it (language, end of sentence).
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import sentencepiece
+from pydantic import BaseModel, ConfigDict
+from tokenizers import Tokenizer as FastTokenizer
+
+from compressor.errors import ModelError
+from compressor.files import write_atomic
+
+FRAME_FILE = "compress_tokenizer.json"
+
+
+class TextFrame(BaseModel):
+    """What stands around a text's own tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    eos_id: int
+    pad_id: int
+    text_prefix: str = ""
+    source_prefix_ids: tuple[int, ...] = ()
+    source_suffix_ids: tuple[int, ...] = ()
+    special_ids: tuple[int, ...] = ()
+
+
+class Tokenizer(ABC):
+    """Text to ids and back. Ids outside the vocabulary and special tokens vanish in ``decode``."""
+
+    names: ClassVar[tuple[str, ...]]
+    """Files that this kind is made of, the one that tells it apart first."""
+
+    def __init__(self, files: dict[str, bytes], frame: TextFrame) -> None:
+        self.files = files
+        self.frame = frame
+
+    @property
+    def eos_id(self) -> int:
+        """End of sentence."""
+        return self.frame.eos_id
+
+    @property
+    def pad_id(self) -> int:
+        """Padding."""
+        return self.frame.pad_id
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id of a token."""
+        return max(self.vocab.values()) + 1
+
+    @property
+    @abstractmethod
+    def vocab(self) -> dict[str, int]:
+        """Target tokens and their ids."""
+
+    @abstractmethod
+    def _encode(self, text: str, target: bool) -> list[int]:
+        """Ids of the text alone."""
+
+    @abstractmethod
+    def _decode(self, ids: list[int]) -> str:
+        """Text of ids that hold no special token."""
+
+    def encode_source(self, text: str) -> list[int]:
+        """Ids of a source, with the prefix and suffix that the model expects."""
+        ids = self._encode(self.frame.text_prefix + text, target=False)
+        return [*self.frame.source_prefix_ids, *ids, *self.frame.source_suffix_ids]
+
+    def encode_target(self, text: str) -> list[int]:
+        """Ids of a target, ending with EOS and without a start token."""
+        return [*self._encode(text, target=True), self.eos_id]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of generated ids."""
+        return self._decode([index for index in ids if index not in self._skipped and index < self.vocab_size])
+
+    @cached_property
+    def _skipped(self) -> frozenset[int]:
+        return frozenset((self.eos_id, self.pad_id, *self.frame.special_ids))
+
+    def save(self, folder: Path) -> None:
+        """Writes the tokenizer's files into ``folder``. Raises StorageError."""
+        for name, content in self.files.items():
+            write_atomic(folder / name, content)
+        write_atomic(folder / FRAME_FILE, self.frame.model_dump_json(indent=1) + "\n")
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """One SentencePiece model for both sides."""
+
+    names = ("sentencepiece.model",)
+
+    def __init__(self, files: dict[str, bytes], frame: TextFrame | None = None) -> None:
+        self.pieces = _sentencepiece(files, "sentencepiece.model")
+        special = [i for i in range(self.pieces.get_piece_size()) if self.pieces.is_control(i)]
+        eos = self.pieces.eos_id()
+        default = TextFrame(eos_id=eos, pad_id=self.pieces.pad_id(), source_suffix_ids=(eos,), special_ids=tuple(special))
+        super().__init__(files, frame or default)
+
+    @cached_property
+    def vocab(self) -> dict[str, int]:
+        """See Tokenizer."""
+        return {self.pieces.id_to_piece(i): i for i in range(self.pieces.get_piece_size())}
+
+    def _encode(self, text: str, target: bool) -> list[int]:
+        return self.pieces.encode(text)  # type: ignore[no-any-return]
+
+    def _decode(self, ids: list[int]) -> str:
+        return self.pieces.decode(ids)  # type: ignore[no-any-return]
+
+
+class VocabularyTokenizer(Tokenizer):
+    """SentencePiece pieces whose ids come from ``vocab.json`` (Marian, M2M100)."""
+
+    names = ("vocab.json", "source.spm", "target.spm", "sentencepiece.bpe.model", "target_vocab.json")
+
+    def __init__(self, files: dict[str, bytes], frame: TextFrame | None = None) -> None:
+        joint = "sentencepiece.bpe.model" if "sentencepiece.bpe.model" in files else None
+        self.source_pieces = _sentencepiece(files, joint or "source.spm")
+        self.target_pieces = _sentencepiece(files, joint or "target.spm")
+        self._source_ids = _vocabulary(files, "vocab.json")
+        separate = "target_vocab.json" in files
+        self._target_ids = _vocabulary(files, "target_vocab.json") if separate else self._source_ids
+        self._tokens = {index: token for token, index in self._target_ids.items()}
+        eos, pad = self._target_ids.get("</s>", 0), self._target_ids.get("<pad>", 0)
+        default = TextFrame(eos_id=eos, pad_id=pad, source_suffix_ids=(eos,))
+        super().__init__(files, frame or default)
+
+    @property
+    def vocab(self) -> dict[str, int]:
+        """See Tokenizer."""
+        return self._target_ids
+
+    def _encode(self, text: str, target: bool) -> list[int]:
+        ids = self._target_ids if target else self._source_ids
+        tokens = []
+        if not target and text.startswith(">>") and "<<" in text:  # Marian's target language: one token of its own
+            code, _, text = text.partition("<<")
+            tokens.append(code + "<<")
+        tokens += (self.target_pieces if target else self.source_pieces).encode(text, out_type=str)
+        unknown = ids.get("<unk>", 0)
+        return [ids.get(token, unknown) for token in tokens]
+
+    def _decode(self, ids: list[int]) -> str:
+        text = self.target_pieces.decode_pieces([self._tokens.get(index, "<unk>") for index in ids])
+        return text.replace("▁", " ").strip()  # type: ignore[no-any-return]
+
+
+class JsonTokenizer(Tokenizer):
+    """A Hugging Face ``tokenizer.json``; the text frame replaces its post-processor."""
+
+    names = ("tokenizer.json",)
+
+    def __init__(self, files: dict[str, bytes], frame: TextFrame | None = None) -> None:
+        try:
+            self.fast = FastTokenizer.from_str(files["tokenizer.json"].decode("utf-8"))
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(f"tokenizer.json: not a tokenizer ({error})") from None
+        self.fast.no_truncation()
+        self.fast.no_padding()
+        if frame is None:
+            raise ModelError(f"{FRAME_FILE} is missing beside tokenizer.json; load this tokenizer through its teacher")
+        super().__init__(files, frame)
+
+    @cached_property
+    def vocab(self) -> dict[str, int]:
+        """See Tokenizer."""
+        return self.fast.get_vocab(with_added_tokens=True)
+
+    def _encode(self, text: str, target: bool) -> list[int]:
+        return self.fast.encode(text, add_special_tokens=False).ids
+
+    def _decode(self, ids: list[int]) -> str:
+        return self.fast.decode(ids, skip_special_tokens=True).strip()
+
+
+def load_tokenizer(folder: Path, frame: TextFrame | None = None) -> Tokenizer:
+    """Opens the tokenizer in a folder; ``frame`` overrides the stored one.
+
+    Raises:
+        ModelError: the folder holds no tokenizer, or a damaged one.
+    """
+    stored = folder / FRAME_FILE
+    if frame is None and stored.exists():
+        try:
+            frame = TextFrame.model_validate_json(stored.read_text(encoding="utf-8"))
+        except ValueError:
+            raise ModelError(f"{stored}: damaged; export or save the tokenizer again") from None
+    for kind in (SentencePieceTokenizer, JsonTokenizer, VocabularyTokenizer):
+        files = {name: (folder / name).read_bytes() for name in kind.names if (folder / name).is_file()}
+        if kind.names[0] in files:
+            try:
+                return kind(files, frame)
+            except ModelError as error:
+                raise ModelError(f"{folder}: {error}") from None
+    raise ModelError(f"{folder}: no tokenizer here (sentencepiece.model, tokenizer.json or vocab.json with .spm files)")
+
+
+def encode_all(tokenizer: Tokenizer, texts: Iterable[str], target: bool = False) -> list[list[int]]:
+    """Ids of many texts."""
+    encode = tokenizer.encode_target if target else tokenizer.encode_source
+    return [encode(text) for text in texts]
+
+
+def _sentencepiece(files: dict[str, bytes], name: str) -> Any:
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=files[name])
+    except KeyError:
+        raise ModelError(f"{name} is missing") from None
+    except (OSError, RuntimeError):
+        raise ModelError(f"{name}: not a SentencePiece model") from None
+
+
+def _vocabulary(files: dict[str, bytes], name: str) -> dict[str, int]:
+    try:
+        return {str(token): int(index) for token, index in json.loads(files[name]).items()}
+    except (ValueError, AttributeError, TypeError):
+        raise ModelError(f"{name}: not a vocabulary (a JSON object of token to id)") from None

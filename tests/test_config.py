@@ -1,0 +1,97 @@
+"""Recipes: every mistake at once, overrides, and every shipped configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from compressor.config import Recipe, dump_recipe, load_recipe, parse_recipe, references_only
+from compressor.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+MINIMAL = {
+    "source_language": "de",
+    "target_language": "en",
+    "data": {"train": [{"source": "a", "target": "b"}], "dev": [{"source": "c", "target": "d"}]},
+    "teacher": {"path": "teacher"},
+    "training": {"updates": 5},
+}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_are_valid_and_survive_a_round_trip(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert parse_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
+
+
+def test_every_mistake_is_listed_with_its_path() -> None:
+    values = MINIMAL | {
+        "student": {"d_model": 10, "num_heads": 4, "colour": "red"},
+        "training": {"updates": 5, "epochs": 2, "learning_rate": "fast"},
+        "method": {"name": "magic"},
+    }
+    with pytest.raises(ConfigError) as caught:
+        parse_recipe(values, "recipe.yaml")
+    text = str(caught.value)
+    assert text.startswith("recipe.yaml: 3 mistakes") or text.startswith("recipe.yaml: 4 mistakes")
+    for part in ("student.colour", "training.learning_rate", "method.name"):
+        assert any(problem.startswith(part) for problem in caught.value.problems), part
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"teacher": None}, "needs a teacher"),
+        ({"source_language": None}, "source_language and target_language"),
+        ({"student": {"d_model": 10, "num_heads": 4}}, "divisible by num_heads"),
+        ({"student": {"max_length": 64}}, "less than the data's 128 tokens"),
+        ({"training": {}}, "exactly one of updates, epochs"),
+        ({"data": MINIMAL["data"] | {"train": [{"source": "a", "hub": "b"}]}}, "exactly one of source, path, hub"),
+        ({"data": MINIMAL["data"] | {"mono": [{"source": "a"}]}, "method": {"name": "seqkd"}}, "without a reference"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(change: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_recipe(MINIMAL | change)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "a mapping"), ("a: [", "not valid YAML"), ("- 1", "a mapping")],
+)
+def test_files_that_are_no_recipes(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(path)
+    with pytest.raises(ConfigError, match="no such recipe"):
+        load_recipe(tmp_path / "absent.yaml")
+
+
+def test_overrides_are_yaml_at_a_dotted_path(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL))
+    recipe = load_recipe(path, ["training.learning_rate=5e-4", "data.mono=[{source: m}]", "student.norm=pre"])
+    assert recipe.training.learning_rate == 5e-4
+    assert recipe.data.mono[0].source == "m"
+    assert recipe.student.norm == "pre"
+    for wrong in ("training", "=1", "training.updates.more=1"):
+        with pytest.raises(ConfigError, match="--set"):
+            load_recipe(path, [wrong])
+
+
+def test_references_alone_need_no_teacher() -> None:
+    recipe = parse_recipe(MINIMAL | {"training": {"updates": 5, "embedding_init": "teacher"}})
+    plain = references_only(recipe)
+    assert plain.teacher is None
+    assert plain.method.name == "vanilla"
+    assert plain.training.embedding_init == "random"
+
+
+def test_every_field_is_documented() -> None:
+    sections = Recipe.model_json_schema()["$defs"]
+    fields = [(title, name, field) for title, section in sections.items() for name, field in section["properties"].items()]
+    assert [f"{title}.{name}" for title, name, field in fields if "description" not in field] == []
