@@ -1,0 +1,232 @@
+"""Length-bucketed batches under a token budget: the same for the same (seed, epoch), sharded, resumable.
+
+Shapes: ``b`` rows of a batch, ``s`` longest source in it, ``t`` longest target in it (both in tokens).
+A plan is made from lengths alone: 200,000 pairs take a fraction of a second.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from compressor.errors import DataError
+
+IntArray = NDArray[np.int64]
+
+
+class Batch(NamedTuple):
+    """Rows of similar length, padded on the right.
+
+    Attributes:
+        source: [b, s] int64.
+        source_mask: [b, s] bool, True for a real token.
+        target: [b, t] int64, padded after its EOS; None where the rows have no reference (never mixed in a batch).
+        indices: position of each row in the corpus.
+    """
+
+    source: torch.Tensor
+    source_mask: torch.Tensor
+    target: torch.Tensor | None
+    indices: list[int]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with its tensors on ``device``."""
+        target = None if self.target is None else self.target.to(device)
+        return Batch(self.source.to(device), self.source_mask.to(device), target, self.indices)
+
+
+def pad(rows: Sequence[Sequence[int]] | Sequence[NDArray[np.int32]], pad_id: int) -> tuple[IntArray, NDArray[np.bool_]]:
+    """Pads token ids on the right to the longest row.
+
+    Returns:
+        ids [b, longest] int64, and the mask [b, longest] that is True on real tokens (whatever their id).
+    """
+    lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+    mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    ids = np.full(mask.shape, pad_id, dtype=np.int64)
+    if mask.any():
+        ids[mask] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
+    return ids, mask
+
+
+class TokenRows:
+    """Token ids of many texts in one flat array: 4 bytes a token, where lists of Python integers take 36.
+
+    A row that is None (a source without a reference) has length 0; no other row may be empty.
+    """
+
+    def __init__(self, rows: Iterable[Sequence[int] | None]) -> None:
+        flat, lengths = array("i"), array("q")
+        for row in rows:
+            flat.extend(row or ())
+            lengths.append(len(row or ()))
+        self._flat = np.asarray(flat, dtype=np.int32)
+        self.lengths: IntArray = np.asarray(lengths, dtype=np.int64)
+        self._ends: IntArray = np.cumsum(self.lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> NDArray[np.int32]:
+        return self._flat[self._ends[index] - self.lengths[index] : self._ends[index]]
+
+
+def plan_batches(
+    source_lengths: IntArray,
+    target_lengths: IntArray,
+    *,
+    max_tokens: int,
+    max_rows: int | None = None,
+    seed: int = 0,
+    epoch: int = 0,
+    shuffle: bool = True,
+    rank: int = 0,
+    world_size: int = 1,
+) -> list[IntArray]:
+    """Cuts a corpus into batches of indices.
+
+    Every index stands in exactly one batch of one shard. All shards have equally many batches, so that processes that
+    average their gradients never wait for one another in vain: the largest batches are halved until the count divides.
+
+    Args:
+        source_lengths: [rows] tokens of each source.
+        target_lengths: [rows] tokens of each target, 0 where there is none; such rows get batches of their own.
+        max_tokens: most tokens of a batch's padded sources, and of its padded targets.
+        max_rows: most rows of a batch.
+        seed: with ``epoch``, decides which rows of equal length meet in a batch, and the order of the batches.
+        epoch: number of passes made before this one.
+        shuffle: False gives corpus order among equal lengths, and batches from short to long.
+        rank: which shard to return.
+        world_size: how many shards there are.
+
+    Raises:
+        DataError: one example alone is over the budget, or there are fewer rows than shards.
+    """
+    _check_budget(source_lengths, target_lengths, max_tokens)
+    rng = np.random.default_rng([seed, epoch])
+    rows = rng.permutation(len(source_lengths)) if shuffle else np.arange(len(source_lengths))
+    batches: list[IntArray] = []
+    for group in (rows[target_lengths[rows] > 0], rows[target_lengths[rows] == 0]):
+        ordered = _by_length(group, source_lengths, target_lengths)
+        batches += _cut(ordered, source_lengths, target_lengths, max_tokens, max_rows or len(ordered))
+    _halve_until_divisible(batches, world_size)
+    if shuffle:
+        batches = [batches[i] for i in rng.permutation(len(batches))]
+    return batches[rank::world_size]
+
+
+def _check_budget(source_lengths: IntArray, target_lengths: IntArray, max_tokens: int) -> None:
+    longest = np.maximum(source_lengths, target_lengths)
+    if longest.max(initial=0) > max_tokens:
+        index = int(longest.argmax())
+        raise DataError(
+            f"example {index + 1} has {int(longest[index])} tokens, more than the batch budget of {max_tokens}: "
+            "raise the budget, or lower the length at which examples are dropped"
+        )
+
+
+def _by_length(rows: IntArray, source_lengths: IntArray, target_lengths: IntArray) -> IntArray:
+    """Sorts by source, then target length; stable, so the permutation decides among equals.
+
+    Target lengths run up and down by turns, so that a batch that spans two source lengths needs little target padding.
+    """
+    source, target = source_lengths[rows], target_lengths[rows]
+    return rows[np.lexsort((np.where(source % 2 == 0, target, -target), source))]
+
+
+def _cut(
+    rows: IntArray, source_lengths: IntArray, target_lengths: IntArray, max_tokens: int, max_rows: int
+) -> list[IntArray]:
+    """Cuts sorted rows greedily: a batch ends before the row that would break a budget."""
+    batches, start, widest = [], 0, 0
+    # Both budgets are the same number, so the wider of the two sides decides.
+    for end, width in enumerate(np.maximum(source_lengths[rows], target_lengths[rows]).tolist()):
+        count = end - start + 1
+        if count > 1 and (max(widest, width) * count > max_tokens or count > max_rows):
+            batches.append(rows[start:end])
+            start, widest = end, 0
+        widest = max(widest, width)
+    return [*batches, rows[start:]] if len(rows) else batches
+
+
+def _halve_until_divisible(batches: list[IntArray], world_size: int) -> None:
+    while len(batches) % world_size or not batches:
+        largest = max(range(len(batches)), key=lambda i: len(batches[i]), default=-1)
+        if largest < 0 or len(batches[largest]) < 2:
+            raise DataError(
+                f"{sum(map(len, batches))} examples are too few for {world_size} process(es): "
+                "add data, or start fewer processes"
+            )
+        batch = batches[largest]
+        batches[largest] = batch[: len(batch) // 2]
+        batches.append(batch[len(batch) // 2 :])
+
+
+class Batches:
+    """The batches of a tokenized corpus, epoch by epoch.
+
+    Args:
+        sources: token ids of every source.
+        targets: token ids of every target (ending with EOS), empty where there is none; None for no targets at all.
+        pad_id: fills the rows of a batch; the mask, not this id, says what is real.
+        max_tokens: budget, see `plan_batches`.
+        max_rows: most rows of a batch.
+        seed: seed of the order.
+        shuffle: False for evaluation.
+        rank: this process.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        sources: TokenRows,
+        targets: TokenRows | None,
+        *,
+        pad_id: int,
+        max_tokens: int,
+        max_rows: int | None = None,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if targets is not None and len(sources) != len(targets):
+            raise DataError(f"{len(sources)} sources but {len(targets)} targets: they must correspond one to one")
+        if len(sources) and not sources.lengths.all():
+            raise DataError(f"source {int(sources.lengths.argmin()) + 1} has no tokens: drop it before batching")
+        self.sources = sources
+        self.targets = targets if targets is not None else TokenRows([None] * len(sources))
+        self.pad_id, self.max_tokens, self.max_rows = pad_id, max_tokens, max_rows
+        self.seed, self.shuffle, self.rank, self.world_size = seed, shuffle, rank, world_size
+
+    def plan(self, epoch: int = 0) -> list[IntArray]:
+        """The index batches of one epoch, for this process."""
+        return plan_batches(
+            self.sources.lengths,
+            self.targets.lengths,
+            max_tokens=self.max_tokens,
+            max_rows=self.max_rows,
+            seed=self.seed,
+            epoch=epoch,
+            shuffle=self.shuffle,
+            rank=self.rank,
+            world_size=self.world_size,
+        )
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Yields the batches of one epoch, from batch ``start`` on (where an interrupted run stopped)."""
+        for indices in self.plan(epoch)[start:]:
+            yield self.collate(indices.tolist())
+
+    def collate(self, indices: list[int]) -> Batch:
+        """Pads the rows with these indices into one `Batch`; all have a target, or none has."""
+        source, mask = pad([self.sources[i] for i in indices], self.pad_id)
+        target = None
+        if self.targets.lengths[indices].all():
+            target = torch.from_numpy(pad([self.targets[i] for i in indices], self.pad_id)[0])
+        return Batch(torch.from_numpy(source), torch.from_numpy(mask), target, indices)

@@ -1,0 +1,78 @@
+"""Trains one SentencePiece model for both sides, for models that have no teacher's tokenizer to share."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import sentencepiece
+
+from compressor.errors import ConfigError, DataError
+from compressor.files import write_atomic
+
+MODEL_FILE = "sentencepiece.model"
+
+# The ids of every tokenizer trained here; fixed, because models and bundles carry them as numbers.
+UNK_ID, BOS_ID, EOS_ID, PAD_ID = 0, 1, 2, 3
+
+# Results depend on how the work is divided, so the number of threads is part of the definition, not of the machine.
+THREADS = 4
+# With an alphabet all characters get a piece; with ideograms the rarest become unknown, or they would take every piece.
+ALPHABET = 1000
+
+
+def train_sentencepiece(sentences: Iterable[str], folder: Path, vocab_size: int) -> Path:
+    """Trains a unigram model (no byte fallback) and writes ``sentencepiece.model``; same input, same bytes.
+
+    Args:
+        sentences: texts of both sides, training data only.
+        folder: where the model goes.
+        vocab_size: number of pieces, the four special ones included.
+
+    Returns:
+        The path of the model.
+
+    Raises:
+        DataError: there is no text.
+        ConfigError: the corpus does not yield so many pieces, or has more characters than that.
+        StorageError: the folder cannot be written.
+    """
+    texts = [text for text in sentences if text.strip()]
+    if not texts:
+        raise DataError("no text to train a tokenizer on: the corpus is empty")
+    characters = set().union(*map(set, texts))
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocab_size,
+            byte_fallback=False,
+            character_coverage=1.0 if len(characters) <= ALPHABET else 0.9995,
+            unk_id=UNK_ID,
+            bos_id=BOS_ID,
+            eos_id=EOS_ID,
+            pad_id=PAD_ID,
+            num_threads=THREADS,
+            max_sentence_length=1 << 16,  # bytes; longer texts would be left out silently
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise ConfigError(_explain(str(error), vocab_size, len(characters))) from None
+    path = folder / MODEL_FILE
+    write_atomic(path, model.getvalue())
+    return path
+
+
+def _explain(error: str, vocab_size: int, characters: int) -> str:
+    if found := re.search(r"value <= (\d+)", error):
+        return (
+            f"tokenizer.vocab_size: {vocab_size} is too large for this corpus, which yields at most {found[1]} pieces: "
+            "lower it, or add data"
+        )
+    if "required_chars" in error:
+        return f"tokenizer.vocab_size: {vocab_size} is too small for the corpus's {characters} characters: raise it"
+    return f"tokenizer.vocab_size: SentencePiece cannot train {vocab_size} pieces ({' '.join(error.split())})"

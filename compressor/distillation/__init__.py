@@ -1,0 +1,1 @@
+"""Imitation-learning distillation (Lin et al. 2020) and its rivals."""

@@ -1,0 +1,203 @@
+"""A whole run: train in groups, score on dev, keep the best weights, leave a checkpoint that can be resumed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress as ProgressBar, TextColumn, TimeRemainingColumn
+
+from compressor.config import Recipe
+from compressor.distillation.checkpoint import FOLDER, Progress, load_checkpoint, save_checkpoint
+from compressor.distillation.student import Setup, set_up
+from compressor.distillation.teacher_outputs import teacher_outputs
+from compressor.distillation.trainer import Step, Trainer, recipe_digest
+from compressor.errors import InterruptedRun, ModelError, OutputExistsError
+from compressor.files import storage_errors
+from compressor.models.base import count_parameters
+from compressor.models.storage import Run, save_run
+from compressor.provenance import provenance
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = False, progress: bool = True) -> Path:
+    """Makes a student as the recipe says.
+
+    Args:
+        recipe: what to do.
+        out: the run folder; its weights are always those of the best dev score so far.
+        resume: go on from the last checkpoint in ``out``.
+        force: replace ``out``.
+        progress: show a progress bar and a log line per dev score on standard error.
+
+    Raises:
+        OutputExistsError: ``out`` exists, and neither ``resume`` nor ``force`` is set.
+        InterruptedRun: Ctrl-C or SIGTERM; the checkpoint was written first.
+        DataError, ModelError, VocabularyError, StorageError: see ``compressor.errors``.
+    """
+    if resume and is_finished(out):
+        return out
+    if out.exists() and not (resume or force) and any(out.iterdir()):
+        raise OutputExistsError(f"{out}: exists already; go on with --resume, replace it with --force, or choose another")
+    setup = set_up(recipe)
+    if force and not resume:
+        shutil.rmtree(out, ignore_errors=True)
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    console = Console(stderr=True, quiet=not progress)
+    console.print(setup.data["report_text"], highlight=False)
+    trainer = Trainer(setup, teacher_outputs(setup, out, console))
+    state = Progress(recipe_digest=recipe_digest(recipe))
+    if resume:
+        state = load_checkpoint(out, setup.student, trainer.optimizer, state.recipe_digest)
+        _cut_metrics(out / METRICS_FILE, state.updates)
+    _Loop(trainer, state, out, console).run()
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    return out
+
+
+def is_finished(out: Path) -> bool:
+    """Whether a run folder holds a run that came to its end."""
+    try:
+        return bool(json.loads((out / "run.json").read_text(encoding="utf-8"))["finished"])
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+class _Loop:
+    """The bookkeeping around the trainer."""
+
+    def __init__(self, trainer: Trainer, state: Progress, out: Path, console: Console) -> None:
+        self.trainer, self.state, self.out, self.console = trainer, state, out, console
+        self.main = trainer.accelerator.is_main_process
+        self.eval_every = trainer.recipe.training.eval_every or max(1, trainer.updates // 10)
+        self.provenance = provenance(seed=trainer.recipe.training.seed)
+
+    def run(self) -> None:
+        """Trains to the end, or stops at a group's boundary when the user asks."""
+        trainer, state = self.trainer, self.state
+        clock, saved = time.monotonic(), time.monotonic()
+        with _stop_requests() as stop, self._bar() as bar:
+            task = bar.add_task("training", total=trainer.updates, completed=state.updates)
+            for group in trainer.groups(state):
+                before = state.updates
+                steps = trainer.train_group(group, before)
+                state.updates += len(group)
+                state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
+                bar.update(task, completed=state.updates, description=f"loss {steps[-1].loss:.3f}")
+                self._log(steps, before)
+                if state.updates // self.eval_every > before // self.eval_every or state.updates >= trainer.updates:
+                    self._evaluate()
+                    clock = time.monotonic()
+                if stop or time.monotonic() - saved > 60 * trainer.recipe.training.checkpoint_minutes:
+                    self._checkpoint()
+                    saved = clock = time.monotonic()
+                if stop:
+                    raise InterruptedRun(
+                        f"stopped at update {state.updates} of {trainer.updates}; go on with --resume --out {self.out}"
+                    )
+        self._save(finished=True)
+
+    def _evaluate(self) -> None:
+        state = self.state
+        scores = self.trainer.evaluate()
+        self._append({"update": state.updates, "dev": scores.to_dict(), "seconds": round(state.seconds, 1)})
+        better = scores.selection > state.best_score
+        mark = " (best)" if better else ""
+        self.console.print(
+            f"update {state.updates}: dev {scores.selection:.2f}{mark}, {state.seconds:.0f} s", highlight=False
+        )
+        if better:
+            state.best_score, state.best_update = scores.selection, state.updates
+            state.best_scores = scores.to_dict()
+            self._save(finished=False)
+
+    def _save(self, *, finished: bool) -> None:
+        """The weights of the best score are on disk already when the run ends: only the record changes then."""
+        if not self.main:
+            return
+        setup = self.trainer.setup
+        run = Run(setup.student, setup.generation, setup.tokenizer, setup.recipe, self._info(finished))
+        save_run(self.out, run, weights=not finished)
+
+    def _info(self, finished: bool) -> dict[str, Any]:
+        setup, state = self.trainer.setup, self.state
+        recipe, teacher = setup.recipe, setup.teacher
+        lineage = teacher and {
+            "name": teacher.name,
+            "revision": recipe.teacher and recipe.teacher.revision,
+            "parameters": teacher.parameters,
+        }
+        return {
+            "finished": finished,
+            "task": recipe.task,
+            "source_language": recipe.source_language,
+            "target_language": recipe.target_language,
+            "licence": recipe.licence,
+            "method": recipe.method.name,
+            "parameters": count_parameters(setup.student),
+            "updates": state.updates,
+            "best_update": state.best_update,
+            "seconds": round(state.seconds, 1),
+            "dev": state.best_scores,
+            "teacher": lineage,
+            "data": setup.data,
+            "provenance": self.provenance,
+        }
+
+    def _checkpoint(self) -> None:
+        if self.main:
+            save_checkpoint(self.out, self.trainer.student, self.trainer.optimizer, self.state)
+
+    def _log(self, steps: list[Step], first: int) -> None:
+        last = steps[-1]
+        self._append({"update": first + len(steps), **last._asdict(), "seconds": round(self.state.seconds, 1)})
+
+    def _append(self, record: dict[str, Any]) -> None:
+        if self.main:
+            with storage_errors(self.out), (self.out / METRICS_FILE).open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(record) + "\n")
+
+    def _bar(self) -> ProgressBar:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        quiet = self.console.quiet or not self.console.is_terminal or not self.main
+        return ProgressBar(*columns, console=self.console, disable=quiet)
+
+
+@contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM; a second one stops at once."""
+    received: list[int] = []
+
+    def request(number: int, frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    try:
+        previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever called us handles signals
+        previous = {}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _cut_metrics(path: Path, updates: int) -> None:
+    """Forgets what was logged after the checkpoint: it is going to happen again."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if json.loads(line)["update"] <= updates]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); start again with --force") from None
+    path.write_text("".join(kept), encoding="utf-8")

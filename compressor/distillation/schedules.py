@@ -1,0 +1,41 @@
+"""How β (the share of data-set contexts) and the learning rate change over a run."""
+
+from __future__ import annotations
+
+import math
+
+from compressor.config import ScheduleConfig, TrainingConfig
+
+
+def beta(schedule: ScheduleConfig, progress: float) -> float:
+    """Probability that an example keeps its data-set target at ``progress`` in [0, 1] (Lin et al. 2020, section 3).
+
+    During the schedule's warm-up it is 1; the rest of the run counts as progress from 0 to 1.
+    """
+    if progress < schedule.warmup:
+        return 1.0
+    u = (progress - schedule.warmup) / (1.0 - schedule.warmup)
+    match schedule.name:
+        case "exponential":
+            return float(schedule.r**-u)
+        case "linear":
+            return 1.0 - u
+        case "reversed_sigmoid":
+            return 1.0 / (1.0 + math.exp(20.0 * (u - 0.5)))
+        case "constant":
+            return schedule.value
+
+
+def learning_rate(training: TrainingConfig, update: int, updates: int) -> float:
+    """Learning rate of update number ``update`` (from 0) out of ``updates``: linear warm-up, then decay."""
+    warmup = min(training.warmup_updates, updates)
+    if update < warmup:
+        return training.learning_rate * (update + 1) / warmup
+    match training.lr_schedule:
+        case "inverse_sqrt":
+            return training.learning_rate * math.sqrt(max(warmup, 1) / (update + 1))
+        case "cosine":
+            u = (update - warmup) / max(updates - warmup, 1)
+            return training.learning_rate * 0.5 * (1.0 + math.cos(math.pi * u))
+        case "linear":
+            return training.learning_rate * (updates - update) / max(updates - warmup, 1)

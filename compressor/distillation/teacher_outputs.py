@@ -1,0 +1,92 @@
+"""The teacher's outputs for every training source (SeqKD, ImitKD*), written once and kept on disk in the run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import Progress as ProgressBar
+
+from compressor.data.batching import TokenRows
+from compressor.distillation.methods import resolve
+from compressor.distillation.student import Setup
+from compressor.files import storage_errors
+from compressor.models.search import pad_sources
+from compressor.teachers.base import Teacher
+
+FILE = "teacher_outputs.jsonl"
+
+
+def teacher_outputs(setup: Setup, out: Path, console: Console) -> TokenRows | None:
+    """Best outputs by beam search, ending with EOS where the teacher finished; None if the method needs none.
+
+    They are appended to ``teacher_outputs.jsonl`` as they are made, so that a killed run goes on where it stopped.
+    """
+    recipe, teacher = setup.recipe, setup.teacher
+    if teacher is None or recipe.teacher is None or not resolve(recipe.method).needs_teacher_outputs:
+        return None
+    path, key = out / FILE, _key(setup)
+    found = _read(path, key)
+    missing = [index for index in range(len(setup.train.sources)) if index not in found]
+    missing.sort(key=lambda index: int(setup.train.sources.lengths[index]))
+    beams, budget = recipe.teacher.num_beams, max(1, 4 * recipe.training.batch_tokens // recipe.teacher.num_beams)
+    with storage_errors(path), path.open("a", encoding="utf-8") as stream, _bar(console) as bar:
+        if not found:
+            stream.write(json.dumps({"key": key}) + "\n")
+        task = bar.add_task(f"teacher's outputs, {beams} beams", total=len(found) + len(missing), completed=len(found))
+        for rows in _chunks(missing, setup.train.sources, budget):
+            for index, tokens in zip(rows, _best(teacher, setup, rows, beams), strict=True):
+                found[index] = tokens
+                stream.write(json.dumps({"index": index, "tokens": tokens}) + "\n")
+            stream.flush()
+            bar.advance(task, len(rows))
+    return TokenRows(found[index] for index in range(len(found)))
+
+
+def _best(teacher: Teacher, setup: Setup, rows: list[int], beams: int) -> list[list[int]]:
+    sources = [setup.train.sources[index].tolist() for index in rows]
+    device = next(setup.student.parameters()).device
+    source, mask = pad_sources(sources, setup.generation.pad_id, device)
+    with torch.no_grad():
+        found = [best[0].tokens for best in teacher.generate(source, mask, beams)]
+    limit = setup.recipe.data.max_target_tokens
+    return [tokens if len(tokens) <= limit else tokens[: limit - 1] + [setup.generation.eos_id] for tokens in found]
+
+
+def _chunks(order: list[int], sources: TokenRows, budget: int) -> list[list[int]]:
+    chunks: list[list[int]] = []
+    for index in order:
+        if not chunks or (len(chunks[-1]) + 1) * int(sources.lengths[index]) > budget:
+            chunks.append([])
+        chunks[-1].append(index)
+    return chunks
+
+
+def _key(setup: Setup) -> str:
+    """Digest of what the outputs depend on."""
+    digest = hashlib.sha256(setup.recipe.model_dump_json(include={"data", "teacher"}).encode())
+    for index in range(len(setup.train.sources)):
+        digest.update(setup.train.sources[index].tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path, key: str) -> dict[int, list[int]]:
+    if not path.exists():
+        return {}
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:  # the line that a kill cut short
+            break
+    if not records or records[0].get("key") != key:
+        path.unlink()
+        return {}
+    return {record["index"]: record["tokens"] for record in records[1:]}
+
+
+def _bar(console: Console) -> ProgressBar:
+    return ProgressBar(console=console, disable=console.quiet or not console.is_terminal)

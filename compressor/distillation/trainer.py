@@ -1,0 +1,216 @@
+"""Distillation: groups of batches, contexts written by the student, advice by the teacher, updates, dev scores.
+
+Shapes: batch, source_len, context_len, positions = kept positions of a batch, vocab.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from compressor.config import Recipe
+from compressor.data.batching import Batch, Batches
+from compressor.distillation import losses
+from compressor.distillation.checkpoint import Progress
+from compressor.distillation.contexts import Contexts, build_contexts, draw_coins
+from compressor.distillation.methods import resolve
+from compressor.distillation.rollout import rollout
+from compressor.distillation.schedules import beta, learning_rate
+from compressor.distillation.student import Setup
+from compressor.provenance import cpu
+from compressor.quality import Scores, score
+
+FULL_BATCH_ROLLOUT = 4
+"""Rollouts need no gradients: so many times the tokens of a training batch are decoded together."""
+
+
+class Step(NamedTuple):
+    """What one update reports."""
+
+    loss: float
+    beta: float
+    learning_rate: float
+    own: float
+    """Share of rows whose context the student wrote."""
+    positions: int
+
+
+class Trainer:
+    """Trains a student by the recipe's method. Use ``groups`` and ``train_group`` for a loop of one's own."""
+
+    def __init__(self, setup: Setup, seqkd_outputs: Any = None) -> None:
+        recipe = setup.recipe
+        self.setup, self.recipe, self.method = setup, recipe, resolve(recipe.method)
+        keep_memory()
+        if recipe.training.threads:
+            torch.set_num_threads(recipe.training.threads)
+        self.accelerator = Accelerator(mixed_precision=_precision(recipe))
+        fused = self.accelerator.device.type in ("cpu", "cuda")
+        optimizer = torch.optim.AdamW(
+            setup.student.parameters(),
+            lr=recipe.training.learning_rate,
+            betas=recipe.training.adam_betas,
+            weight_decay=recipe.training.weight_decay,
+            fused=fused,
+        )
+        self.model, self.optimizer = self.accelerator.prepare(setup.student, optimizer)
+        self.student = setup.student
+        if setup.teacher is not None:
+            setup.teacher.to(self.accelerator.device)
+        self.outputs = seqkd_outputs if seqkd_outputs is not None else setup.train.targets
+        self.batches = Batches(
+            setup.train.sources,
+            setup.train.targets,
+            pad_id=setup.generation.pad_id,
+            max_tokens=recipe.training.batch_tokens,
+            seed=recipe.training.seed,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+        )
+        self.updates = recipe.training.updates or max(
+            1, round((recipe.training.epochs or 1) * len(self.batches.plan(0)))
+        )
+
+    def groups(self, progress: Progress) -> Iterator[list[Batch]]:
+        """Batches from where ``progress`` stands, as many together as are rolled out at once; advances epoch and batch."""
+        size = self.recipe.method.rollout.batches if self.method.own_contexts else 1
+        for epoch in itertools.count(progress.epoch):
+            stream = self.batches.epoch(epoch, start=progress.batch)
+            while group := list(itertools.islice(stream, min(size, self.updates - progress.updates))):
+                progress.batch += len(group)
+                yield group
+                if progress.updates >= self.updates:
+                    return
+            progress.epoch, progress.batch = epoch + 1, 0
+
+    def train_group(self, group: list[Batch], update: int) -> list[Step]:
+        """Writes the contexts of a group of batches, then makes one update with each; ``update`` counts from 0."""
+        share = beta(self.recipe.method.schedule, update / self.updates)
+        contexts = self._contexts(group, share, update)
+        return [self._update(batch, ctx, share, update + i) for i, (batch, ctx) in enumerate(zip(group, contexts))]
+
+    def _contexts(self, group: list[Batch], share: float, update: int) -> list[Contexts]:
+        """Each example keeps the data set's output with probability ``share``, else the student writes one."""
+        coins: list[list[bool]] = []
+        for i, batch in enumerate(group):
+            seed = (self.recipe.training.seed, 1, update + i, self.accelerator.process_index)
+            drawn = draw_coins(share, len(batch.indices), seed) if self.method.own_contexts else None
+            keep = drawn or [True] * len(batch.indices)
+            coins.append([heads and len(self.outputs[j]) > 0 for heads, j in zip(keep, batch.indices)])
+        pairs = [(j, heads) for batch, row in zip(group, coins) for j, heads in zip(batch.indices, row)]
+        replaced = [j for j, heads in pairs if not heads]
+        written = iter(self.roll_out(replaced))
+        result = []
+        for batch, row in zip(group, coins):
+            outputs = [self.outputs[j] if heads else next(written) for j, heads in zip(batch.indices, row)]
+            result.append(build_contexts(outputs, row, self.setup.generation))
+        return result
+
+    def roll_out(self, indices: list[int]) -> list[list[int]]:
+        """The student's outputs for training sources, by index."""
+        config, data = self.recipe.method.rollout, self.recipe.data
+        limit = min(config.max_new_tokens or data.max_target_tokens, self.recipe.student.max_length - 1)
+        return rollout(
+            self.student,
+            [self.setup.train.sources[index] for index in indices],
+            self.setup.generation,
+            config,
+            max_new_tokens=limit,
+            batch_tokens=FULL_BATCH_ROLLOUT * self.recipe.training.batch_tokens,
+        )
+
+    def _update(self, batch: Batch, contexts: Contexts, share: float, update: int) -> Step:
+        rate = learning_rate(self.recipe.training, update, self.updates)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.student.train()
+        device = self.accelerator.device
+        batch, contexts = batch.to(device), Contexts(*(tensor.to(device) for tensor in contexts))
+        with self.accelerator.autocast():
+            loss = self.loss(batch, contexts)
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.student.parameters(), self.recipe.training.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        own = 1.0 - float(contexts.labelled.float().mean())
+        return Step(loss.item(), share, rate, own, int(contexts.kept.sum()))
+
+    def loss(self, batch: Batch, contexts: Contexts) -> Tensor:
+        """The method's loss on a batch of contexts (a scalar)."""
+        features = self.model(batch.source, batch.source_mask, contexts.tokens)[contexts.kept]
+        logits = _floor(self.student.project(features), self.setup.generation.suppressed_ids)
+        if self.method.full:
+            advice = self._advice(batch, contexts, torch.ones_like(contexts.labelled))
+            return losses.full(logits, advice.softmax(dim=-1))
+        labels = contexts.labels
+        if not bool(contexts.labelled.all()):
+            labels = labels.clone()
+            own = ~contexts.labelled
+            labels[own[:, None] & contexts.kept] = self._advice(batch, contexts, own).argmax(dim=-1)
+        return losses.hard(logits, labels[contexts.kept], self.recipe.method.label_smoothing)
+
+    def _advice(self, batch: Batch, contexts: Contexts, rows: Tensor) -> Tensor:
+        """The teacher's logits [positions of these rows, vocab], suppressed tokens left out; ``rows`` bool [batch]."""
+        teacher = self.setup.teacher
+        assert teacher is not None  # the recipe's validation
+        logits = teacher.logits(
+            batch.source[rows], batch.source_mask[rows], contexts.tokens[rows], contexts.kept[rows]
+        )
+        return _floor(logits.float(), teacher.generation.suppressed_ids)
+
+    def evaluate(self) -> Scores:
+        """Greedy dev score of the student."""
+        dev, tokenizer = self.setup.dev, self.setup.tokenizer
+        limit = self.recipe.data.max_source_tokens
+        sources = [tokenizer.encode_source(example.source)[-limit:] or [tokenizer.eos_id] for example in dev]
+        outputs = rollout(
+            self.student,
+            sources,
+            self.setup.generation,
+            self.recipe.method.rollout.model_copy(update={"strategy": "greedy"}),
+            max_new_tokens=self.setup.generation.max_new_tokens,
+            batch_tokens=FULL_BATCH_ROLLOUT * self.recipe.training.batch_tokens,
+        )
+        references = [example.target or "" for example in dev]
+        return score(self.recipe.task, [tokenizer.decode(tokens) for tokens in outputs], references)
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """What a checkpoint must agree with: all but where things lie and how the work is shared out."""
+    elsewhere = {"data": {"root"}, "teacher": {"path"}, "training": {"threads", "checkpoint_minutes"}}
+    return hashlib.sha256(recipe.model_dump_json(exclude=elsewhere).encode()).hexdigest()
+
+
+def keep_memory() -> None:
+    """Tells glibc to keep freed buffers: large ones are else handed back and faulted in again at every update."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:  # another libc keeps its own habits
+        return
+    libc.mallopt(-4, 0)  # M_MMAP_MAX: no buffer of its own mapping
+    libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: never shrink
+
+
+def _floor(logits: Tensor, suppressed: tuple[int, ...]) -> Tensor:
+    if suppressed:
+        logits[..., list(suppressed)] = losses.FLOOR
+    return logits
+
+
+def _precision(recipe: Recipe) -> str:
+    match recipe.training.precision:
+        case "bf16":
+            return "bf16"
+        case "fp32":
+            return "no"
+        case _:
+            if torch.cuda.is_available():
+                return "bf16" if torch.cuda.is_bf16_supported() else "no"
+            return "bf16" if {"avx512_bf16", "amx_bf16", "bf16"} & set(cpu()["features"]) else "no"

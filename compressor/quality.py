@@ -1,0 +1,96 @@
+"""Scores of outputs against references. A score never goes without its signature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any, Literal
+
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+from compressor.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Corpus scores, 0 to 100; None where a score does not apply to the task.
+
+    Attributes:
+        bleu: sacreBLEU, cased, on detokenized text.
+        chrf: chrF2.
+        rouge1: ROUGE-1 F1, mean over outputs.
+        rouge2: ROUGE-2 F1, mean over outputs.
+        rouge_l: ROUGE-L F1, mean over outputs.
+        signature: settings and versions that the numbers depend on.
+    """
+
+    bleu: float | None
+    chrf: float | None
+    rouge1: float | None
+    rouge2: float | None
+    rouge_l: float | None
+    signature: str
+
+    @property
+    def selection(self) -> float:
+        """The score that selects a checkpoint: BLEU, or ROUGE-1 F1 for summarization."""
+        return float((self.bleu if self.bleu is not None else self.rouge1) or 0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scores for JSON."""
+        return asdict(self)
+
+
+def score(
+    task: Literal["translation", "summarization"] | str,
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    *,
+    bleu_tokenizer: str = "13a",
+) -> Scores:
+    """Scores outputs by the measures of their task.
+
+    Args:
+        task: ``translation`` (BLEU, chrF) or ``summarization`` (ROUGE).
+        hypotheses: one detokenized output for each reference.
+        references: one reference each.
+        bleu_tokenizer: sacreBLEU's tokenizer; ``zh``, ``ja-mecab`` or ``char`` where words are not parted by spaces.
+
+    Raises:
+        DataError: there is nothing to score, or the counts differ.
+        ConfigError: the task is unknown.
+    """
+    if len(hypotheses) != len(references):
+        raise DataError(
+            f"{len(hypotheses)} outputs but {len(references)} references: line n of one must answer line n of the other"
+        )
+    if not hypotheses:
+        raise DataError("nothing to score: there are no outputs")
+    if task == "translation":
+        return _translation(hypotheses, references, bleu_tokenizer)
+    if task == "summarization":
+        return _summarization(hypotheses, references)
+    raise ConfigError(f"task {task!r} has no scores: use translation or summarization")
+
+
+def _translation(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> Scores:
+    # `force` only silences a warning about outputs that look tokenized, as a young student's often do.
+    bleu, chrf = BLEU(tokenize=tokenizer, force=True), CHRF()
+    bleu_score = bleu.corpus_score(hypotheses, [references]).score
+    chrf_score = chrf.corpus_score(hypotheses, [references]).score
+    signature = f"BLEU|{bleu.get_signature()} chrF2|{chrf.get_signature()}"
+    return Scores(bleu_score, chrf_score, None, None, None, signature)
+
+
+def _summarization(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
+    from rouge_score.rouge_scorer import RougeScorer  # imports nltk, which translation should not wait for
+
+    names = ("rouge1", "rouge2", "rougeL")
+    scorer = RougeScorer(names, use_stemmer=True)
+    scores = [scorer.score(reference, output) for output, reference in zip(hypotheses, references, strict=True)]
+    one, two, longest = (100 * sum(item[name].fmeasure for item in scores) / len(scores) for name in names)
+    package = f"rouge-score-{version('rouge-score')}"
+    signature = f"ROUGE|nrefs:1|case:lower|measure:f1|stem:porter|aggregate:mean|version:{package}"
+    return Scores(None, None, one, two, longest, signature)

@@ -1,0 +1,1 @@
+"""Models that give advice: Hugging Face checkpoints and the project's own."""

@@ -1,0 +1,55 @@
+"""A run of the project's own as a teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compressor.config import TeacherConfig
+from compressor.models.base import count_parameters
+from compressor.models.search import Hypothesis, beam_search, greedy
+from compressor.models.storage import load_run
+from compressor.teachers.base import Teacher
+
+
+class NativeTeacher(Teacher):
+    """Opens a run folder. Raises ModelError if it is damaged."""
+
+    def __init__(self, folder: Path, config: TeacherConfig) -> None:
+        run = load_run(folder)
+        self.name = folder.name
+        self.model = run.model.requires_grad_(False)
+        self.tokenizer = run.tokenizer
+        overrides = {"length_penalty": config.length_penalty, "max_new_tokens": config.max_new_tokens}
+        self.generation = run.generation.model_copy(update={k: v for k, v in overrides.items() if v is not None})
+        self.vocab_size = run.model.config.vocab_size
+        self.parameters = count_parameters(run.model)
+
+    def to(self, device: Any) -> NativeTeacher:
+        """See Teacher."""
+        self.model.to(device)
+        return self
+
+    @torch.no_grad()
+    def logits(self, source: Tensor, source_mask: Tensor, context: Tensor, kept: Tensor) -> Tensor:
+        """See Teacher."""
+        features = self.model.features(self.model.encode(source, source_mask), context)
+        return self.model.project(features[kept])
+
+    def generate(self, source: Tensor, source_mask: Tensor, num_beams: int, num_return: int = 1) -> list[list[Hypothesis]]:
+        """See Teacher; a greedy output has no score (nan)."""
+        if num_beams == 1:
+            outputs = greedy(self.model, self.generation, source, source_mask)
+            return [[Hypothesis(float("nan"), tokens)] for tokens in outputs]
+        return beam_search(
+            self.model, self.generation, source, source_mask, num_beams=num_beams, num_return=num_return
+        )
+
+    def embeddings(self) -> Tensor:
+        """See Teacher."""
+        config = self.model.config
+        table = self.model.get_parameter("embedding.shared" if config.tie_embeddings else "embedding.target")
+        return table.detach() * (config.d_model**0.5 if config.scale_embedding else 1.0)

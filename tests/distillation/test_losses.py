@@ -1,0 +1,41 @@
+"""Losses and their gradients against PyTorch's own, and against sums written out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from compressor.distillation import losses
+
+
+def test_full_is_cross_entropy_to_the_teacher_with_its_gradient() -> None:
+    torch.manual_seed(0)
+    values, teacher = torch.randn(6, 9), torch.randn(6, 9).softmax(dim=-1)
+    ours, theirs = values.clone().requires_grad_(), values.clone().requires_grad_()
+    loss, expected = losses.full(ours, teacher), F.cross_entropy(theirs, teacher)
+    (3 * loss).backward()
+    (3 * expected).backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_full_differs_from_forward_kl_by_the_teachers_entropy() -> None:
+    student, teacher = torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([[0.5, 0.25, 0.25]])
+    entropy = 0.5 * math.log(2) + 2 * 0.25 * math.log(4)
+    divergence = F.kl_div(student.log_softmax(-1), teacher, reduction="batchmean")
+    assert losses.full(student, teacher).item() == pytest.approx(divergence.item() + entropy)
+
+
+def test_suppressed_tokens_take_no_part() -> None:
+    values = torch.tensor([[1.0, 2.0, 5.0], [0.0, 1.0, 9.0]])
+    floored = values.clone()
+    floored[:, 2] = losses.FLOOR
+    teacher = torch.tensor([[0.3, 0.7, 0.0], [0.9, 0.1, 0.0]])
+    assert losses.full(floored, teacher).item() == pytest.approx(losses.full(values[:, :2], teacher[:, :2]).item())
+    labels = torch.tensor([0, 1])
+    for smoothing in (0.0, 0.1):
+        expected = F.cross_entropy(values[:, :2], labels, label_smoothing=smoothing)
+        assert losses.hard(floored, labels, smoothing).item() == pytest.approx(expected.item())

@@ -1,0 +1,154 @@
+"""Whole runs on the tiny corpus: every method, resumption after a kill, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from compressor.config import Recipe
+from compressor.distillation import run as run_module
+from compressor.distillation.checkpoint import FOLDER
+from compressor.distillation.run import distill, is_finished
+from compressor.distillation.teacher_outputs import FILE
+from compressor.distillation.trainer import Trainer
+from compressor.errors import InterruptedRun, ModelError, OutputExistsError, StorageError
+from compressor.models.search import beam_search, pad_sources
+from compressor.models.storage import load_run
+from compressor.teachers.native import NativeTeacher
+
+Make = Callable[..., Recipe]
+
+
+@pytest.mark.parametrize("method", ["vanilla", "vanilla+full", "seqkd", "seqkd+full", "imitkd", "imitkd+full"])
+def test_every_method_leaves_a_run_that_can_be_loaded(make_recipe: Make, tmp_path: Path, method: str) -> None:
+    out = distill(make_recipe(method, updates=5), tmp_path / "run", progress=False)
+    run = load_run(out)
+    assert run.recipe is not None
+    assert run.recipe.method.name == run.info["method"] == method
+    assert run.info["finished"] and run.info["updates"] == 5
+    assert 0 <= run.info["dev"]["bleu"] <= 100
+    assert run.info["teacher"]["parameters"] > run.info["parameters"]
+    assert not (out / FOLDER).exists()
+
+
+def test_training_with_advice_lowers_the_loss(make_recipe: Make, tmp_path: Path) -> None:
+    out = distill(make_recipe("imitkd+full", updates=60), tmp_path / "run", progress=False)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+class Killed(Exception):
+    """Stands for a kill: raised between two groups of batches."""
+
+
+@pytest.mark.parametrize("method", ["vanilla", "imitkd+full"])
+def test_a_killed_run_goes_on_to_the_same_weights(
+    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    recipe = make_recipe(method, updates=20, training={"eval_every": 6, "checkpoint_minutes": 1e-9})
+    whole = load_run(distill(recipe, tmp_path / "whole", progress=False))
+    train_group = Trainer.train_group
+
+    def killed(self: Trainer, group: list, update: int) -> list:
+        if update >= 10:
+            raise Killed
+        return train_group(self, group, update)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_group", killed)
+        with pytest.raises(Killed):
+            distill(recipe, tmp_path / "resumed", progress=False)
+    assert not is_finished(tmp_path / "resumed")
+    resumed = load_run(distill(recipe, tmp_path / "resumed", resume=True, progress=False))
+    for name, value in whole.model.state_dict().items():
+        torch.testing.assert_close(resumed.model.state_dict()[name], value, msg=name)
+    assert resumed.info["dev"] == whole.info["dev"]
+    updates = [json.loads(line)["update"] for line in (tmp_path / "resumed/metrics.jsonl").read_text().splitlines()]
+    assert updates == sorted(updates)
+
+
+def test_ctrl_c_stops_with_a_checkpoint(make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_group = Trainer.train_group
+
+    def interrupted(self: Trainer, group: list, update: int) -> list:
+        if update == 4:
+            signal.raise_signal(signal.SIGINT)
+        return train_group(self, group, update)
+
+    recipe = make_recipe("vanilla", updates=9)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_group", interrupted)
+        with pytest.raises(InterruptedRun, match=r"update 5 of 9.*--resume"):
+            distill(recipe, tmp_path / "run", progress=False)
+    assert is_finished(distill(recipe, tmp_path / "run", resume=True, progress=False))
+
+
+def test_an_existing_folder_is_not_overwritten(make_recipe: Make, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/mine.txt").write_text("mine")
+    with pytest.raises(OutputExistsError, match="--force"):
+        distill(make_recipe("vanilla"), tmp_path / "run", progress=False)
+    assert (tmp_path / "run/mine.txt").read_text() == "mine"
+
+
+def test_resuming_needs_a_checkpoint_of_the_same_recipe(
+    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelError, match="no checkpoint"):
+        distill(make_recipe("vanilla"), tmp_path / "run", resume=True, progress=False)
+    often = {"checkpoint_minutes": 1e-9, "eval_every": 4}
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module._Loop, "_save", _no_space)
+        with pytest.raises(OSError, match="No space"):
+            distill(make_recipe("vanilla", training=often), tmp_path / "run", progress=False)
+    other = make_recipe("vanilla", training=often | {"learning_rate": 0.5})
+    with pytest.raises(ModelError, match="another recipe"):
+        distill(other, tmp_path / "run", resume=True, progress=False)
+    elsewhere = make_recipe("vanilla", training=often | {"threads": 2})
+    assert is_finished(distill(elsewhere, tmp_path / "run", resume=True, progress=False))
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe("vanilla", updates=12, training={"checkpoint_minutes": 1e-9})
+    save, calls = run_module.save_checkpoint, list[int]()
+
+    def full(*arguments: object) -> None:
+        calls.append(1)
+        if len(calls) == 5:
+            monkeypatch.setattr("compressor.files.os.fsync", _no_space)
+        save(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "save_checkpoint", full)
+        with pytest.raises(StorageError, match="full"):
+            distill(recipe, tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    progress = json.loads((tmp_path / "run" / FOLDER / "progress.json").read_text())
+    assert progress["updates"] == 4
+    assert [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")] == []
+    assert is_finished(distill(recipe, tmp_path / "run", resume=True, progress=False))
+
+
+def _no_space(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_seqkd_learns_from_the_teachers_beam_search(make_recipe: Make, tmp_path: Path) -> None:
+    recipe = make_recipe("seqkd", updates=2)
+    out = distill(recipe, tmp_path / "run", progress=False)
+    records = [json.loads(line) for line in (out / FILE).read_text().splitlines()][1:]
+    assert recipe.teacher is not None
+    teacher = NativeTeacher(Path(recipe.teacher.path), recipe.teacher)
+    setup = run_module.set_up(recipe)
+    for record in records[:5]:
+        source = pad_sources([setup.train.sources[record["index"]].tolist()], teacher.generation.pad_id)
+        best = beam_search(teacher.model, teacher.generation, *source, num_beams=3)[0][0].tokens
+        assert record["tokens"] == best[:23] + [teacher.generation.eos_id] * (len(best) > 23) or record["tokens"] == best

@@ -1,0 +1,95 @@
+"""What each method learns where, checked with the teacher's and the student's own modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from compressor.config import Recipe
+from compressor.data.batching import Batch
+from compressor.distillation.checkpoint import Progress
+from compressor.distillation.contexts import Contexts
+from compressor.distillation.rollout import rollout, sample_top_k
+from compressor.distillation.student import set_up
+from compressor.distillation.trainer import Trainer
+from compressor.models.search import greedy
+
+
+def first_batch(trainer: Trainer, share: float) -> tuple[Batch, Contexts]:
+    group = next(trainer.groups(Progress("")))
+    return group[0], trainer._contexts(group, share, 0)[0]
+
+
+def log_probs(model, trainer: Trainer, batch: Batch, contexts: Contexts) -> Tensor:
+    """[batch, context_len, vocab], suppressed tokens left out; written without the trainer's own code."""
+    logits = model.decode(model.encode(batch.source, batch.source_mask), contexts.tokens).detach()
+    logits[..., list(trainer.setup.generation.suppressed_ids)] = -torch.inf
+    return logits.log_softmax(dim=-1)
+
+
+def expected_loss(trainer: Trainer, batch: Batch, contexts: Contexts, full: bool) -> float:
+    """The paper's losses, position by position."""
+    student = log_probs(trainer.student, trainer, batch, contexts)
+    teacher = log_probs(trainer.setup.teacher.model, trainer, batch, contexts).exp()
+    terms = []
+    for row, column in contexts.kept.nonzero().tolist():
+        mine, advice = student[row, column], teacher[row, column]
+        if full:
+            terms.append(-sum(p * q for p, q in zip(advice.tolist(), mine.tolist(), strict=True) if p > 0))
+        elif contexts.labelled[row]:
+            terms.append(-mine[contexts.labels[row, column]].item())
+        else:
+            terms.append(-mine[advice.argmax()].item())
+    return sum(terms) / len(terms)
+
+
+@pytest.mark.parametrize("method", ["vanilla", "vanilla+full", "imitkd", "imitkd+full"])
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.0])
+def test_the_loss_is_the_papers(make_recipe: Callable[..., Recipe], method: str, share: float) -> None:
+    trainer = Trainer(set_up(make_recipe(method)))
+    batch, contexts = first_batch(trainer, share)
+    own = 1.0 - contexts.labelled.float().mean().item()
+    assert own == {1.0: 0.0, 0.5: pytest.approx(0.5, abs=0.3), 0.0: 1.0}[share] or not method.startswith("imitkd")
+    assert trainer.loss(batch, contexts).item() == pytest.approx(
+        expected_loss(trainer, batch, contexts, method.endswith("+full")), rel=1e-4
+    )
+
+
+def test_own_contexts_are_the_students_greedy_output(make_recipe: Callable[..., Recipe]) -> None:
+    trainer = Trainer(set_up(make_recipe("imitkd")))
+    batch, contexts = first_batch(trainer, 0.0)
+    outputs = greedy(trainer.student.eval(), trainer.setup.generation, batch.source, batch.source_mask, 24)
+    for row, output in enumerate(outputs):
+        before = [token for token in output if token != trainer.setup.generation.eos_id]
+        assert contexts.tokens[row, 1 : 1 + len(before)].tolist() == before
+        assert contexts.kept[row].sum() == 1 + len(before)
+
+
+def test_sources_without_a_reference_always_use_own_contexts(make_recipe: Callable[..., Recipe]) -> None:
+    setup = set_up(make_recipe("imitkd+full", mono=True))
+    trainer = Trainer(setup)
+    mono = [index for index in range(len(setup.train.sources)) if setup.train.targets.lengths[index] == 0]
+    assert [setup.train.examples[index].source for index in mono] == ["Den Baum malt der Hund.", "Den Arzt ruft der Mann."]
+    contexts = trainer._contexts([trainer.batches.collate(mono)], 1.0, 0)[0]
+    assert not contexts.labelled.any()
+
+
+def test_rollouts_come_back_in_order_whatever_the_chunks(make_recipe: Callable[..., Recipe]) -> None:
+    setup = set_up(make_recipe("imitkd"))
+    sources = [setup.train.sources[index] for index in range(17)]
+    arguments = (setup.student, sources, setup.generation, setup.recipe.method.rollout)
+    assert rollout(*arguments, max_new_tokens=9, batch_tokens=20) == rollout(*arguments, max_new_tokens=9, batch_tokens=999)
+    assert setup.student.training  # the rollout's eval mode was undone
+
+
+def test_sampling_stays_among_the_best() -> None:
+    torch.manual_seed(0)
+    logits = torch.tensor([[0.0, 3.0, 2.0, -torch.inf, 1.0]]).repeat(4000, 1)
+    counts = torch.bincount(sample_top_k(2)(logits), minlength=5) / 4000
+    expected = F.softmax(torch.tensor([3.0, 2.0]), dim=0)
+    assert counts[[0, 3, 4]].sum() == 0
+    torch.testing.assert_close(counts[1:3], expected, atol=0.04, rtol=0)
