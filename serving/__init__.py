@@ -1,0 +1,1 @@
+"""HTTP endpoint over exported bundles: FastAPI and ONNX Runtime, no torch."""

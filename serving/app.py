@@ -1,0 +1,144 @@
+"""The application, and the process around it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from compressor import __version__
+from compressor.errors import ConfigError
+from serving.middleware import Gate, RequestId
+from serving.problems import ProblemBody, ProblemItem, http_problem, validation_problem
+from serving.routes import health, native
+from serving.service import Load, Service, load_bundle
+from serving.settings import Settings
+
+_DESCRIPTION = (
+    """Small students behind HTTP. Errors are `application/problem+json`; every response has an `X-Request-Id`."""
+)
+_log = logging.getLogger("serving")
+
+
+def build_app(settings: Settings | Sequence[Path], load: Load = load_bundle) -> FastAPI:
+    """Builds the application; models load in the background once it has started.
+
+    Args:
+        settings: Settings, or just bundle folders.
+        load: Makes an engine of a bundle folder; tests give their own.
+
+    Returns:
+        The application; ``app.state.service`` is its state.
+    """
+    settings = settings if isinstance(settings, Settings) else Settings(bundles=list(settings))
+    service = Service(settings, load)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(service.load_models())
+        yield
+        service.leave()
+        loading.cancel()
+        await asyncio.to_thread(service.worker.close)
+
+    app = FastAPI(title="compress", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
+    app.state.service = service
+    app.include_router(native.router)
+    app.include_router(health.router)
+    app.add_exception_handler(HTTPException, http_problem)
+    app.add_exception_handler(RequestValidationError, validation_problem)
+    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(RequestId)  # added last, so outermost
+    _document_problems(app)
+    return app
+
+
+def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or Ctrl-C, then finishes what was admitted and returns.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+        CompressError: a bundle cannot be loaded.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    listener = _listen(settings.host, settings.port)
+    app = build_app(settings)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,  # the middleware writes one line a request
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=round(settings.drain_seconds),
+    )
+    host, port = listener.getsockname()[:2]
+    _log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    Server(config, app.state.service).run(sockets=[listener])
+    if app.state.service.failure is not None:
+        raise app.state.service.failure
+
+
+class Server(uvicorn.Server):
+    """Leaves politely, with exit code 0.
+
+    On SIGTERM readiness goes off while requests are still answered for a grace period, so that a load balancer can turn
+    away first; then the listener closes and what was admitted is finished.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+        self._stop_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begins to leave at the first signal, at once for Ctrl-C; a further one ends the grace, the next the wait."""
+        self.force_exit = self.should_exit
+        self.should_exit = self._stop_at is not None
+        grace = self.service.settings.grace_seconds if sig == signal.SIGTERM else 0.0
+        self._stop_at = time.monotonic() + grace
+        self.service.leave()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Stops when the grace period is over, or a model could not be loaded."""
+        if self.service.failure is not None or (self._stop_at is not None and time.monotonic() >= self._stop_at):
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another --host or --port"
+        ) from None
+
+
+def _document_problems(app: FastAPI) -> None:
+    """Adds the error body, which no route returns as such, to the OpenAPI document."""
+    generate = app.openapi
+    template = "#/components/schemas/{model}"
+    bodies = {model.__name__: model.model_json_schema(ref_template=template) for model in (ProblemBody, ProblemItem)}
+    bodies["ProblemBody"].pop("$defs")  # ProblemItem, which stands beside it
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        document["components"]["schemas"].update(bodies)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,111 @@
+"""Pure ASGI middleware: a request id and a log line for every request, and what is refused before a route sees it."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+import time
+import uuid
+from urllib.parse import quote
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.problems import Problem
+from serving.settings import Settings
+
+OPEN_PATHS = ("/healthz", "/readyz")  # probes carry no key
+_log = logging.getLogger("serving.access")
+
+
+class RequestId:
+    """Outermost: gives every response an ``X-Request-Id``, logs it, and turns any failure into a 500 with a body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        request_id = Headers(scope=scope).get("x-request-id", "")
+        if not re.fullmatch(r"[\w.-]{1,64}", request_id, re.ASCII):
+            request_id = uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+        started = time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception:
+            _log.exception("request %s failed", request_id)
+            if status:  # half an answer is out: only closing the connection can say that it failed
+                raise
+            problem = Problem(500, f"the server failed at this request; its log has the cause under {request_id}")
+            await problem.response()(scope, receive, send_with_id)
+        finally:
+            took = 1000 * (time.perf_counter() - started)
+            _log.info("%s %s %d %.1f ms %s", scope["method"], quote(scope["path"]), status, took, request_id)
+
+
+class Gate:
+    """Refuses a wrong key (401), a compressed body (415), and a body over the limit (413) without holding it."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        self.limit = settings.max_body_bytes
+        self.key = settings.api_key.get_secret_value().encode() if settings.api_key else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        try:
+            self._check(scope["path"], Headers(scope=scope))
+        except Problem as problem:
+            return await problem.response()(scope, receive, send)
+        await self.app(scope, self._bounded(receive), send)
+
+    def _check(self, path: str, headers: Headers) -> None:
+        if self.key is not None and path not in OPEN_PATHS:
+            scheme, _, token = headers.get("authorization", "").partition(" ")
+            # Headers are latin-1 to the framework; the bytes that were sent are compared, in constant time.
+            if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode("latin-1"), self.key):
+                raise Problem(
+                    401,
+                    "a valid key is needed: Authorization: Bearer KEY",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+            raise Problem(415, "compressed bodies are not accepted: send the body without Content-Encoding")
+        length = headers.get("content-length", "0")
+        if not (length.isascii() and length.isdecimal()):
+            raise Problem(400, "Content-Length is not a number")
+        if len(length) > 18:  # more than an exabyte, and int() refuses thousands of digits
+            raise self._too_large("more than 10^18 bytes")
+        if int(length) > self.limit:
+            raise self._too_large(f"{int(length)} bytes")
+
+    def _bounded(self, receive: Receive) -> Receive:
+        received = 0
+
+        async def bounded_receive() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.limit:
+                raise self._too_large(f"{received} bytes or more")
+            return message
+
+        return bounded_receive
+
+    def _too_large(self, actual: str) -> Problem:
+        return Problem(413, f"the body has {actual}, the limit is {self.limit}", headers={"Connection": "close"})

@@ -1,0 +1,59 @@
+"""Reading a JSON body so that no bytes whatever make the server fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from email.message import Message
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+
+from serving.problems import Problem
+
+
+class JsonRequest(Request):
+    """A request whose body is parsed by pydantic-core.
+
+    Unlike the standard library's parser it refuses lone surrogates, NaN, integers of thousands of digits and deep
+    nesting with an error instead of passing them on or overflowing.
+    """
+
+    async def json(self) -> Any:
+        """Returns the parsed body.
+
+        Raises:
+            Problem: 400 where it is not JSON in UTF-8.
+        """
+        try:
+            return from_json(await self.body(), allow_inf_nan=False)
+        except ValueError as error:  # says what and where, not the text itself
+            raise Problem(400, f"the body is not valid JSON in UTF-8: {error}") from None
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is JSON: anything else is 415, and no body at all is 400."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Returns the framework's handler behind those checks."""
+        handler = super().get_route_handler()
+        if self.body_field is None:
+            return handler
+
+        async def checked(request: Request) -> Response:
+            request = JsonRequest(request.scope, request.receive)
+            _require_json(request.headers.get("content-type", ""))
+            if not await request.body():
+                raise Problem(400, "the body is empty: send a JSON object")
+            return await handler(request)
+
+        return checked
+
+
+def _require_json(content_type: str) -> None:
+    header = Message()
+    header["content-type"] = content_type
+    charset = str(header.get_param("charset", "utf-8")).lower()
+    if not content_type or header.get_content_type() != "application/json" or charset not in ("utf-8", "utf8"):
+        raise Problem(415, "send JSON in UTF-8 with Content-Type: application/json")

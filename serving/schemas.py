@@ -1,0 +1,151 @@
+"""Requests and responses of the native contract."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
+from pydantic_core import PydanticCustomError
+
+
+class _Strict(BaseModel):
+    """Unknown fields and near-miss types are refused, not guessed at."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _as_list(value: Any) -> Any:
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        raise PydanticCustomError("inputs_type", "must be a string or a list of strings")
+    if not value:
+        raise PydanticCustomError("inputs_empty", "is an empty list: give at least one text")
+    return value
+
+
+Inputs = Annotated[list[str], FailFast(), BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
+
+
+class Parameters(_Strict):
+    """How to search."""
+
+    num_beams: int | None = Field(default=None, ge=1, description="Beams; this server searches greedily, so 1.")
+    max_new_tokens: int | None = Field(
+        default=None, ge=1, description="Longest output in tokens, at most the model's limit."
+    )
+    length_penalty: float | None = Field(default=None, description="Has a meaning with beams only; 1.0 here.")
+
+
+class SummarizeRequest(_Strict):
+    """Texts to run through a model."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"inputs": ["A long report ..."], "truncation": "longest_first"}]}
+    )
+
+    inputs: Inputs = Field(description="One text or several.")
+    model: str | None = Field(default=None, description="A name from /v1/models; the first that fits when left out.")
+    format: Literal["text", "html"] = Field(default="text", description="Only `text` on this server.")
+    split: Literal["sentences", "none"] = Field(default="none", description="Only `none` on this server.")
+    truncation: Literal["error", "longest_first"] = Field(
+        default="error",
+        description="A text over the model's limit: refuse it, or cut its end and say so in `truncated`.",
+    )
+    parameters: Parameters = Field(default_factory=lambda: Parameters())
+    timeout_ms: int | None = Field(default=None, ge=1, description="Deadline; 504 when it passes.")
+    stream: bool = Field(default=False, description="Answer with server-sent events as the tokens come.")
+
+
+class TranslateRequest(SummarizeRequest):
+    """Texts to translate, each from `source` to `target`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"inputs": "Ein Hund rennt im Park.", "source": "de", "target": "en"},
+                {"inputs": ["Guten Tag.", "Bis morgen."], "source": "de", "target": "en", "timeout_ms": 2000},
+            ]
+        }
+    )
+
+    source: str | None = Field(
+        default=None, description="Language code; may be left out where only one pair is served."
+    )
+    target: str | None = Field(
+        default=None, description="Language code; may be left out where only one pair is served."
+    )
+
+
+class Output(BaseModel):
+    """What became of one text."""
+
+    index: int = Field(description="Position in `inputs`.")
+    text: str
+    input_tokens: int
+    output_tokens: int
+    truncated: bool
+    finish_reason: Literal["eos", "length"]
+
+
+class Usage(BaseModel):
+    """Totals over all outputs."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class GenerateResponse(BaseModel):
+    """Outputs, in the order of the inputs."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0b2f6c0e8f5b4d0b9c43bb0d8a3a2b11",
+                    "model": "de-en",
+                    "outputs": [
+                        {
+                            "index": 0,
+                            "text": "A dog is running in the park.",
+                            "input_tokens": 8,
+                            "output_tokens": 9,
+                            "truncated": False,
+                            "finish_reason": "eos",
+                        }
+                    ],
+                    "usage": {"input_tokens": 8, "output_tokens": 9},
+                }
+            ]
+        }
+    )
+
+    id: str = Field(description="The request's id, also in `X-Request-Id`.")
+    model: str
+    outputs: list[Output]
+    usage: Usage
+
+
+class ModelInfo(BaseModel):
+    """A model that is loaded, and its limits."""
+
+    id: str
+    task: Literal["translation", "summarization"]
+    source: str | None = Field(description="Source language, for translation.")
+    target: str | None = Field(description="Target language, for translation.")
+    precision: str
+    max_source_tokens: int
+    max_new_tokens: int
+    max_items: int = Field(description="Texts in one request.")
+
+
+class ModelList(BaseModel):
+    """All models that are loaded."""
+
+    models: list[ModelInfo]
+
+
+class Health(BaseModel):
+    """State of the server."""
+
+    status: Literal["ok", "ready"]

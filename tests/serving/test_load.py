@@ -1,0 +1,184 @@
+"""Queue, deadlines, clients that go away, inference that fails, and the life of a server from loading to leaving."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from compressor.errors import BundleError, InputError
+from serving.settings import Settings
+
+
+def test_inference_that_fails_is_a_500_and_the_next_works(server: Any, caplog: pytest.LogCaptureFixture) -> None:
+    answer = server.translate("boom")
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-request-id"] in answer.json()["detail"]
+    assert "broke" not in answer.text
+    assert any(answer.headers["x-request-id"] in record.message and record.exc_info for record in caplog.records)
+    assert server.translate("a").status_code == 200
+
+
+def test_what_the_engine_refuses_is_a_422(start: Any, make_engine: Any) -> None:
+    class Picky(make_engine):  # type: ignore[misc]
+        def generate(self, texts: list[str], **options: Any) -> Any:
+            if texts == ["1"]:
+                return super().generate(texts)
+            raise InputError("text 1: no")
+
+    answer = start({"picky": Picky()}).translate("a")
+    assert (answer.status_code, answer.json()["detail"]) == (422, "text 1: no")
+
+
+def test_inference_does_not_block_the_event_loop(start: Any) -> None:
+    slow = start()
+    thread = slow.background("hold")
+    started = time.monotonic()
+    assert slow.client.get("/healthz").status_code == 200
+    assert slow.client.get("/readyz").status_code == 200
+    assert time.monotonic() - started < 2
+    slow.engine.release.set()
+    thread.join()
+
+
+def test_a_full_queue_is_a_429(start: Any, wait_until: Any) -> None:
+    small = start(queue_items=4, max_items=4)
+    threads = [small.background(["hold", "b"]), small.background("c")]
+    refused = small.translate(["d", "e"])
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert refused.json()["error_type"] == "queue_full"
+    assert small.client.get("/readyz").status_code == 200, "a full queue is no reason to be taken out of service"
+    threads.append(small.background("f"))
+    small.engine.release.set()
+    for thread in threads:
+        thread.join()
+    assert small.engine.seen == ["1", "hold", "b", "c", "f"]
+    wait_until(lambda: small.service.worker.items == 0)
+    assert small.translate(["d", "e", "f", "g"]).status_code == 200
+
+
+def test_a_deadline_is_a_504_and_what_had_not_begun_never_runs(start: Any, wait_until: Any) -> None:
+    slow = start()
+    thread = slow.background("hold")
+    answer = slow.translate("late", timeout_ms=50)
+    assert (answer.status_code, answer.json()["error_type"]) == (504, "deadline_exceeded")
+    assert "50 ms" in answer.json()["detail"]
+    slow.engine.release.set()
+    thread.join()
+    wait_until(lambda: slow.service.worker.items == 0)
+    assert slow.translate("next").status_code == 200
+    assert slow.engine.seen == ["1", "hold", "next"]
+
+
+def test_a_deadline_holds_for_what_is_running(start: Any) -> None:
+    slow = start(timeout_ms=50)
+    assert slow.translate("hold").status_code == 504
+    assert slow.service.worker.items == 1, "its place is taken until the thread is done with it"
+    slow.engine.release.set()
+
+
+def test_a_client_that_goes_away_while_queued_is_dropped(
+    start: Any, wait_until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    slow = start()
+    thread = slow.background("hold")
+    body = b'{"inputs": "gone"}'
+    head = b"POST /v1/translate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    with socket.create_connection((slow.client.base_url.host, slow.client.base_url.port)) as raw:
+        raw.sendall(head % len(body) + body)
+        wait_until(lambda: slow.service.worker.items == 2)
+    wait_until(lambda: slow.service.worker.items == 1)
+    slow.engine.release.set()
+    thread.join()
+    assert slow.translate("next").status_code == 200
+    assert slow.engine.seen == ["1", "hold", "next"]
+    assert any(" 499 " in record.message for record in caplog.records)
+
+
+def test_a_stuck_inference_fails_the_health_check(start: Any, wait_until: Any) -> None:
+    slow = start(stuck_seconds=0.05)
+    thread = slow.background("hold")
+    wait_until(lambda: slow.client.get("/healthz").status_code == 503)
+    slow.engine.release.set()
+    thread.join()
+    wait_until(lambda: slow.client.get("/healthz").status_code == 200)
+
+
+def test_not_ready_until_every_model_is_loaded_and_warm(start: Any, make_engine: Any, wait_until: Any) -> None:
+    engines = {"first": make_engine(), "second": make_engine()}
+    may_load = threading.Event()
+
+    def load(path: Path, _: Settings) -> Any:
+        if path.name == "second":
+            may_load.wait(10)
+        return engines[path.name]
+
+    loading = start(engines, load=load, ready=False)
+    wait_until(lambda: "first" in loading.service.models)
+    assert engines["first"].seen == ["1"], "a warm-up ran"
+    for answer in (loading.client.get("/readyz"), loading.translate("a", model="first")):
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert answer.json()["error_type"] == "unavailable"
+    assert loading.client.get("/healthz").status_code == 200
+    may_load.set()
+    wait_until(lambda: loading.client.get("/readyz").status_code == 200)
+    assert engines["second"].seen == ["1"]
+
+
+def test_a_bundle_that_cannot_be_loaded_stops_the_server(start: Any, wait_until: Any) -> None:
+    may_load = threading.Event()
+
+    def load(path: Path, _: Settings) -> Any:
+        may_load.wait(10)
+        raise BundleError(f"{path}: altered")
+
+    broken = start(load=load, ready=False)
+    may_load.set()
+    wait_until(lambda: broken.server.should_exit)
+    assert str(broken.service.failure) == "echo: altered"
+
+
+def test_sigterm_turns_readiness_off_serves_on_and_finishes_what_was_admitted(start: Any, wait_until: Any) -> None:
+    leaving = start(grace_seconds=0.5)
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.append(leaving.translate("hold on")))
+    thread.start()
+    wait_until(lambda: leaving.service.worker.items == 1)
+    leaving.server.handle_exit(signal.SIGTERM, None)
+    assert leaving.client.get("/readyz").status_code == 503
+    assert leaving.client.get("/healthz").status_code == 200
+    assert leaving.client.get("/v1/models").status_code == 200
+    wait_until(lambda: leaving.server.should_exit)
+    leaving.engine.release.set()
+    thread.join()
+    assert answers[0].status_code == 200
+
+
+WRONG_SETTINGS = [
+    ({"bundles": []}, "at least 1 item"),
+    ({"bundles": ["a/x", "b/x"]}, "same folder name"),
+    ({"bundles": ["a", "b"], "expect_digest": "0"}, "several are served"),
+    ({"bundles": ["a"], "max_items": 300}, "cannot exceed queue_items"),
+    ({"bundles": ["a"], "port": 70000}, "65535"),
+    ({"bundles": ["a"], "prot": 1}, "Extra inputs"),
+    ({"bundles": ["a"], "api_key": ""}, "api_key is empty"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), WRONG_SETTINGS)
+def test_wrong_settings(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Settings.model_validate(values)
+
+
+def test_only_this_machine_unless_told_otherwise() -> None:
+    assert Settings(bundles=[Path("x")]).host == "127.0.0.1"

@@ -1,0 +1,195 @@
+"""The native contract, over an engine whose outputs are known: it upper-cases, a token a word and one for the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+def test_one_text(server: Any) -> None:
+    answer = server.translate("guten tag", source="de", target="en")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "id": answer.headers["x-request-id"],
+        "model": "echo",
+        "outputs": [
+            {
+                "index": 0,
+                "text": "GUTEN TAG",
+                "input_tokens": 3,
+                "output_tokens": 3,
+                "truncated": False,
+                "finish_reason": "eos",
+            }
+        ],
+        "usage": {"input_tokens": 3, "output_tokens": 3},
+    }
+
+
+def test_several_texts_in_order_with_usage(server: Any) -> None:
+    answer = server.translate(["a b c", "d", "e f"]).json()
+    assert [output["text"] for output in answer["outputs"]] == ["A B C", "D", "E F"]
+    assert [output["index"] for output in answer["outputs"]] == [0, 1, 2]
+    assert answer["usage"] == {"input_tokens": 4 + 2 + 3, "output_tokens": 4 + 2 + 3}
+
+
+def test_every_field_at_its_supported_value(server: Any) -> None:
+    answer = server.translate(
+        ["a b c d e f"],
+        source="DE",
+        target="en",
+        model="echo",
+        format="text",
+        split="none",
+        truncation="longest_first",
+        parameters={"num_beams": 1, "max_new_tokens": 6, "length_penalty": 1.0},
+        timeout_ms=5000,
+        stream=False,
+    )
+    assert answer.status_code == 200
+    (output,) = answer.json()["outputs"]
+    assert (output["text"], output["finish_reason"]) == ("A B C D E F", "length")
+
+
+def test_default_output_limit_is_the_models(server: Any) -> None:
+    (output,) = server.translate("a b c d e f").json()["outputs"]
+    assert (output["text"], output["output_tokens"], output["finish_reason"]) == ("A B C D", 4, "length")
+
+
+def test_source_limit(server: Any) -> None:
+    exactly, over = " ".join("abcdefgh"), " ".join("abcdefghi")  # 9 and 10 tokens with the end of sentence; limit 9
+    assert server.translate(exactly).json()["outputs"][0]["truncated"] is False
+    refused = server.translate(["fine", over])
+    assert refused.status_code == 422
+    (mistake,) = refused.json()["errors"]
+    assert mistake["pointer"] == "/inputs/1"
+    assert "10 tokens" in mistake["message"] and "limit is 9" in mistake["message"]
+    assert server.translate(over, truncation="longest_first").json()["outputs"][0]["truncated"] is True
+
+
+REFUSED = [
+    ({"format": "html"}, "/format", "not supported"),
+    ({"format": "pdf"}, "/format", "'text' or 'html'"),
+    ({"split": "sentences"}, "/split", "not supported"),
+    ({"truncation": "only_first"}, "/truncation", "'error' or 'longest_first'"),
+    ({"parameters": {"num_beams": 10000}}, "/parameters/num_beams", "is 10000, the limit is 1"),
+    ({"parameters": {"num_beams": 0}}, "/parameters/num_beams", "greater than or equal to 1"),
+    ({"parameters": {"max_new_tokens": 10**9}}, "/parameters/max_new_tokens", "is 1000000000, the limit is 6"),
+    ({"parameters": {"max_new_tokens": 1.5}}, "/parameters/max_new_tokens", "integer"),
+    ({"parameters": {"max_new_tokens": True}}, "/parameters/max_new_tokens", "integer"),
+    ({"parameters": {"length_penalty": 0.6}}, "/parameters/length_penalty", "not supported"),
+    ({"parameters": {"top_k": 5}}, "/parameters", "'top_k' is not known"),
+    ({"parameters": [1]}, "/parameters", "valid dictionary"),
+    ({"timeout_ms": 0}, "/timeout_ms", "greater than or equal to 1"),
+    ({"timeout_ms": 10**9}, "/timeout_ms", "the limit is 300000"),
+    ({"stream": "yes"}, "/stream", "boolean"),
+    ({"source": "xx"}, "/source", "pairs are de-en"),
+    ({"source": "de", "target": "xx"}, "/target", "pairs are de-en"),
+    ({"model": 3}, "/model", "string"),
+    ({"sorce": "de"}, "", "'sorce' is not known"),
+    ({"inputs": []}, "/inputs", "empty list"),
+    ({"inputs": None}, "/inputs", "a string or a list of strings"),
+    ({"inputs": 7}, "/inputs", "a string or a list of strings"),
+    ({"inputs": {"a": 1}}, "/inputs", "a string or a list of strings"),
+    ({"inputs": ["a", 7]}, "/inputs/1", "string"),
+    ({"inputs": ""}, "/inputs/0", "empty text"),
+    ({"inputs": ["a", " \n"]}, "/inputs/1", "empty text"),
+    ({"inputs": ["a"] * 65}, "/inputs", "has 65 texts, the limit is 64"),
+]
+
+
+@pytest.mark.parametrize(("fields", "pointer", "message"), REFUSED, ids=[str(fields)[:40] for fields, _, _ in REFUSED])
+def test_refused(server: Any, fields: dict[str, Any], pointer: str, message: str) -> None:
+    answer = server.client.post("/v1/translate", json={"inputs": "geheim", **fields})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert [mistake["pointer"] for mistake in body["errors"]] == [pointer]
+    assert message in body["errors"][0]["message"]
+    assert "geheim" not in answer.text
+
+
+def test_all_mistakes_at_once(server: Any) -> None:
+    answer = server.translate(["a", ""], format="html", parameters={"num_beams": 5, "max_new_tokens": 99})
+    pointers = {mistake["pointer"] for mistake in answer.json()["errors"]}
+    assert pointers == {"/format", "/parameters/num_beams", "/parameters/max_new_tokens", "/inputs/1"}
+
+
+def test_unknown_model_is_404_whatever_its_name(server: Any) -> None:
+    for name in ("nobody", "../../etc/passwd", "", "x" * 5000, "\x00"):
+        answer = server.translate("a", model=name)
+        assert answer.status_code == 404
+        assert answer.json()["detail"].endswith(": echo")
+        assert name == "" or name not in answer.text
+
+
+def test_a_text_as_a_key_is_not_repeated(server: Any) -> None:
+    answer = server.post(b'{"inputs": "a", "my secret text": 1}')
+    assert answer.status_code == 422
+    assert "secret" not in answer.text
+
+
+def test_several_models(start: Any, make_engine: Any) -> None:
+    several = start(
+        {
+            "de-en": make_engine(),
+            "de-en-fp32": make_engine(),
+            "en-de": make_engine("translation", "en", "de"),
+            "news": make_engine("summarization", None, None),
+        }
+    )
+    chosen = {
+        ("de", "en", None): "de-en",
+        ("en", "de", None): "en-de",
+        ("de", None, None): "de-en",
+        (None, "de", None): "en-de",
+        (None, None, "de-en-fp32"): "de-en-fp32",
+    }
+    for (source, target, model), name in chosen.items():
+        assert several.translate("a", source=source, target=target, model=model).json()["model"] == name
+    ambiguous = several.translate("a")
+    assert (ambiguous.status_code, ambiguous.json()["errors"][0]["pointer"]) == (422, "/source")
+    assert several.translate("a", model="news").json()["errors"][0]["pointer"] == "/model"
+    assert several.translate("a", source="de", target="en", model="en-de").status_code == 422
+    summary = several.client.post("/v1/summarize", json={"inputs": "a b", "model": "news"})
+    assert (summary.json()["model"], summary.json()["outputs"][0]["text"]) == ("news", "A B")
+    assert several.client.post("/v1/summarize", json={"inputs": "a", "source": "de"}).status_code == 422
+    assert [model["id"] for model in several.client.get("/v1/models").json()["models"]] == list(several.engines)
+
+
+def test_models_say_what_they_take(server: Any) -> None:
+    assert server.client.get("/v1/models").json() == {
+        "models": [
+            {
+                "id": "echo",
+                "task": "translation",
+                "source": "de",
+                "target": "en",
+                "precision": "int8",
+                "max_source_tokens": 9,
+                "max_new_tokens": 6,
+                "max_items": 64,
+            }
+        ]
+    }
+
+
+def test_a_task_that_is_not_served(server: Any) -> None:
+    answer = server.client.post("/v1/summarize", json={"inputs": "a"})
+    assert (answer.status_code, answer.json()["errors"][0]["message"]) == (422, "only translation is served")
+
+
+def test_odd_characters_pass(server: Any) -> None:
+    for text in ("a\x00b", "‮abc‬", "👩‍👩‍👧", "e\u0301", "x" * 100_000):
+        answer = server.translate(text)
+        assert answer.status_code == 200
+        assert answer.json()["outputs"][0]["text"] == text.upper()
+
+
+def test_limits_are_settings(start: Any) -> None:
+    strict = start(max_items=2, max_new_tokens=3, max_timeout_ms=100, timeout_ms=100)
+    assert "limit is 2" in strict.translate(["a"] * 3).text
+    assert "limit is 3" in strict.translate("a", parameters={"max_new_tokens": 4}).text
+    assert "limit is 100" in strict.translate("a", timeout_ms=101).text
+    assert strict.translate("a b c d").json()["outputs"][0]["output_tokens"] == 3

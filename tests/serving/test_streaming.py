@@ -1,0 +1,64 @@
+"""Server-sent events."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+import serving.routes.streaming
+
+
+def parse(text: str) -> list[tuple[str, Any]]:
+    """Events as (name, data); comments are left out."""
+    found = []
+    for block in text.split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.splitlines() if line and not line.startswith(":"))
+        if lines:
+            found.append((lines.get("event", "message"), json.loads(lines["data"])))
+    return found
+
+
+def test_pieces_then_done(server: Any) -> None:
+    answer = server.translate(["guten tag", "ü"], stream=True)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert parse(answer.text) == [
+        ("message", {"index": 0, "delta": "GUTEN"}),
+        ("message", {"index": 0, "delta": " TAG"}),
+        ("message", {"index": 1, "delta": "Ü"}),
+        ("done", {"id": answer.headers["x-request-id"], "model": "echo"}),
+    ]
+
+
+@pytest.mark.parametrize(("inputs", "status"), [("boom", 500), ("a b c d e f g h i", 422), ("", 422)])
+def test_a_refusal_before_the_first_piece_has_its_own_status(server: Any, inputs: str, status: int) -> None:
+    answer = server.translate(inputs, stream=True)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+
+
+def test_a_failure_midway_is_an_event(server: Any) -> None:
+    first, error = parse(server.translate("fine midway", stream=True).text)
+    assert first == ("message", {"index": 0, "delta": "FINE"})
+    assert (error[0], error[1]["status"], error[1]["error_type"]) == ("error", 500, "internal_error")
+    assert server.translate("a").status_code == 200
+
+
+def test_pings_while_nothing_comes_and_the_deadline(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving.routes.streaming, "PING_SECONDS", 0.02)
+    slow = start()
+    text = slow.translate("very slowly", stream=True, timeout_ms=200).text
+    assert text.count(": ping\n\n") >= 2
+    assert [(name, data.get("status")) for name, data in parse(text)] == [("message", None), ("error", 504)]
+
+
+def test_a_client_that_goes_away_ends_the_stream(start: Any, wait_until: Any) -> None:
+    slow = start()
+    with slow.client.stream("POST", "/v1/translate", json={"inputs": "a slowly b", "stream": True}) as answer:
+        assert next(answer.iter_lines()).startswith("data: ")
+    slow.engine.release.set()
+    wait_until(lambda: slow.service.worker.items == 0)
+    assert slow.translate("a").status_code == 200
