@@ -62,7 +62,8 @@ def cpu() -> dict[str, Any]:
 
 def _command(arguments: list[str]) -> str:
     program, *rest = arguments or [""]
-    return " ".join([Path(program).name, *(sanitize(argument) for argument in rest)])
+    name = Path(program).name.replace("__main__.py", "compress")  # python -m compressor
+    return " ".join([name, *(sanitize(argument) for argument in rest)])
 
 
 def sanitize(argument: str) -> str:

@@ -17,7 +17,7 @@ from compressor.data.sentencepiece import train_sentencepiece
 from compressor.generation import GenerationConfig
 from compressor.models.base import ModelConfig, Seq2SeqModel
 from compressor.models.transformer import build_model
-from compressor.teachers.base import Teacher, check_vocabularies
+from compressor.teachers.base import Teacher, check_lengths, check_vocabularies
 from compressor.teachers.loading import load_teacher
 from compressor.tokenizer import Tokenizer, load_tokenizer
 
@@ -41,7 +41,7 @@ def set_up(recipe: Recipe) -> Setup:
     """Loads data and teacher, and builds the student.
 
     Raises:
-        DataError, ModelError, VocabularyError: see ``load_corpus``, ``load_teacher`` and ``check_vocabularies``.
+        ConfigError, DataError, ModelError, VocabularyError: see ``load_corpus`` and ``compressor.teachers``.
     """
     dev = load_corpus(recipe.data, "dev")
     train = load_corpus(recipe.data, "train", held_out=(example.source for example in dev.examples))
@@ -51,10 +51,13 @@ def set_up(recipe: Recipe) -> Setup:
         known = [example.source for example in (*dev.examples, *train.examples)]
         mono = load_corpus(recipe.data, "mono", held_out=known)
         examples += mono.examples
-        records |= {"mono": mono.fingerprints_dict(), "mono_report": mono.report.to_dict()}
+        train.report.add(mono.report)
+        records["mono"] = mono.fingerprints_dict()
     teacher = load_teacher(recipe.teacher) if recipe.teacher else None
     tokenizer = _tokenizer(recipe, teacher, train.examples)
     generation = _generation(recipe, teacher, tokenizer)
+    if teacher is not None:
+        check_lengths(teacher, recipe)
     encoded = encode(examples, tokenizer, recipe.data, train.report)
     if generation.forced_bos_id is not None:
         encoded = _with_first_token(encoded, generation.forced_bos_id)

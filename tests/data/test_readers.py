@@ -1,0 +1,151 @@
+"""Reading files: what comes out, and one clear line for what cannot be read."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compressor.data.examples import Example
+from compressor.data.readers import file_fingerprint, read_lines, read_table, read_text
+from compressor.errors import DataError, DependencyError
+
+
+def write(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ("eins\nzwei\n", ["eins", "zwei"]),
+        ("eins\nzwei", ["eins", "zwei"]),
+        ("eins\r\nzwei\r\n", ["eins", "zwei"]),
+        ("\ufeffeins\n\nzwei\n\n", ["eins", "", "zwei", ""]),
+        ("a\u2028b\x0bc\x0cd\x85e\n f \n", ["a\u2028b\x0bc\x0cd\x85e", "f"]),  # separators that are no line ends
+    ],
+)
+def test_lines(tmp_path: Path, name: str, content: str, lines: list[str]) -> None:
+    assert read_lines(write(tmp_path, name, content.encode())) == lines
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.txt", b"", "the file is empty"),
+        ("latin.txt", "gut\nschön\n".encode("latin-1"), r"latin.txt: line 2, byte 4 \(0xf6\) is not UTF-8"),
+        ("late.txt", b"a" * 70_000 + b"\nab\xff", r"line 2, byte 3 \(0xff\) is not UTF-8"),
+    ],
+)
+def test_what_is_not_text_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_lines(write(tmp_path, name, content))
+
+
+def test_missing_and_damaged_files(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_lines(tmp_path / "absent.de")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_lines(tmp_path)
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(b"some text\n" * 50)[:-12])
+    (tmp_path / "plain.gz").write_bytes(b"no gzip at all")
+    for name in ("cut.gz", "plain.gz"):
+        with pytest.raises(DataError, match=f"{name}: damaged gzip file"):
+            read_lines(tmp_path / name)
+
+
+def test_misaligned_files_are_refused_with_both_counts(tmp_path: Path) -> None:
+    source, target = write(tmp_path, "x.de", b"a\nb\nc\n"), write(tmp_path, "x.en", b"a\nb\n")
+    with pytest.raises(DataError, match=r"x.de has 3 lines but .*x.en has 2"):
+        read_text(source, target)
+    assert read_text(target, None) == [Example("a", None), Example("b", None)]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz"])
+def test_json_lines(tmp_path: Path, name: str) -> None:
+    records = [{"source": "ä\u2028b", "target": "c\nd"}, {"source": " e ", "target": "f", "more": 1}]
+    path = write(tmp_path, name, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records).encode())
+    assert read_table(path, "source", "target") == [Example("ä\u2028b", "c\nd"), Example("e", "f")]
+    assert read_table(path, "source", None)[1] == Example("e", None)
+
+
+def test_dots_enter_nested_records(tmp_path: Path) -> None:
+    path = write(tmp_path, "x.jsonl", b'{"translation": {"de": "ja", "en": "yes"}}\n')
+    assert read_table(path, "translation.de", "translation.en") == [Example("ja", "yes")]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"source": "a"', "line 2: not valid JSON"),
+        ('{"source": "a"}', r"line 2: no column 'target' \(found: source\)"),
+        ('{"source": "a", "target": 3}', "line 2: column 'target' is int, not text"),
+        ("[1]", "line 2: no column 'source'"),
+        ("", "line 2: not valid JSON"),
+    ],
+)
+def test_bad_records_are_named(tmp_path: Path, line: str, message: str) -> None:
+    path = write(tmp_path, "x.jsonl", f'{{"source": "a", "target": "b"}}\n{line}\n'.encode())
+    with pytest.raises(DataError, match=message):
+        read_table(path, "source", "target")
+
+
+def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"use \.jsonl, \.tsv or \.parquet"):
+        read_table(write(tmp_path, "x.csv", b"a,b\n"), "a", "b")
+
+
+TSV = 'id\tde\ten\n1\t"Hallo", sagte er\tNA\n2\t007\t12.50\n3\ta\u2028b\tc\n'
+
+
+@pytest.mark.parametrize("name", ["x.tsv", "x.tsv.gz"])
+def test_tsv_is_read_as_it_stands(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("datasets")
+    path = write(tmp_path, name, TSV.encode())
+    assert read_table(path, "de", "en") == [
+        Example('"Hallo", sagte er', "NA"),
+        Example("007", "12.50"),
+        Example("a\u2028b", "c"),
+    ]
+    with pytest.raises(DataError, match="no column 'fr'"):
+        read_table(path, "de", "fr")
+
+
+def test_tsv_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    with pytest.raises(DataError, match=r"x\.tsv"):
+        read_table(write(tmp_path, "x.tsv", "source\ttarget\nschön\tb\n".encode("latin-1")), "source", "target")
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    table = pytest.importorskip("pyarrow").table({"source": ["a", "b"], "target": ["c", "d"]})
+    pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "x.parquet")
+    assert read_table(tmp_path / "x.parquet", "source", "target") == [Example("a", "c"), Example("b", "d")]
+    with pytest.raises(DataError, match=r"bad\.parquet: cannot be read as parquet"):
+        read_table(write(tmp_path, "bad.parquet", b"no parquet"), "source", "target")
+
+
+def test_without_datasets_tables_name_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(DependencyError, match=r"datasets.*extra `train`"):
+        read_table(write(tmp_path, "x.tsv", b"source\ttarget\na\tb\n"), "source", "target")
+
+
+def test_reading_text_needs_neither_torch_nor_datasets() -> None:
+    code = "import sys, compressor.data.readers, compressor.quality, compressor.provenance; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "datasets", "onnxruntime", "transformers"} & set(loaded)
+
+
+def test_fingerprint_is_of_the_file_on_disk(tmp_path: Path) -> None:
+    path = write(tmp_path, "x.gz", b"some text")
+    assert file_fingerprint(path) == hashlib.sha256(path.read_bytes()).hexdigest()
