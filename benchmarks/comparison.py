@@ -1,0 +1,160 @@
+"""Teacher and students on the same dev and test sets: the ``quality`` list of a result file.
+
+``python -m benchmarks.comparison --teacher DIR --run DIR [--run DIR] --bundle DIR --test NAME=SOURCE,REFERENCE
+--json FILE`` scores the teacher at 1 and 5 beams, every run greedily in fp32, and the bundle in int8; FILE keeps its
+other keys (the rows of ``compress bench``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.evaluation import evaluate
+from compressor.config import Recipe, load_recipe
+from compressor.data.corpus import load_corpus
+from compressor.errors import CompressError, ConfigError
+from compressor.files import write_atomic
+from compressor.provenance import provenance
+
+TEACHER_BEAMS = (1, 5)
+
+
+class TestSet(NamedTuple):
+    """Aligned files with a name."""
+
+    name: str
+    source: Path
+    reference: Path | None
+
+
+class Contender(NamedTuple):
+    """A model as it is scored, with what its training is known to have cost (null for the teacher)."""
+
+    path: str
+    method: str
+    precision: str
+    num_beams: int
+    data: str | None = None
+    updates: int | None = None
+    seconds: float | None = None
+    seed: int | None = None
+
+
+def compare(contenders: Sequence[Contender], dev: Path, tests: Sequence[TestSet], threads: int) -> list[dict[str, Any]]:
+    """One row a contender and test set.
+
+    Args:
+        contenders: who is scored.
+        dev: JSON lines of all dev sets, one after the other.
+        tests: where each is scored once.
+        threads: processor threads.
+
+    Returns:
+        Rows with the keys ``method, data, parameters, updates, seconds, seed, num_beams, precision, test_set,
+        dev_bleu, test_bleu, test_chrf, signature``.
+    """
+    rows = []
+    for one in contenders:
+        dev_bleu = _score(one, TestSet("dev", dev, None), threads)["bleu"]
+        for test in tests:
+            scores = _score(one, test, threads)
+            cost = {"method": one.method, "data": one.data, "parameters": scores["parameters"], "updates": one.updates}
+            search = {"num_beams": one.num_beams, "precision": one.precision, "test_set": test.name}
+            found = {"test_bleu": scores["bleu"], "test_chrf": scores["chrf"], "signature": scores["signature"]}
+            rows.append({**cost, "seconds": one.seconds, "seed": one.seed, **search, "dev_bleu": dev_bleu, **found})
+            print(f"{one.method} {one.precision} {one.num_beams} {test.name}: {scores['bleu']:.2f}", file=sys.stderr)
+    return rows
+
+
+def _score(one: Contender, test: TestSet, threads: int) -> dict[str, Any]:
+    done = evaluate(
+        one.path,
+        source=test.source,
+        reference=test.reference,
+        precision=one.precision,
+        num_beams=one.num_beams,
+        threads=threads,
+        task="translation",
+    )
+    return done.scores
+
+
+def of_run(folder: Path) -> Contender:
+    """A run, greedy in fp32, with its record. Raises ConfigError if it has none."""
+    recipe, info = load_recipe(folder / "recipe.yaml"), _record(folder)
+    data = "references+mono" if recipe.data.mono else "references"
+    return Contender(
+        str(folder), recipe.method.name, "fp32", 1, data, info["updates"], info["seconds"], recipe.training.seed
+    )
+
+
+def teachers(path: str) -> Iterator[Contender]:
+    """The teacher greedily and with beams."""
+    for beams in TEACHER_BEAMS:
+        yield Contender(path, "teacher", "fp32", beams)
+
+
+def write_dev(recipe: Recipe, path: Path) -> Path:
+    """All dev sets of a recipe as JSON lines."""
+    lines = (json.dumps(example._asdict(), ensure_ascii=False) for example in load_corpus(recipe.data, "dev").examples)
+    write_atomic(path, "".join(f"{line}\n" for line in lines))
+    return path
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        info: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ConfigError(f"{folder}: not a run folder (run.json is missing or damaged)") from None
+    return info
+
+
+def _test_set(text: str) -> TestSet:
+    name, _, files = text.partition("=")
+    source, _, reference = files.partition(",")
+    if not source:
+        raise ConfigError(f"--test {text}: write NAME=SOURCE,REFERENCE")
+    return TestSet(name, Path(source), Path(reference) if reference else None)
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.comparison", description=__doc__)
+    parser.add_argument("--teacher", required=True, help="Hugging Face folder, or run folder")
+    parser.add_argument("--run", type=Path, action="append", required=True, help="student; may be given several times")
+    parser.add_argument("--bundle", type=Path, help="scored in int8; made from the last --run")
+    parser.add_argument("--test", type=_test_set, action="append", required=True, metavar="NAME=SOURCE,REFERENCE")
+    parser.add_argument("--data-root", help="where the dev sets of the last run's recipe lie")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, required=True, help="result file; its other keys are kept")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``python -m benchmarks.comparison``."""
+    try:
+        options = _arguments(argv)
+        overrides = [f"data.root={options.data_root}"] if options.data_root else []
+        recipe = load_recipe(options.run[-1] / "recipe.yaml", overrides)
+        contenders = [*teachers(options.teacher), *map(of_run, options.run)]
+        if options.bundle:
+            contenders.append(contenders[-1]._replace(path=str(options.bundle), precision="int8"))
+        with tempfile.TemporaryDirectory() as folder:
+            dev = write_dev(recipe, Path(folder) / "dev.jsonl")
+            quality = compare(contenders, dev, options.test, options.threads)
+        known = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
+        record = {"provenance": provenance(), **known, "quality": quality, "quality_provenance": provenance()}
+        write_atomic(options.json, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    except CompressError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

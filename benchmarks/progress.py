@@ -1,0 +1,32 @@
+"""A progress bar on stderr with one step at a time; silent where stderr is not a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+class Bar:
+    """Shown while its ``with`` block runs."""
+
+    def __init__(self, console: Console, shown: bool) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        disable = not (shown and console.is_terminal)
+        self._progress = Progress(*columns, console=console, disable=disable, transient=True)
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def start(self, label: str, total: int) -> Callable[[], None]:
+        """Begins a step; the result advances it by one."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        task = self._task = self._progress.add_task(label, total=total)
+        return lambda: self._progress.advance(task)

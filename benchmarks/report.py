@@ -1,0 +1,212 @@
+"""Shows a bench's JSON: in a terminal, as Markdown, as a page. Tables are made from JSON, never the other way.
+
+``python -m benchmarks.report FILE`` prints the terminal's form, with ``--markdown`` the README's; ``--html OUT`` writes
+the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import page
+from compressor.errors import CompressError, DataError
+from compressor.files import write_atomic
+
+Row = dict[str, Any]
+
+
+class Column(NamedTuple):
+    """A column of a table: key of the row, head, and format of a value."""
+
+    key: str
+    head: str
+    form: str = ""
+
+
+class Grid(NamedTuple):
+    """A table of texts, ready for any medium. ``numeric`` tells which columns are aligned right."""
+
+    heads: list[str]
+    numeric: list[bool]
+    lines: list[list[str]]
+
+
+LATENCY = (
+    Column("model", "model"),
+    Column("engine", "engine"),
+    Column("precision", "precision"),
+    Column("batch_size", "batch", "d"),
+    Column("num_beams", "beams", "d"),
+    Column("intra_threads", "threads", "d"),
+    Column("p50_ms", "p50 ms", ".1f"),
+    Column("p90_ms", "p90 ms", ".1f"),
+    Column("p99_ms", "p99 ms", ".1f"),
+    Column("sentences_per_s", "sentences/s", ",.1f"),
+    Column("tokens_per_s", "tokens/s", ",.0f"),
+    Column("memory_mb", "memory MB", ".0f"),
+    Column("size_mb", "size MB", ".1f"),
+    Column("parameters", "parameters", ",d"),
+    Column("bleu", "BLEU", ".1f"),
+    Column("chrf", "chrF", ".1f"),
+    Column("rouge_l", "ROUGE-L", ".1f"),
+    Column("speedup", "speed-up", ".1f"),
+)
+_SCORES = (("bleu", "BLEU"), ("chrf", "chrF"))
+_RUN = ("method", "data", "parameters", "updates", "seconds", "seed", "num_beams", "precision", "dev_bleu")
+QUALITY = (
+    Column("method", "method"),
+    Column("data", "data"),
+    Column("parameters", "parameters", ",d"),
+    Column("updates", "updates", ",d"),
+    Column("minutes", "minutes", ".0f"),
+    Column("num_beams", "beams", "d"),
+    Column("precision", "precision"),
+    Column("dev_bleu", "dev BLEU", ".1f"),
+)
+
+
+def latency_grid(table: dict[str, Any]) -> Grid:
+    """The rows of a bench, without columns that apply to none of them."""
+    return _grid(LATENCY, table["rows"])
+
+
+def quality_grid(table: dict[str, Any]) -> Grid | None:
+    """The ``quality`` list, a line for each model and search, test sets side by side; None where there is no list."""
+    entries: list[Row] = table.get("quality") or []
+    if not entries:
+        return None
+    merged: dict[tuple[Any, ...], Row] = {}
+    for entry in entries:
+        seconds = entry.get("seconds")
+        start = {**entry, "minutes": None if seconds is None else seconds / 60}
+        row = merged.setdefault(tuple(entry.get(key) for key in _RUN), start)
+        row[f"{entry['test_set']} bleu"], row[f"{entry['test_set']} chrf"] = entry["test_bleu"], entry["test_chrf"]
+    sets = dict.fromkeys(entry["test_set"] for entry in entries)
+    scores = [Column(f"{name} {key}", f"{name} {head}", ".1f") for name in sets for key, head in _SCORES]
+    return _grid((*QUALITY, *scores), list(merged.values()))
+
+
+def markdown(table: dict[str, Any]) -> str:
+    """Quality and latency as Markdown tables, with signatures and settings below: what the README shows."""
+    parts = [_markdown_grid(grid) for grid in (quality_grid(table), latency_grid(table)) if grid and grid.lines]
+    return "\n\n".join([*parts, "  \n".join(notes(table))]) + "\n"
+
+
+def terminal(table: dict[str, Any], console: Console | None = None) -> None:
+    """The same for people at a terminal."""
+    console = console or Console(width=None if sys.stdout.isatty() else 220)
+    for title, grid in (("Quality", quality_grid(table)), ("Latency", latency_grid(table))):
+        if not grid or not grid.lines:
+            continue
+        shown = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+        for head, numeric in zip(grid.heads, grid.numeric, strict=True):
+            shown.add_column(head, justify="right" if numeric else "left")
+        for line in grid.lines:
+            shown.add_row(*line)
+        console.print(shown)
+    for note in notes(table):
+        console.print(note, style="dim", highlight=False, markup=False)
+
+
+def write_json(table: dict[str, Any], path: Path) -> None:
+    """Writes the bench's JSON, whole or not at all."""
+    write_atomic(path, json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_markdown(table: dict[str, Any], path: Path) -> None:
+    """Writes the Markdown tables, whole or not at all."""
+    write_atomic(path, markdown(table))
+
+
+def write_html(table: dict[str, Any], path: Path) -> None:
+    """Writes one page that needs no other file: plots of quality against latency, tables, settings.
+
+    Raises:
+        DependencyError: matplotlib is missing.
+        StorageError: the disk is full or the folder not writable.
+    """
+    grids = [("Quality", quality_grid(table)), ("Latency", latency_grid(table))]
+    sections = [(title, grid.heads, grid.numeric, grid.lines) for title, grid in grids if grid and grid.lines]
+    write_atomic(path, page.render(table, sections, notes(table)))
+
+
+def notes(table: dict[str, Any]) -> list[str]:
+    """What the numbers mean and where they come from, a line each."""
+    provenance = table.get("provenance", {})
+    cpu, versions = provenance.get("cpu") or {}, provenance.get("versions") or {}
+    bench = provenance.get("bench") or {}
+    machine = [cpu.get("model"), f"{cpu['cores']} cores" if cpu.get("cores") else None, provenance.get("platform")]
+    software = [f"{name} {versions[name]}" for name in ("torch", "transformers", "onnxruntime") if name in versions]
+    lines = []
+    if table["rows"]:
+        lines.append(
+            "One call is one batch of real text, from text to text; engines take turns. Speed-up: p50 of the teacher "
+            "in Hugging Face `generate` (fp32) over the row's, at equal batch, beams and threads. Memory: peak during "
+            "the calls, over the process with its library imported."
+        )
+    if bench.get("source"):
+        timed = f"{bench['sentences']} sentences timed {bench['repeats']} times"
+        lines.append(f"Test set {bench['source']}, {bench['lines']:,} lines; {timed}.")
+    if found := [part for part in [*machine, *software, provenance.get("date")] if part]:
+        lines.append(f"Measured on {', '.join(found)}.")
+    signatures = dict.fromkeys(row.get("signature") for row in [*(table.get("quality") or []), *table["rows"]])
+    return lines + [f"Signature: `{signature}`" for signature in signatures if signature]
+
+
+def _grid(columns: Sequence[Column], rows: Sequence[Row]) -> Grid:
+    shown = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
+    lines = [[_text(row.get(column.key), column.form) for column in shown] for row in rows]
+    return Grid([column.head for column in shown], [bool(column.form) for column in shown], lines)
+
+
+def _text(value: Any, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _markdown_grid(grid: Grid) -> str:
+    rule = ["---:" if numeric else "---" for numeric in grid.numeric]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [grid.heads, rule, *grid.lines])
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Reads a bench's JSON. Raises DataError where it is none."""
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as a bench's JSON ({' '.join(str(error).split())})") from None
+    if not isinstance(table, dict) or not isinstance(table.get("rows"), list):
+        raise DataError(f"{path}: not a bench's JSON (it has no rows)")
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser("python -m benchmarks.report", description="Shows a bench's JSON.")
+    parser.add_argument("file", type=Path, help="JSON of `compress bench --json`")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    parser.add_argument("--html", type=Path, metavar="OUT", help="write a page")
+    options = parser.parse_args(arguments)
+    try:
+        table = load(options.file)
+        if options.html:
+            write_html(table, options.html)
+        if options.markdown:
+            print(markdown(table), end="")
+        elif not options.html:
+            terminal(table)
+    except CompressError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

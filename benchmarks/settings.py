@@ -1,0 +1,142 @@
+"""What a bench measures: its options, and the contenders that follow from them, without loading any model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from benchmarks.engines import EngineName, EngineSpec, ModelName
+from compressor.bundle import MANIFEST_FILE, Manifest, read_manifest
+from compressor.config import load_recipe
+from compressor.errors import ConfigError, ModelError
+from compressor.generation import GenerationConfig
+
+Task = Literal["translation", "summarization"]
+
+RUN_MODEL_FILE, RECIPE_FILE = "model.json", "recipe.yaml"  # of a run folder; compressor.models needs torch to say so
+TOLD = ("source_prefix", "source_language", "target_language")
+
+
+class BenchConfig(BaseModel):
+    """Options of `benchmarks.latency.run`. At least one of ``bundle``, ``teacher`` and ``run``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bundle: Path | None = Field(None, description="The student in ONNX, every precision of `precisions`.")
+    teacher: str | None = Field(None, description="Hugging Face folder or hub name, or a run folder.")
+    run: Path | None = Field(None, description="The student in PyTorch.")
+    source: Path = Field(description="Plain text, or JSON lines with source and target.")
+    reference: Path | None = Field(None, description="Plain text aligned with `source`.")
+    task: Task | None = Field(None, description="Null: as the bundle or run says.")
+    precisions: tuple[str, ...] | None = Field(None, description="Of the bundle; null: all it has.")
+    batch_sizes: tuple[int, ...] = Field((1, 8, 32), min_length=1, description="Sentences a call.")
+    num_beams: tuple[int, ...] = Field((1,), min_length=1, description="Widths of the search.")
+    threads: tuple[int, ...] = Field((1,), min_length=1, description="Threads inside one operator.")
+    sentences: int = Field(96, ge=1, description="Sentences that are timed, spread evenly over the source.")
+    repeats: int = Field(3, ge=1, description="Timed passes over them.")
+    warmup: int = Field(2, ge=0, description="Calls of each engine in each cell that are not counted.")
+    quality: bool = Field(True, description="Score the whole source; false: quality is null.")
+    quality_batch_size: int = Field(32, ge=1, description="Sentences a call where quality is measured.")
+    max_new_tokens: int | None = Field(None, ge=1, description="Length limit of all engines; null: the student's.")
+    source_prefix: str | None = Field(None, description="Text before the teacher's sources; null: as in the recipe.")
+    source_language: str | None = Field(None, description="Code for a multilingual teacher; null: as in the recipe.")
+    target_language: str | None = Field(None, description="Code for a multilingual teacher; null: as in the recipe.")
+
+
+class About(NamedTuple):
+    """What the files of a model say about it.
+
+    ``marian``: a run that Hugging Face can run, too. ``teacher``: the recipe's section of that name.
+    """
+
+    engine: EngineName
+    task: Task | None = None
+    precisions: tuple[str, ...] = ("fp32",)
+    smallest: str = "fp32"
+    max_new_tokens: int | None = None
+    marian: bool = False
+    teacher: Mapping[str, Any] = MappingProxyType({})
+
+
+def about(path: str | Path) -> About:
+    """Reads the manifest of a bundle, or the descriptions of a run; anything else is left to transformers.
+
+    Raises:
+        CompressError: one of these files is damaged.
+    """
+    folder = Path(path)
+    if (folder / MANIFEST_FILE).exists():
+        return _about_bundle(read_manifest(folder))
+    return _about_run(folder) if (folder / RUN_MODEL_FILE).is_file() else About("transformers")
+
+
+def spec_of(path: str | Path, model: ModelName, precision: str | None, max_new_tokens: int | None) -> EngineSpec:
+    """The contender in a folder, by default in its smallest precision. Raises ConfigError if it has no such one."""
+    known = about(path)
+    if known.engine == "onnx" and precision not in (None, *known.precisions):
+        raise ConfigError(f"{path}: no precision {precision}, it has {', '.join(known.precisions)}")
+    chosen = precision or known.smallest
+    return EngineSpec(engine=known.engine, model=model, path=str(path), precision=chosen, max_new_tokens=max_new_tokens)
+
+
+def resolve(config: BenchConfig) -> BenchConfig:
+    """Fills in what the models' files say: task, length limit, and what a multilingual teacher is told.
+
+    Raises:
+        ConfigError: there is nothing to measure.
+        CompressError: a file of the bundle or run is damaged.
+    """
+    students = [about(path) for path in (config.bundle, config.run) if path is not None]
+    known = [*students, about(config.teacher)] if config.teacher else students
+    if not known:
+        raise ConfigError("nothing to measure: give a bundle, --run or --teacher")
+    found: dict[str, Any] = {
+        "task": next((one.task for one in known if one.task), "translation"),
+        "max_new_tokens": next((one.max_new_tokens for one in students if one.max_new_tokens), None),
+    }
+    for one in students[::-1]:
+        found |= {key: one.teacher[key] for key in TOLD if one.teacher.get(key) is not None}
+    return config.model_copy(update={key: value for key, value in found.items() if getattr(config, key) is None})
+
+
+def contenders(config: BenchConfig) -> list[EngineSpec]:
+    """Who takes part, in the order of the table: teacher, student in PyTorch, student in ONNX by precision."""
+    specs, limit = [], config.max_new_tokens
+    if config.teacher is not None:
+        told = {key: getattr(config, key) for key in TOLD if getattr(config, key) is not None}
+        if about(config.teacher).marian:  # where people would run it, and what speed-ups are counted from
+            told["engine"] = "transformers"
+        specs.append(spec_of(config.teacher, "teacher", "fp32", limit).model_copy(update=told))
+    if config.run is not None:
+        specs.append(spec_of(config.run, "student", "fp32", limit))
+    if config.bundle is not None:
+        precisions = config.precisions or _about_bundle(read_manifest(config.bundle)).precisions
+        specs += [spec_of(config.bundle, "student", precision, limit) for precision in precisions]
+    return specs
+
+
+def _about_bundle(manifest: Manifest) -> About:
+    recipe = manifest.lineage.recipe or {}
+    limit = min(manifest.generation.max_new_tokens, manifest.max_new_tokens)
+    teacher = recipe.get("teacher") or {}
+    return About("onnx", manifest.task, tuple(manifest.precisions), manifest.default_precision, limit, False, teacher)
+
+
+def _about_run(folder: Path) -> About:
+    try:
+        described = json.loads((folder / RUN_MODEL_FILE).read_text(encoding="utf-8"))
+        model, generation = described["model"], GenerationConfig.model_validate(described["generation"])
+        plain = model["norm"] == "post" and model["tie_embeddings"] and model["architecture"] == "transformer"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder / RUN_MODEL_FILE}: damaged ({' '.join(str(error).split())[:200]})") from None
+    marian = plain and generation.start_id == generation.pad_id
+    found = About("torch", max_new_tokens=generation.max_new_tokens, marian=marian)
+    if not (folder / RECIPE_FILE).is_file():
+        return found
+    recipe = load_recipe(folder / RECIPE_FILE)
+    return found._replace(task=recipe.task, teacher=recipe.teacher.model_dump() if recipe.teacher else {})

@@ -1,0 +1,223 @@
+"""A process for each engine, so that threads, caches and memory of one say nothing about another.
+
+The parent sends one JSON line for each request and reads one JSON line back. Time is taken inside the worker, around
+the engine's call alone, so the pipe costs nothing in the results. `LocalHost` does the work, in the worker or (in
+tests, and where nothing is timed) in the same process; `ProcessHost` is its shadow at the other end of the pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple, Protocol
+
+from benchmarks import memory
+from benchmarks.engines import EngineSpec, import_engine
+from compressor import errors
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+class Info(NamedTuple):
+    """What is known of an engine once it is loaded. ``load_s``: seconds to load the model, library import excluded."""
+
+    parameters: int | None
+    size_mb: float
+    max_num_beams: int | None
+    load_s: float
+
+
+class Reply(NamedTuple):
+    """One call: its seconds, the texts, and the tokens of each."""
+
+    seconds: float
+    texts: list[str]
+    tokens: list[int]
+
+
+class Host(Protocol):
+    """A loaded engine, here or in another process."""
+
+    info: Info
+
+    def translate(self, texts: Sequence[str], num_beams: int) -> Reply:
+        """One timed call."""
+        ...
+
+    def reset_peak(self) -> None:
+        """Forgets the memory of earlier calls."""
+        ...
+
+    def memory_mb(self) -> float:
+        """Peak resident set since `reset_peak`, less the resident set with only the library imported."""
+        ...
+
+    def close(self) -> None:
+        """Ends the process, if there is one."""
+        ...
+
+
+Connect = Callable[[EngineSpec, int], Host]
+
+
+class LocalHost:
+    """Loads and runs an engine in this process."""
+
+    def __init__(self, spec: EngineSpec, threads: int) -> None:
+        load = import_engine(spec.engine)
+        self._baseline = memory.resident_mb()
+        start = time.perf_counter()
+        self._engine = load(spec, threads)
+        seconds = time.perf_counter() - start
+        self.info = Info(self._engine.parameters, self._engine.size_mb, self._engine.max_num_beams, seconds)
+
+    def translate(self, texts: Sequence[str], num_beams: int) -> Reply:
+        """See Host."""
+        start = time.perf_counter()
+        output = self._engine.translate(texts, num_beams=num_beams)
+        return Reply(time.perf_counter() - start, list(output.texts), list(output.tokens))
+
+    def reset_peak(self) -> None:
+        """See Host."""
+        memory.reset_peak()
+
+    def memory_mb(self) -> float:
+        """See Host."""
+        return max(0.0, memory.peak_mb() - self._baseline)
+
+    def close(self) -> None:
+        """See Host."""
+
+
+class ProcessHost:
+    """Loads and runs an engine in a process of its own.
+
+    Raises:
+        CompressError: what the engine raised there, of the same class; or that its process died, with its last words.
+    """
+
+    def __init__(self, spec: EngineSpec, threads: int) -> None:
+        self._name = spec.name
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=_environment(threads),
+            text=True,
+            encoding="utf-8",
+        )
+        try:
+            self.info = Info(**self._ask("load", spec=spec.model_dump(), threads=threads))
+        except BaseException:
+            self.close()
+            raise
+
+    def translate(self, texts: Sequence[str], num_beams: int) -> Reply:
+        """See Host."""
+        return Reply(**self._ask("translate", texts=list(texts), num_beams=num_beams))
+
+    def reset_peak(self) -> None:
+        """See Host."""
+        self._ask("reset_peak")
+
+    def memory_mb(self) -> float:
+        """See Host."""
+        return float(self._ask("memory_mb")["mb"])
+
+    def close(self) -> None:
+        """See Host."""
+        self._process.kill()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):  # the worker died with a request in the pipe
+                    stream.close()
+        self._process.wait()
+
+    def _ask(self, request: str, **arguments: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            print(json.dumps({"request": request, **arguments}), file=self._process.stdin, flush=True)
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise errors.CompressError(f"engine {self._name} stopped: {self._last_words()}")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise _revive(answer["error"], answer["message"], self._name)
+        return answer
+
+    def _last_words(self) -> str:
+        self._process.wait()
+        self._log.seek(0)
+        lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
+        return f"{lines[-1] if lines else 'no message'} (exit code {self._process.returncode})"
+
+
+def serve(requests: IO[str], answers: IO[str]) -> None:
+    """The worker's side: answers requests until they end. An exception is an answer too, and ends nothing."""
+    host: LocalHost | None = None
+    for line in requests:
+        message = json.loads(line)
+        request = message.pop("request")
+        answer: dict[str, Any] = {}
+        try:
+            if request == "load":
+                host = LocalHost(EngineSpec(**message["spec"]), message["threads"])
+                answer = host.info._asdict()
+            elif host is None:
+                raise errors.CompressError("nothing is loaded yet")
+            elif request == "translate":
+                answer = host.translate(**message)._asdict()
+            elif request == "memory_mb":
+                answer = {"mb": host.memory_mb()}
+            else:
+                host.reset_peak()
+        except Exception as error:
+            answer = {"error": type(error).__name__, "message": str(error)}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _revive(kind: str, message: str, engine: str) -> errors.CompressError:
+    """The same error on this side of the pipe. Of the user's errors the message says it all; others name the engine."""
+    known = getattr(errors, kind, None)
+    if not (isinstance(known, type) and issubclass(known, errors.CompressError)):
+        return errors.CompressError(f"engine {engine}: {kind}: {' '.join(message.split())}")
+    try:
+        return known(message)
+    except TypeError:  # a class that wants more than the message
+        return errors.CompressError(message)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """Thread pools are sized before the libraries start; the checkout is importable where nothing is installed."""
+    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    count = str(threads)
+    return {
+        **os.environ,
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def main() -> None:
+    """Answers on the stdout that the parent gave; whatever a library prints goes to stderr."""
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        serve(sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()
