@@ -32,8 +32,8 @@ class HuggingFaceEngine:
         if spec.precision not in _DTYPES:
             raise ModelError(f"transformers engine: no precision {spec.precision}, choose {' or '.join(_DTYPES)}")
         torch.set_num_threads(threads)
-        messages.set_verbosity_error()  # type: ignore[no-untyped-call]
-        messages.disable_progress_bar()  # type: ignore[no-untyped-call]
+        messages.set_verbosity_error()
+        messages.disable_progress_bar()
         folder = Path(spec.path)
         model, self._text, self.parameters = _from_run(folder) if is_run(folder) else _from_checkpoint(spec)
         self._model = model.to(_DTYPES[spec.precision]).eval()

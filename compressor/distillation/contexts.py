@@ -50,7 +50,8 @@ def build_contexts(
         labels[row, : len(before) + ended] = output[: len(before) + ended]
     lengths = np.array([1 + len(before) for before in inputs])
     kept = np.arange(width) < lengths[:, None]
-    return Contexts(*map(torch.from_numpy, (tokens, labels, kept)), torch.tensor(list(labelled), dtype=torch.bool))
+    arrays = torch.from_numpy(tokens), torch.from_numpy(labels), torch.from_numpy(kept)
+    return Contexts(*arrays, torch.tensor(list(labelled), dtype=torch.bool))
 
 
 def _before_eos(output: Sequence[int] | NDArray[np.int32], eos_id: int) -> Sequence[int] | NDArray[np.int32]:
@@ -60,4 +61,5 @@ def _before_eos(output: Sequence[int] | NDArray[np.int32], eos_id: int) -> Seque
 
 def draw_coins(beta: float, rows: int, seed: Sequence[int]) -> list[bool]:
     """One coin an example: True keeps the data set's target (with probability β)."""
-    return (np.random.default_rng(seed).random(rows) < beta).tolist()
+    heads: list[bool] = (np.random.default_rng(seed).random(rows) < beta).tolist()
+    return heads

@@ -21,7 +21,7 @@ class _SoftCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, probabilities: Tensor) -> Tensor:
         log_z = logits.logsumexp(dim=-1)
-        loss = (log_z - torch.linalg.vecdot(probabilities, logits)).mean()
+        loss: Tensor = (log_z - torch.linalg.vecdot(probabilities, logits)).mean()
         gradient = (logits - log_z[:, None]).exp_().sub_(probabilities).div_(max(logits.shape[0], 1))
         ctx.save_for_backward(gradient)
         return loss
@@ -39,7 +39,7 @@ def full(logits: Tensor, probabilities: Tensor) -> Tensor:
         logits: the student's [positions, vocab].
         probabilities: the teacher's [positions, vocab], rows sum to 1.
     """
-    loss: Tensor = _SoftCrossEntropy.apply(logits.float(), probabilities)
+    loss: Tensor = _SoftCrossEntropy.apply(logits.float(), probabilities)  # type: ignore[no-untyped-call]
     return loss
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress as ProgressBar, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 
 from compressor.config import Recipe
 from compressor.distillation.checkpoint import FOLDER, Progress, load_checkpoint, save_checkpoint
-from compressor.distillation.student import Setup, set_up
+from compressor.distillation.student import set_up
 from compressor.distillation.teacher_outputs import teacher_outputs
 from compressor.distillation.trainer import Step, Trainer, recipe_digest
 from compressor.errors import InterruptedRun, ModelError, OutputExistsError
@@ -46,7 +47,9 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
     if resume and is_finished(out):
         return out
     if out.exists() and not (resume or force) and any(out.iterdir()):
-        raise OutputExistsError(f"{out}: exists already; go on with --resume, replace it with --force, or choose another")
+        raise OutputExistsError(
+            f"{out}: exists already; go on with --resume, replace it with --force, or choose another"
+        )
     setup = set_up(recipe)
     if force and not resume:
         shutil.rmtree(out, ignore_errors=True)

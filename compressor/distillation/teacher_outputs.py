@@ -53,7 +53,7 @@ def _best(teacher: Teacher, setup: Setup, rows: list[int], beams: int) -> list[l
     with torch.no_grad():
         found = [best[0].tokens for best in teacher.generate(source, mask, beams)]
     limit = setup.recipe.data.max_target_tokens
-    return [tokens if len(tokens) <= limit else tokens[: limit - 1] + [setup.generation.eos_id] for tokens in found]
+    return [tokens if len(tokens) <= limit else [*tokens[: limit - 1], setup.generation.eos_id] for tokens in found]
 
 
 def _chunks(order: list[int], sources: TokenRows, budget: int) -> list[list[int]]:

@@ -79,7 +79,7 @@ class Trainer:
         )
 
     def groups(self, progress: Progress) -> Iterator[list[Batch]]:
-        """Batches from where ``progress`` stands, as many together as are rolled out at once; advances epoch and batch."""
+        """Batches from where ``progress`` stands, as many as are rolled out at once; advances epoch and batch."""
         size = self.recipe.method.rollout.batches if self.method.own_contexts else 1
         for epoch in itertools.count(progress.epoch):
             stream = self.batches.epoch(epoch, start=progress.batch)
@@ -94,7 +94,8 @@ class Trainer:
         """Writes the contexts of a group of batches, then makes one update with each; ``update`` counts from 0."""
         share = beta(self.recipe.method.schedule, update / self.updates)
         contexts = self._contexts(group, share, update)
-        return [self._update(batch, ctx, share, update + i) for i, (batch, ctx) in enumerate(zip(group, contexts))]
+        pairs = zip(group, contexts, strict=True)
+        return [self._update(batch, ctx, share, update + i) for i, (batch, ctx) in enumerate(pairs)]
 
     def _contexts(self, group: list[Batch], share: float, update: int) -> list[Contexts]:
         """Each example keeps the data set's output with probability ``share``, else the student writes one."""
@@ -103,15 +104,13 @@ class Trainer:
             seed = (self.recipe.training.seed, 1, update + i, self.accelerator.process_index)
             drawn = draw_coins(share, len(batch.indices), seed) if self.method.own_contexts else None
             keep = drawn or [True] * len(batch.indices)
-            coins.append([heads and len(self.outputs[j]) > 0 for heads, j in zip(keep, batch.indices)])
-        pairs = [(j, heads) for batch, row in zip(group, coins) for j, heads in zip(batch.indices, row)]
-        replaced = [j for j, heads in pairs if not heads]
-        written = iter(self.roll_out(replaced))
-        result = []
-        for batch, row in zip(group, coins):
-            outputs = [self.outputs[j] if heads else next(written) for j, heads in zip(batch.indices, row)]
-            result.append(build_contexts(outputs, row, self.setup.generation))
-        return result
+            coins.append([heads and len(self.outputs[j]) > 0 for heads, j in zip(keep, batch.indices, strict=True)])
+        indices = [index for batch in group for index in batch.indices]
+        heads = list(itertools.chain.from_iterable(coins))
+        written = iter(self.roll_out([index for index, kept in zip(indices, heads, strict=True) if not kept]))
+        outputs = iter([self.outputs[i] if kept else next(written) for i, kept in zip(indices, heads, strict=True)])
+        rules = self.setup.generation
+        return [build_contexts(list(itertools.islice(outputs, len(row))), row, rules) for row in coins]
 
     def roll_out(self, indices: list[int]) -> list[list[int]]:
         """The student's outputs for training sources, by index."""
@@ -160,9 +159,7 @@ class Trainer:
         """The teacher's logits [positions of these rows, vocab], suppressed tokens left out; ``rows`` bool [batch]."""
         teacher = self.setup.teacher
         assert teacher is not None  # the recipe's validation
-        logits = teacher.logits(
-            batch.source[rows], batch.source_mask[rows], contexts.tokens[rows], contexts.kept[rows]
-        )
+        logits = teacher.logits(batch.source[rows], batch.source_mask[rows], contexts.tokens[rows], contexts.kept[rows])
         return _floor(logits.float(), teacher.generation.suppressed_ids)
 
     def evaluate(self) -> Scores:

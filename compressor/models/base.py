@@ -42,7 +42,7 @@ class Seq2SeqModel(nn.Module):
         super().__init__()
         self.config = config
         self.fused_attention = False
-        """Attention through ``scaled_dot_product_attention`` (export wants it; in training plain products are faster)."""
+        """Attention through ``scaled_dot_product_attention``: export wants it, training is faster without."""
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
         """Reads sources: int64 and bool, both [batch, source_len]."""

@@ -6,6 +6,7 @@ Shapes: batch, heads, query_len, key_len, head_dim; d = heads * head_dim.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +14,11 @@ from torch import Tensor, nn
 
 from compressor.models.base import ModelConfig
 
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "swish": F.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "swish": F.silu}
 
 
 def sinusoidal_positions(length: int, d: int) -> Tensor:
-    """[length, d]: sines in the first half, cosines in the second, as Marian lays them out (Vaswani et al. 2017, 3.5)."""
+    """[length, d]: sines in the first half, cosines in the second, as in Marian (Vaswani et al. 2017, 3.5)."""
     frequency = torch.exp(torch.arange(0, d, 2, dtype=torch.float64) * (-math.log(10_000.0) / d))
     angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency[None, :]
     return torch.cat([angle.sin(), angle.cos()], dim=1).float()
@@ -91,12 +92,14 @@ class Residual(nn.Module):
 
     def enter(self, hidden: Tensor) -> Tensor:
         """The block's input."""
-        return self.norm(hidden) if self.pre else hidden
+        normed: Tensor = self.norm(hidden) if self.pre else hidden
+        return normed
 
     def leave(self, hidden: Tensor, change: Tensor) -> Tensor:
         """The sum of input and output."""
         total = hidden + F.dropout(change, self.dropout, self.training)
-        return total if self.pre else self.norm(total)
+        left: Tensor = total if self.pre else self.norm(total)
+        return left
 
 
 class FeedForward(nn.Module):
@@ -107,11 +110,12 @@ class FeedForward(nn.Module):
         self.frame = Residual(config)
         self.expand = nn.Linear(config.d_model, width)
         self.contract = nn.Linear(width, config.d_model)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = config.activation
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., d] -> [..., d]."""
-        return self.frame.leave(hidden, self.contract(self.activation(self.expand(self.frame.enter(hidden)))))
+        inner = ACTIVATIONS[self.activation](self.expand(self.frame.enter(hidden)))
+        return self.frame.leave(hidden, self.contract(inner))
 
 
 class EncoderLayer(nn.Module):
@@ -127,7 +131,8 @@ class EncoderLayer(nn.Module):
         """``hidden`` [batch, source_len, d], ``mask`` bool [batch, 1, 1, source_len]."""
         query, key, value = self.attention.project(self.frame.enter(hidden))
         change = self.attention.out(attend(query, key, value, mask, fused))
-        return self.feed_forward(self.frame.leave(hidden, change))
+        output: Tensor = self.feed_forward(self.frame.leave(hidden, change))
+        return output
 
 
 class DecoderLayer(nn.Module):

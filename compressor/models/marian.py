@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig as HFGenerationConfig, MarianConfig, MarianMTModel
+from transformers import GenerationConfig as HFGenerationConfig
+from transformers import MarianConfig, MarianMTModel
 
 from compressor.errors import ModelError
 from compressor.generation import GenerationConfig

@@ -5,6 +5,7 @@ Shapes: batch, source_len, context_len, d, heads, head_dim, vocab.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -45,8 +46,10 @@ class Transformer(Seq2SeqModel):
             {name: nn.Parameter(torch.empty(config.vocab_size, config.d_model)) for name in names}
         )
         self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
-        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
-        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        self.encoder: Sequence[EncoderLayer] = encoder  # type: ignore[assignment]  # a ModuleList of these
+        self.decoder: Sequence[DecoderLayer] = decoder  # type: ignore[assignment]
         pre = config.norm == "pre"
         self.encoder_norm = nn.LayerNorm(config.d_model) if pre else nn.Identity()
         self.decoder_norm = nn.LayerNorm(config.d_model) if pre else nn.Identity()
@@ -72,7 +75,8 @@ class Transformer(Seq2SeqModel):
             table[self.config.pad_id] = 0.0
 
     def _table(self, name: str) -> Tensor:
-        return self.embedding["shared" if self.config.tie_embeddings else name]
+        table: Tensor = self.embedding["shared" if self.config.tie_embeddings else name]
+        return table
 
     def _embed(self, tokens: Tensor, positions: Tensor, name: str) -> Tensor:
         """[batch, len] -> [batch, len, d]; ``positions`` [len, d]."""
@@ -96,7 +100,8 @@ class Transformer(Seq2SeqModel):
         for layer in self.decoder:
             cross = layer.cross_attention.memory(memory.hidden)
             hidden, _, _ = layer(hidden, None, cross, causal, cross_mask, self.fused_attention)
-        return self.decoder_norm(hidden)  # type: ignore[no-any-return]
+        normed: Tensor = self.decoder_norm(hidden)
+        return normed
 
     def project(self, features: Tensor) -> Tensor:
         """See Seq2SeqModel."""
@@ -127,8 +132,18 @@ class Transformer(Seq2SeqModel):
 
     def select(self, state: TransformerState, rows: Tensor) -> TransformerState:
         """See Seq2SeqModel."""
-        caches = [tuple(tensor.index_select(0, rows) for tensor in group) for group in state[:4]]
-        return TransformerState(*caches, state.mask.index_select(0, rows), state.position)
+
+        def chosen(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return tuple(tensor.index_select(0, rows) for tensor in tensors)
+
+        return TransformerState(
+            chosen(state.cross_key),
+            chosen(state.cross_value),
+            chosen(state.self_key),
+            chosen(state.self_value),
+            state.mask.index_select(0, rows),
+            state.position,
+        )
 
 
 ARCHITECTURES: dict[str, type[Seq2SeqModel]] = {"transformer": Transformer}

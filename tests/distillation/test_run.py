@@ -151,4 +151,6 @@ def test_seqkd_learns_from_the_teachers_beam_search(make_recipe: Make, tmp_path:
     for record in records[:5]:
         source = pad_sources([setup.train.sources[record["index"]].tolist()], teacher.generation.pad_id)
         best = beam_search(teacher.model, teacher.generation, *source, num_beams=3)[0][0].tokens
-        assert record["tokens"] == best[:23] + [teacher.generation.eos_id] * (len(best) > 23) or record["tokens"] == best
+        assert (
+            record["tokens"] == best[:23] + [teacher.generation.eos_id] * (len(best) > 23) or record["tokens"] == best
+        )

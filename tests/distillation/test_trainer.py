@@ -73,7 +73,10 @@ def test_sources_without_a_reference_always_use_own_contexts(make_recipe: Callab
     setup = set_up(make_recipe("imitkd+full", mono=True))
     trainer = Trainer(setup)
     mono = [index for index in range(len(setup.train.sources)) if setup.train.targets.lengths[index] == 0]
-    assert [setup.train.examples[index].source for index in mono] == ["Den Baum malt der Hund.", "Den Arzt ruft der Mann."]
+    assert [setup.train.examples[index].source for index in mono] == [
+        "Den Baum malt der Hund.",
+        "Den Arzt ruft der Mann.",
+    ]
     contexts = trainer._contexts([trainer.batches.collate(mono)], 1.0, 0)[0]
     assert not contexts.labelled.any()
 
@@ -82,7 +85,9 @@ def test_rollouts_come_back_in_order_whatever_the_chunks(make_recipe: Callable[.
     setup = set_up(make_recipe("imitkd"))
     sources = [setup.train.sources[index] for index in range(17)]
     arguments = (setup.student, sources, setup.generation, setup.recipe.method.rollout)
-    assert rollout(*arguments, max_new_tokens=9, batch_tokens=20) == rollout(*arguments, max_new_tokens=9, batch_tokens=999)
+    assert rollout(*arguments, max_new_tokens=9, batch_tokens=20) == rollout(
+        *arguments, max_new_tokens=9, batch_tokens=999
+    )
     assert setup.student.training  # the rollout's eval mode was undone
 
 

@@ -16,7 +16,9 @@ from compressor.models.search import greedy
 from compressor.models.transformer import build_model
 
 VOCAB, PAD, EOS = 61, 60, 0
-RULES = GenerationConfig(start_id=PAD, eos_id=EOS, pad_id=PAD, suppressed_ids=(PAD,), forced_eos_id=EOS, max_new_tokens=12)
+RULES = GenerationConfig(
+    start_id=PAD, eos_id=EOS, pad_id=PAD, suppressed_ids=(PAD,), forced_eos_id=EOS, max_new_tokens=12
+)
 
 
 def config(**changes: object) -> ModelConfig:
@@ -73,7 +75,9 @@ def test_padding_changes_nothing() -> None:
     together = net.decode(net.encode(source, mask), context)
     for row in range(5):
         length = int(mask[row].sum())
-        alone = net.decode(net.encode(source[row : row + 1, :length], mask[row : row + 1, :length]), context[row : row + 1])
+        alone = net.decode(
+            net.encode(source[row : row + 1, :length], mask[row : row + 1, :length]), context[row : row + 1]
+        )
         torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=0)
 
 
