@@ -1,0 +1,1 @@
+"""Bundle in, text out: numpy and ONNX Runtime, no torch."""

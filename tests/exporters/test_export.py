@@ -1,0 +1,115 @@
+"""A run becomes a bundle, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import onnx_ir as ir
+import pytest
+
+from compressor import exporters
+from compressor.bundle import open_bundle
+from compressor.errors import ConfigError, DataError, ExportError, ModelError, OutputExistsError, StorageError
+from compressor.exporters import dev_set, export_bundle
+from compressor.models.search import greedy, pad_sources
+from compressor.models.storage import load_run
+from compressor.runtime.generator import Generator
+
+
+def test_the_manifest_says_what_it_is(tiny_bundle: Path, tiny_run: Path) -> None:
+    manifest, run = open_bundle(tiny_bundle), load_run(tiny_run)
+    assert set(manifest.precisions) == {"fp32", "int8"} and manifest.default_precision == "int8"
+    assert manifest.task == "translation" and manifest.generation.eos_id == run.generation.eos_id
+    assert manifest.parameters == sum(parameter.numel() for parameter in run.model.parameters())
+    assert manifest.parity is not None and manifest.parity.fp32_identical == manifest.parity.sources > 0
+    quality = manifest.precisions["int8"].quality
+    assert quality is not None and quality.metric == "bleu" and quality.against_references is not None
+    assert manifest.lineage.method == "vanilla" and manifest.lineage.data
+
+
+def test_no_path_of_this_machine_is_published(tiny_bundle: Path, tiny_run: Path) -> None:
+    for name in ("bundle.json", "README.md", "parity.json"):
+        assert str(tiny_run.parent) not in (tiny_bundle / name).read_text(encoding="utf-8")
+    recipe = open_bundle(tiny_bundle).lineage.recipe
+    assert recipe is not None and not Path(recipe["data"]["root"]).is_absolute()
+
+
+def test_the_bundle_computes_what_the_run_computes(tiny_bundle: Path, tiny_run: Path) -> None:
+    run, generator = load_run(tiny_run), Generator.load(tiny_bundle, precision="fp32", intra_threads=1)
+    sources = [run.tokenizer.encode_source(text) for text in ("Der Hund sieht den Baum.", "Der Baum", "den den Hund")]
+    expected = greedy(run.model, run.generation, *pad_sources(sources, run.generation.pad_id))
+    assert generator.generate_ids(sources) == expected
+
+
+def test_parity_lists_its_exceptions(tiny_bundle: Path) -> None:
+    report = json.loads((tiny_bundle / "parity.json").read_text(encoding="utf-8"))
+    assert report["batch_sizes"] == [1, 8, 32] and report["near_tie"] == 1e-4
+    assert report["batch_independence"] == {"int8": [], "fp32": []}
+    assert report["fp32_against_torch"] == []
+
+
+def test_an_existing_folder_is_not_overwritten(tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputExistsError, match="exists already"):
+        export_bundle(tiny_run, tmp_path / "out")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    tiny_run: Path, graphs: dict[str, ir.Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    traced = {name: graph.clone() for name, graph in graphs.items()}
+    monkeypatch.setattr(exporters, "build_graphs", lambda *args: traced)  # tracing is slow, and writes nothing
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="the disk is full; nothing was written"):
+        export_bundle(tiny_run, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_alone_with_sources_of_ones_own_replaces_a_bundle(tiny_run: Path, tmp_path: Path) -> None:
+    out, source = tmp_path / "out", tmp_path / "dev.de"
+    out.mkdir()
+    (out / "old.txt").write_text("old")
+    source.write_text("Der Hund sieht den Baum.\n\nDer Baum sieht den Hund.\n", encoding="utf-8")
+    export_bundle(tiny_run, out, precisions=["int8"], dev_source=source, force=True)
+    manifest = open_bundle(out)
+    assert list(manifest.precisions) == ["int8"] and not (out / "fp32").exists() and not (out / "old.txt").exists()
+    quality = manifest.precisions["int8"].quality
+    assert quality is not None and quality.sentences == 2
+    assert quality.against_references is None and quality.against_fp32 is not None
+
+
+@pytest.mark.parametrize(
+    ("precisions", "said"), [(["fp16"], "not fp16"), ([], "not nothing"), (["fp32", "int4"], "not int4")]
+)
+def test_an_unknown_precision_is_refused(tiny_run: Path, tmp_path: Path, precisions: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        export_bundle(tiny_run, tmp_path / "out", precisions=precisions)
+
+
+def test_a_run_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="not a run folder"):
+        export_bundle(tmp_path / "none", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dev_files_must_match(tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("eins\nzwei\n")
+    (tmp_path / "b").write_text("one\n")
+    with pytest.raises(DataError, match=r"a has 2 lines, .*b has 1"):
+        dev_set(load_run(tiny_run), tmp_path / "a", tmp_path / "b")
+
+
+def test_without_dev_sources_there_is_no_export(tiny_run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "run"
+    shutil.copytree(tiny_run, moved)
+    (moved / "recipe.yaml").unlink()
+    with pytest.raises(ExportError, match="give --dev-source FILE"):
+        dev_set(load_run(moved), None, None)

@@ -1,0 +1,140 @@
+"""The joined graph against PyTorch's greedy search, and what the graphs look like."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from compressor.errors import ExportError
+from compressor.exporters.onnx import build_graphs, trace
+from compressor.models.base import Seq2SeqModel
+from compressor.models.search import greedy, pad_sources
+from compressor.onnxfile import graph_needs
+from tests.exporters.conftest import EVERY_RULE, PLAIN, random_model
+
+
+def sources(count: int, seed: int = 0) -> list[list[int]]:
+    chance = random.Random(seed)
+    return [[chance.randrange(1, 60) for _ in range(chance.randint(1, 17))] + [0] for _ in range(count)]
+
+
+def session(path: Path | bytes) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options)
+
+
+def run(graph: Any, batch: list[list[int]], limit: int) -> list[list[int]]:
+    ids, mask = pad_sources(batch, 60)
+    feeds = {"input_ids": ids.numpy(), "attention_mask": mask.long().numpy(), "max_new_tokens": np.array(limit)}
+    (output,) = graph.run(["output_ids"], feeds)
+    return [row[: row.index(0) + 1] if 0 in row else row for row in output.tolist()]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 12, 30])
+@pytest.mark.parametrize("batch", [1, 2, 7, 16])
+def test_tokens_are_those_of_pytorch(model: Seq2SeqModel, folders: dict[str, Path], batch: int, limit: int) -> None:
+    chosen = sources(batch, seed=batch)
+    ids, mask = pad_sources(chosen, 60)
+    assert run(session(folders["fp32"] / "generate.onnx"), chosen, limit) == greedy(model, EVERY_RULE, ids, mask, limit)
+
+
+def test_outputs_end_at_different_lengths(folders: dict[str, Path]) -> None:
+    """Or the test above would prove little."""
+    lengths = {len(output) for output in run(session(folders["fp32"] / "generate.onnx"), sources(64), 30)}
+    assert len(lengths) > 5
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"norm": "pre", "tie_embeddings": False, "decoder_layers": 2, "activation": "gelu"}],
+    ids=["pre-norm, untied, two decoder layers"],
+)
+def test_other_layouts(sizes: dict[str, Any], tmp_path: Path) -> None:
+    model = random_model(**sizes)
+    path = tmp_path / "generate.onnx"
+    ir.save(build_graphs(model, PLAIN)["generate"], path)
+    chosen = sources(5)
+    assert run(session(path), chosen, 9) == greedy(model, PLAIN, *pad_sources(chosen, 60), 9)
+
+
+def test_the_loop_stops_when_all_are_finished(folders: dict[str, Path]) -> None:
+    graph = session(folders["fp32"] / "generate.onnx")
+    short = [source for source in sources(40) if len(run(graph, [source], 30)[0]) < 20]
+    ids, mask = pad_sources(short, 60)
+    feeds = {"input_ids": ids.numpy(), "attention_mask": mask.long().numpy(), "max_new_tokens": np.array(30)}
+    (output,) = graph.run(None, feeds)
+    ends = [row.index(0) + 1 for row in output.tolist()]
+    assert output.shape == (len(short), max(ends)) and len(short) > 3
+    assert all(set(row[end:]) <= {60} for row, end in zip(output.tolist(), ends, strict=True))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_source_has_one_output_in_every_batch(folders: dict[str, Path], precision: str) -> None:
+    graph, chosen = session(folders[precision] / "generate.onnx"), sources(48)
+    alone = [run(graph, [source], 12)[0] for source in chosen]
+    for size in (8, 48):
+        together = [out for at in range(0, 48, size) for out in run(graph, chosen[at : at + size], 12)]
+        assert together == alone
+
+
+def test_padding_does_not_move_a_bit(folders: dict[str, Path]) -> None:
+    """int8 rounds activations: the last bit of a sum decides, so sums must not depend on padding at all."""
+    step, encoder = (session(folders["int8"] / f"{name}.onnx") for name in ("decoder_step", "encoder"))
+    wanted = [argument.name for argument in step.get_inputs()]
+
+    def logits(source: list[int], width: int) -> Any:
+        ids = np.array([source + [60] * (width - len(source))])
+        mask = (np.arange(width) < len(source))[None].astype(np.int64)
+        names = [output.name for output in encoder.get_outputs()]
+        feeds = dict(zip(names, encoder.run(names, {"input_ids": ids, "attention_mask": mask}), strict=True))
+        feeds |= {"token": np.array([60]), "step": np.array(0), "max_new_tokens": np.array(9)}
+        feeds |= {"finished": np.array([False])}
+        return step.run(["logits"], {name: feeds[name] for name in wanted})[0]
+
+    for source in sources(20):
+        alone = logits(source, len(source))
+        assert all(np.array_equal(alone, logits(source, len(source) + extra)) for extra in (1, 2, 5, 9)), source
+
+
+def test_weights_are_kept_once(folders: dict[str, Path], model: Seq2SeqModel) -> None:
+    largest = sum(parameter.numel() for parameter in model.parameters()) * 4 + model.positions.numel() * 4  # type: ignore[operator,union-attr]
+    assert (folders["fp32"] / "weights.bin").stat().st_size < 1.3 * largest
+    for path in folders["fp32"].glob("*.onnx"):
+        needs = graph_needs(path.read_bytes())
+        assert {external.location for external in needs.externals} == {"weights.bin"}
+        assert needs.domains <= {"", "com.microsoft"}
+
+
+def test_graphs_hold_no_paths_of_this_machine(folders: dict[str, Path]) -> None:
+    home = str(Path(__file__).resolve().parents[2]).encode()
+    for path in folders["fp32"].glob("*.onnx"):
+        data = path.read_bytes()
+        assert home not in data and b".py" not in data
+
+
+def test_the_model_is_left_as_it_was(model: Seq2SeqModel) -> None:
+    assert model.fused_attention is False and not model.training
+
+
+def test_what_the_graph_cannot_honour_is_refused(model: Seq2SeqModel) -> None:
+    with pytest.raises(ExportError, match="no_repeat_ngram_size"):
+        build_graphs(model, PLAIN.model_copy(update={"no_repeat_ngram_size": 2}))
+
+
+class Untraceable(nn.Module):
+    def forward(self, token: Tensor) -> Tensor:
+        return token + 1 if int(token.sum()) > 9 else token
+
+
+def test_a_module_that_cannot_be_traced_is_named() -> None:
+    with pytest.raises(ExportError, match="Untraceable cannot be traced"):
+        trace(Untraceable(), {"token": (torch.ones(2), {0: "batch"})}, ["next"])

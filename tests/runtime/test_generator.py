@@ -1,0 +1,149 @@
+"""Texts in, texts out: order, blank lines, limits, and independence of the batch."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compressor.errors import BundleError, InputError, TooLongError
+from compressor.runtime.generator import Generator, Result, batches
+
+TEXTS = ["Der Hund sieht den Baum.", "", "Der Baum", "  ", "den Hund sieht der Baum den Hund.", "Der Hund."]
+
+
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def generator(tiny_bundle: Path, request: pytest.FixtureRequest) -> Generator:
+    return Generator.load(tiny_bundle, precision=request.param, intra_threads=1)
+
+
+@pytest.fixture(scope="module")
+def int8(tiny_bundle: Path) -> Generator:
+    return Generator.load(tiny_bundle, intra_threads=1)
+
+
+def test_as_many_come_out_as_went_in_and_blank_stays_blank(generator: Generator) -> None:
+    results = generator.generate(TEXTS)
+    assert [bool(result.text) for result in results] == [bool(text.strip()) for text in TEXTS]
+    assert results[1] == results[3] == Result("", [], 0, 0, False, "eos")
+    assert generator.generate([]) == [] and generator.generate([""]) == [results[1]]
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 2}, {"batch_tokens": 1}, {"batch_tokens": 30}])
+def test_the_output_does_not_depend_on_the_batch(generator: Generator, options: dict[str, int]) -> None:
+    texts = TEXTS * 3
+    assert generator.generate(texts, **options) == generator.generate(texts)  # type: ignore[arg-type]
+
+
+def test_a_result_says_how_it_ended(int8: Generator) -> None:
+    (result,) = int8.generate(["Der Hund sieht den Baum."])
+    eos = int8.manifest.generation.eos_id
+    assert result.finish_reason == "eos" and result.token_ids[-1] == eos
+    assert result.output_tokens == len(result.token_ids)
+    assert result.input_tokens == len(int8.tokenizer.encode_source("Der Hund sieht den Baum."))
+    (cut,) = int8.generate(["Der Hund sieht den Baum."], max_new_tokens=2)
+    forced = int8.manifest.generation.forced_eos_id
+    assert cut.token_ids == [result.token_ids[0], result.token_ids[1] if forced is None else forced]
+    assert cut.finish_reason == "length" and cut.text == int8.tokenizer.decode(cut.token_ids)
+
+
+def test_a_source_over_the_limit(int8: Generator) -> None:
+    limit = int8.manifest.max_source_tokens
+    long = " ".join(["Hund"] * limit)
+    tokens = len(int8.tokenizer.encode_source(long))
+    with pytest.raises(
+        TooLongError, match=rf"text 2 has {tokens} tokens, the limit is {limit}: .*longest_first"
+    ) as error:
+        int8.generate(["Hund", long])
+    assert (error.value.tokens, error.value.limit) == (tokens, limit)
+    short, cut = int8.generate(["Hund", long], truncation="longest_first")
+    assert cut.truncated and cut.input_tokens == limit and not short.truncated
+
+
+def test_a_cut_source_keeps_its_end(int8: Generator) -> None:
+    limit, eos = int8.manifest.max_source_tokens, int8.tokenizer.eos_id
+    other = next(token for token in range(int8.manifest.vocab_size) if token != eos)
+    ids, cut = int8._check_ids(1, [other] * (limit + 5) + [eos], "longest_first")
+    assert cut and ids == [other] * (limit - 1) + [eos]
+    assert int8._check_ids(1, [other] * limit, "error") == ([other] * limit, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"num_beams": 4}, "num_beams is 4: this bundle searches greedily"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0: give an integer from 1 to 32"),
+        ({"max_new_tokens": 10**9}, "give an integer from 1 to 32"),
+        ({"max_new_tokens": True}, "max_new_tokens is True"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5"),
+        ({"batch_size": 0}, "give 1 or more"),
+        ({"batch_tokens": 0}, "give 1 or more"),
+        ({"truncation": "only_first"}, "truncation is 'only_first'"),
+    ],
+)
+def test_parameters_are_checked(int8: Generator, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        int8.generate(["Der Hund."], **options)
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"), [([[1, 2], [10**9]], "text 2: token id 1000000000"), ([[-1]], "token id -1"), ([[]], "no tokens")]
+)
+def test_ids_are_checked(int8: Generator, ids: list[list[int]], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        int8.generate_ids(ids)
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ("Hund", "one string"),
+        (["ok", "a\ud800b"], "text 2: no valid Unicode at character 2"),
+        ([None], "not a string"),
+    ],
+)
+def test_texts_are_checked(int8: Generator, texts: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        int8.generate(texts)
+
+
+def test_precisions_and_threads_are_checked(tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"precision 'fp16': this bundle has fp32, int8"):
+        Generator.load(tiny_bundle, precision="fp16")
+    with pytest.raises(InputError, match="intra_threads is 0"):
+        Generator.load(tiny_bundle, intra_threads=0)
+    with pytest.raises(BundleError, match="no such bundle"):
+        Generator.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 10, 64, 10_000])
+@pytest.mark.parametrize("batch_size", [None, 1, 3])
+def test_batches_keep_the_budget(batch_tokens: int, batch_size: int | None) -> None:
+    lengths = [3, 9, 1, 9, 30, 2, 2, 7, 12, 4]
+    found = list(batches(lengths, batch_tokens, batch_size))
+    assert sorted(index for batch in found for index in batch) == list(range(len(lengths)))
+    for batch in found:
+        assert len(batch) <= (batch_size or math.inf)
+        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= batch_tokens
+    longest = [lengths[batch[0]] for batch in found]
+    assert longest == sorted(longest, reverse=True)
+    assert list(batches([], 10, None)) == []
+
+
+def test_it_runs_without_torch(tiny_bundle: Path) -> None:
+    code = """
+import sys
+for name in ("torch", "transformers", "onnx", "onnx_ir", "datasets"):
+    sys.modules[name] = None  # an import raises ImportError
+from compressor.runtime.generator import Generator
+generator = Generator.load(sys.argv[1], intra_threads=1)
+print(generator.generate(["Der Hund sieht den Baum."])[0].text)
+assert "".join(generator.stream("Der Hund.")) == generator.generate(["Der Hund."])[0].text
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tiny_bundle)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() and not done.stderr
