@@ -29,7 +29,9 @@ class DataSource(Section):
 
     source: str | None = Field(None, description="Plain text, one source a line (also .gz).")
     target: str | None = Field(None, description="Plain text aligned with `source`; absent for monolingual sources.")
-    path: str | None = Field(None, description="JSON lines, TSV or Parquet with a source and a target column (also .gz).")
+    path: str | None = Field(
+        None, description="JSON lines, TSV or Parquet with a source and a target column (also .gz)."
+    )
     hub: str | None = Field(None, description="Data set name on the Hugging Face hub, read through `datasets`.")
     hub_config: str | None = Field(None, description="Configuration of the hub data set.")
     split: str = Field("train", description="Split of the hub data set.")
@@ -61,7 +63,9 @@ class DataConfig(Section):
     max_source_tokens: int = Field(128, ge=2, description="Longer sources are dropped (or cut, see `truncate`).")
     max_target_tokens: int = Field(128, ge=2, description="Longer targets are dropped (or cut).")
     truncate: bool = Field(False, description="Cut what is too long instead of dropping it (summarization).")
-    max_length_ratio: float | None = Field(4.0, gt=1, description="Drop pairs whose token counts differ by more; null: keep.")
+    max_length_ratio: float | None = Field(
+        4.0, gt=1, description="Drop pairs whose token counts differ by more; null: keep."
+    )
     deduplicate: bool = Field(True, description="Drop repeated pairs.")
 
 
@@ -95,8 +99,12 @@ class StudentConfig(Section):
     num_heads: int = Field(4, ge=1, description="Attention heads; must divide d_model.")
     encoder_ffn: int = Field(768, ge=8, description="Hidden width of the encoder's feed-forward layers.")
     decoder_ffn: int = Field(768, ge=8, description="Hidden width of the decoder's feed-forward layers.")
-    norm: Literal["post", "pre"] = Field("post", description="Layer norm after each residual sum, or before each block.")
-    activation: Literal["relu", "gelu", "swish"] = Field("relu", description="Non-linearity of the feed-forward layers.")
+    norm: Literal["post", "pre"] = Field(
+        "post", description="Layer norm after each residual sum, or before each block."
+    )
+    activation: Literal["relu", "gelu", "swish"] = Field(
+        "relu", description="Non-linearity of the feed-forward layers."
+    )
     scale_embedding: bool = Field(True, description="Multiply embeddings by the square root of d_model.")
     tie_embeddings: bool = Field(True, description="One matrix for source, target and output.")
     max_length: int = Field(512, ge=8, description="Longest sequence: rows of the sinusoidal position table.")

@@ -20,7 +20,9 @@ def storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(f"{path}: the disk is full; nothing was written, free some space and try again") from None
+            raise StorageError(
+                f"{path}: the disk is full; nothing was written, free some space and try again"
+            ) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StorageError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
         raise

@@ -13,7 +13,9 @@ class GenerationConfig(BaseModel):
     start_id: int = Field(description="Token at position 0 of every context.")
     eos_id: int = Field(description="Token that ends an output.")
     pad_id: int = Field(description="Token that fills up a batch.")
-    suppressed_ids: tuple[int, ...] = Field((), description="Never generated, and left out of the teacher's distribution.")
+    suppressed_ids: tuple[int, ...] = Field(
+        (), description="Never generated, and left out of the teacher's distribution."
+    )
     begin_suppressed_ids: tuple[int, ...] = Field((), description="Never generated as the first token.")
     forced_bos_id: int | None = Field(None, description="Always the first generated token (mBART's target language).")
     forced_eos_id: int | None = Field(None, description="Always the last token when the length limit is reached.")

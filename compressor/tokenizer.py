@@ -63,7 +63,7 @@ class Tokenizer(ABC):
         """Padding."""
         return self.frame.pad_id
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
         """One more than the largest id of a token."""
         return max(self.vocab.values()) + 1
@@ -112,10 +112,14 @@ class SentencePieceTokenizer(Tokenizer):
 
     def __init__(self, files: dict[str, bytes], frame: TextFrame | None = None) -> None:
         self.pieces = _sentencepiece(files, "sentencepiece.model")
-        special = [i for i in range(self.pieces.get_piece_size()) if self.pieces.is_control(i)]
-        eos = self.pieces.eos_id()
-        default = TextFrame(eos_id=eos, pad_id=self.pieces.pad_id(), source_suffix_ids=(eos,), special_ids=tuple(special))
-        super().__init__(files, frame or default)
+        super().__init__(files, frame or self._default_frame())
+
+    def _default_frame(self) -> TextFrame:
+        eos, pad = self.pieces.eos_id(), self.pieces.pad_id()
+        if eos < 0 or pad < 0:
+            raise ModelError("sentencepiece.model has no token for end of sentence or padding; train it with both")
+        special = tuple(i for i in range(self.pieces.get_piece_size()) if self.pieces.is_control(i))
+        return TextFrame(eos_id=eos, pad_id=pad, source_suffix_ids=(eos,), special_ids=special)
 
     @cached_property
     def vocab(self) -> dict[str, int]:
@@ -142,9 +146,14 @@ class VocabularyTokenizer(Tokenizer):
         separate = "target_vocab.json" in files
         self._target_ids = _vocabulary(files, "target_vocab.json") if separate else self._source_ids
         self._tokens = {index: token for token, index in self._target_ids.items()}
-        eos, pad = self._target_ids.get("</s>", 0), self._target_ids.get("<pad>", 0)
-        default = TextFrame(eos_id=eos, pad_id=pad, source_suffix_ids=(eos,))
-        super().__init__(files, frame or default)
+        super().__init__(files, frame or self._default_frame())
+
+    def _default_frame(self) -> TextFrame:
+        ids = [self._target_ids.get(token) for token in ("</s>", "<pad>", "<unk>")]
+        if None in ids:
+            raise ModelError("vocab.json lacks </s>, <pad> or <unk>")
+        eos, pad, unknown = (index for index in ids if index is not None)
+        return TextFrame(eos_id=eos, pad_id=pad, source_suffix_ids=(eos,), special_ids=(unknown,))
 
     @property
     def vocab(self) -> dict[str, int]:
@@ -154,9 +163,10 @@ class VocabularyTokenizer(Tokenizer):
     def _encode(self, text: str, target: bool) -> list[int]:
         ids = self._target_ids if target else self._source_ids
         tokens = []
-        if not target and text.startswith(">>") and "<<" in text:  # Marian's target language: one token of its own
-            code, _, text = text.partition("<<")
-            tokens.append(code + "<<")
+        code = text.partition("<<")[0] + "<<"
+        if not target and text.startswith(">>") and code in ids:  # Marian's target language: one token of its own
+            text = text[len(code) :]
+            tokens.append(code)
         tokens += (self.target_pieces if target else self.source_pieces).encode(text, out_type=str)
         unknown = ids.get("<unk>", 0)
         return [ids.get(token, unknown) for token in tokens]
@@ -223,16 +233,23 @@ def encode_all(tokenizer: Tokenizer, texts: Iterable[str], target: bool = False)
 
 
 def _sentencepiece(files: dict[str, bytes], name: str) -> Any:
+    if name not in files:
+        raise ModelError(f"{name} is missing")
+    pieces = sentencepiece.SentencePieceProcessor()
     try:
-        return sentencepiece.SentencePieceProcessor(model_proto=files[name])
-    except KeyError:
-        raise ModelError(f"{name} is missing") from None
+        pieces.load_from_serialized_proto(files[name])
+        if pieces.get_piece_size() > 0:
+            return pieces
     except (OSError, RuntimeError):
-        raise ModelError(f"{name}: not a SentencePiece model") from None
+        pass
+    raise ModelError(f"{name}: not a SentencePiece model")
 
 
 def _vocabulary(files: dict[str, bytes], name: str) -> dict[str, int]:
     try:
-        return {str(token): int(index) for token, index in json.loads(files[name]).items()}
+        vocabulary = {str(token): int(index) for token, index in json.loads(files[name]).items()}
     except (ValueError, AttributeError, TypeError):
-        raise ModelError(f"{name}: not a vocabulary (a JSON object of token to id)") from None
+        vocabulary = {}
+    if not vocabulary or min(vocabulary.values()) < 0:
+        raise ModelError(f"{name}: not a vocabulary (a JSON object of token to id)")
+    return vocabulary

@@ -93,5 +93,7 @@ def test_references_alone_need_no_teacher() -> None:
 
 def test_every_field_is_documented() -> None:
     sections = Recipe.model_json_schema()["$defs"]
-    fields = [(title, name, field) for title, section in sections.items() for name, field in section["properties"].items()]
+    fields = [
+        (title, name, field) for title, section in sections.items() for name, field in section["properties"].items()
+    ]
     assert [f"{title}.{name}" for title, name, field in fields if "description" not in field] == []

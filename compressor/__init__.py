@@ -1,0 +1,146 @@
+"""Distil a large sequence-to-sequence teacher into a small ONNX student.
+
+The Python API is what the commands do, a function call each::
+
+    run = compressor.distill("configs/de-en.yaml", "runs/de-en")
+    bundle = compressor.export(run, "bundles/de-en", precisions=("fp32", "int8"))
+    print(compressor.load(bundle).generate(["Ein Hund rennt."])[0].text)
+
+Nothing heavy is imported before a function is called: ``import compressor`` needs no torch, and neither does ``load``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from compressor.config import Recipe
+    from compressor.runtime.generator import Generator
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "distill", "export", "load", "train"]
+
+
+def distill(
+    recipe: Recipe | str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    force: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Makes a student from a teacher, as a recipe says (``compress distill``).
+
+    Args:
+        recipe: the recipe, or the path of its YAML file.
+        out: folder of the run; it must not exist unless ``resume`` or ``force``.
+        overrides: ``key.path=value`` settings that replace fields of a recipe file, values in YAML.
+        resume: continue from the last checkpoint in ``out``.
+        force: replace ``out``.
+        progress: show progress bars on standard error.
+
+    Returns:
+        The run folder: recipe, best weights, tokenizer, scores on dev.
+
+    Raises:
+        CompressError: see ``compressor.errors``; nothing half-written is left behind.
+    """
+    from compressor.distillation.run import distill as run
+
+    return run(_resolve(recipe, overrides), Path(out), resume=resume, force=force, progress=progress)
+
+
+def train(
+    recipe: Recipe | str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    force: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Trains the recipe's student on references alone (``compress train``): a teacher, or a baseline.
+
+    The recipe may be one for ``distill``: its teacher and its monolingual sources are then left out. Arguments,
+    result and errors are those of ``distill``.
+    """
+    from compressor.config import references_only
+    from compressor.distillation.run import distill as run
+
+    resolved = references_only(_resolve(recipe, overrides))
+    return run(resolved, Path(out), resume=resume, force=force, progress=progress)
+
+
+def export(
+    run: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    precisions: Sequence[str] = ("fp32", "int8"),
+    dev_source: str | PathLike[str] | None = None,
+    dev_reference: str | PathLike[str] | None = None,
+    force: bool = False,
+) -> Path:
+    """Exports a run as an ONNX bundle and proves that it computes the same (``compress export``).
+
+    Args:
+        run: folder that ``distill`` or ``train`` wrote.
+        out: folder of the bundle; it must not exist unless ``force``.
+        precisions: any of ``fp32`` and ``int8``.
+        dev_source: text file whose lines are compared token by token; default: the dev set of the run's recipe.
+        dev_reference: its references, for BLEU or ROUGE of each precision.
+        force: replace ``out``.
+
+    Returns:
+        The bundle folder.
+
+    Raises:
+        ExportError: an exported graph does not compute what the model computes.
+        QualityError: a quantized model loses more than it may.
+    """
+    from compressor.exporters import export_bundle
+
+    source, reference = (Path(path) if path is not None else None for path in (dev_source, dev_reference))
+    return export_bundle(
+        Path(run), Path(out), precisions=tuple(precisions), dev_source=source, dev_reference=reference, force=force
+    )
+
+
+def load(
+    bundle: str | PathLike[str],
+    *,
+    precision: str | None = None,
+    intra_threads: int | None = None,
+    expect_digest: str | None = None,
+) -> Generator:
+    """Opens a bundle for generation on ONNX Runtime, without torch.
+
+    Args:
+        bundle: folder that ``export`` wrote.
+        precision: one of the bundle's precisions; default: the smallest.
+        intra_threads: processor threads of one search; default: all cores.
+        expect_digest: digest that the bundle's manifest must have.
+
+    Returns:
+        A generator whose ``generate(texts)`` gives one result a text, in order.
+
+    Raises:
+        BundleError: the bundle is incomplete, altered, or of another version.
+    """
+    from compressor.runtime.generator import Generator
+
+    return Generator.load(Path(bundle), precision=precision, intra_threads=intra_threads, expect_digest=expect_digest)
+
+
+def _resolve(recipe: Recipe | str | PathLike[str], overrides: Sequence[str]) -> Recipe:
+    from compressor.config import Recipe, load_recipe
+    from compressor.errors import ConfigError
+
+    if isinstance(recipe, Recipe):
+        if overrides:
+            raise ConfigError("overrides: they change a recipe file; change the Recipe itself")
+        return recipe
+    return load_recipe(Path(recipe), list(overrides))

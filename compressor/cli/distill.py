@@ -1,0 +1,25 @@
+"""``compress distill``: a teacher becomes a student."""
+
+from __future__ import annotations
+
+from compressor.cli import options
+
+EXAMPLE = "compress distill configs/de-en.yaml --set data.root=DIR --set teacher.path=DIR --out runs/de-en"
+
+
+def command(
+    recipe: options.RecipeFile,
+    out: options.RunOut = None,
+    set_: options.Set = (),  # type: ignore[assignment]
+    resume: options.Resume = False,
+    force: options.Force = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+) -> None:
+    """Make a small student from a large teacher.
+
+    Ctrl-C stops it with a checkpoint, from which --resume goes on.
+    """
+    from compressor.cli.training import make
+
+    make("distill", recipe, out, set_, resume=resume, force=force, dry_run=dry_run, as_json=json)

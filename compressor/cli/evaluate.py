@@ -1,0 +1,59 @@
+"""``compress evaluate``: the score of a model on a test set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from compressor.cli import options
+
+EXAMPLE = "compress evaluate bundles/de-en --source test.de --reference test.en --json scores.json"
+
+
+def command(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A bundle, a run, or a Hugging Face checkpoint.", show_default=False)
+    ],
+    source: Annotated[
+        Path, typer.Option("--source", metavar="FILE", help="Text, a source a line, or JSON lines.", show_default=False)
+    ],
+    reference: Annotated[
+        Path | None, typer.Option("--reference", metavar="FILE", help="References, aligned with the sources.")
+    ] = None,
+    precision: options.Precision = None,
+    num_beams: options.NumBeams = 1,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Processor threads.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Sentences a call.")] = 32,
+    task: Annotated[
+        Literal["translation", "summarization"] | None,
+        typer.Option("--task", help="Of a Hugging Face checkpoint; default: translation."),
+    ] = None,
+    json: options.JsonFile = None,
+) -> None:
+    """Score a model on a test set.
+
+    BLEU and chrF of translations, ROUGE of summaries, with their signatures.
+    """
+    from benchmarks.evaluation import evaluate
+    from compressor.cli.output import check_writable, print_fields, progress_bar, readable, write_json
+
+    check_writable([json])
+    with progress_bar("evaluate") as progress:
+        bar = progress.add_task("", total=None)
+        done = evaluate(
+            model,
+            source=source,
+            reference=reference,
+            precision=precision,
+            num_beams=num_beams,
+            threads=threads,
+            batch_size=batch_size,
+            task=task,
+            progress=lambda count, total: progress.update(bar, completed=count, total=total),
+        )
+    if json is not None:
+        write_json(done.scores, json)
+    if json != "-":
+        print_fields({**readable(done.scores), "signature": done.scores["signature"]})

@@ -1,0 +1,53 @@
+"""``compress export``: a run becomes an ONNX bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compressor.cli import options
+
+EXAMPLE = "compress export runs/de-en --out bundles/de-en --precision fp32,int8"
+
+
+def command(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder written by `compress distill`.", show_default=False)
+    ],
+    out: options.Out,
+    precision: Annotated[
+        str, typer.Option("--precision", metavar="LIST", help="Any of fp32 and int8, by commas.")
+    ] = "fp32,int8",
+    dev_source: Annotated[
+        Path | None,
+        typer.Option("--dev-source", metavar="FILE", help="Texts that all must agree on; default: the dev set."),
+    ] = None,
+    dev_reference: Annotated[
+        Path | None, typer.Option("--dev-reference", metavar="FILE", help="Their references, for the quality gate.")
+    ] = None,
+    force: options.Force = False,
+    json: options.Json = False,
+) -> None:
+    """Export a run as an ONNX bundle.
+
+    It is proved on the dev set that the bundle computes what the run computes; the report lies in the bundle.
+    """
+    import compressor
+    from compressor.cli.folders import describe
+    from compressor.cli.output import print_fields, print_json, readable
+
+    bundle = compressor.export(
+        run,
+        out,
+        precisions=options.names(precision),
+        dev_source=dev_source,
+        dev_reference=dev_reference,
+        force=force,
+    )
+    fields = describe(bundle)
+    if json:
+        print_json(fields)
+    else:
+        print_fields(readable(fields))

@@ -1,0 +1,79 @@
+"""What a failure looks like to a user: one line on standard error, and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import typer
+
+from compressor.errors import CompressError, StorageError
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141  # as the shell reports a process that SIGPIPE ended
+
+# typer has carried click under its own name since 0.2x: this is the base of all usage errors under either name.
+_UsageError = typer.BadParameter.__mro__[2]
+
+_EXTRA_OF = {
+    "accelerate": "train",
+    "datasets": "train",
+    "fastapi": "serve",
+    "matplotlib": "bench",
+    "onnx": "train",
+    "onnx_ir": "train",
+    "onnxruntime": "serve",
+    "onnxscript": "train",
+    "psutil": "bench",
+    "safetensors": "train",
+    "torch": "train",
+    "transformers": "train",
+    "uvicorn": "serve",
+}
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Tells the user about an error, in one line, and returns the exit code it stands for."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        _say("interrupted")
+        return INTERRUPTED
+    message, code = _describe(error)
+    if message:
+        _say(message)
+    return code
+
+
+def _describe(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, CompressError):
+        return str(error), error.exit_code
+    if isinstance(error, _UsageError):
+        message = error.format_message()  # type: ignore[attr-defined]
+        context = getattr(error, "ctx", None)
+        hint = f" (see {context.command_path} --help)" if context is not None and message else ""
+        return " ".join(message.split()) + hint, 2
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        extra = _EXTRA_OF.get(package)
+        if extra:
+            return f"{package} is not installed: pip install 'compressor[{extra}]'", 9
+    if isinstance(error, OSError):
+        return _describe_os(error)
+    if isinstance(error, MemoryError):
+        return "out of memory: use smaller batches or a smaller model", 1
+    name = type(error).__name__
+    return f"unexpected {name}: {' '.join(str(error).split())} (--debug shows where)", 1
+
+
+def _describe_os(error: OSError) -> tuple[str, int]:
+    where = f"{error.filename}: " if error.filename else ""
+    what = error.strerror or str(error)
+    storage = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+    return f"{where}{what}", StorageError.exit_code if error.errno in storage else 1
+
+
+def _say(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr, flush=True)

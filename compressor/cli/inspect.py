@@ -1,0 +1,30 @@
+"""``compress inspect``: what a folder is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compressor.cli import options
+
+EXAMPLE = "compress inspect bundles/de-en"
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, a bundle, or a Hugging Face checkpoint.")],
+    json: options.Json = False,
+) -> None:
+    """Say what a folder is.
+
+    A run, a bundle or a checkpoint: its model, scores and size, and where it came from.
+    """
+    from compressor.cli.folders import describe
+    from compressor.cli.output import print_fields, print_json, readable
+
+    fields = describe(folder)
+    if json:
+        print_json(fields)
+    else:
+        print_fields(readable(fields))

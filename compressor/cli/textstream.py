@@ -1,0 +1,102 @@
+r"""Text in, text out, line by line: what ``compress translate`` and ``compress summarize`` share.
+
+A line ends at ``\n`` and nowhere else (a Unicode line separator is text), so that line numbers agree with ``wc`` and
+with aligned files. As many lines go out as came in; if the last had no newline, neither has the last that goes out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import typer
+
+from compressor.cli.failures import BROKEN_PIPE
+from compressor.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from compressor.runtime.generator import Generator, Result
+
+_CHUNK_BYTES = 1 << 16
+_COMMAND_OF = {"translation": "translate", "summarization": "summarize"}
+
+
+class ByteStream(Protocol):
+    """What is read from: ``sys.stdin.buffer``, or any buffered binary file."""
+
+    def read1(self, size: int, /) -> bytes:
+        """Returns what one read brings, at most ``size`` bytes; nothing at the end."""
+
+
+def chunks(stream: ByteStream) -> Iterator[tuple[list[str], bool]]:
+    """Yields the lines that have come, without their newline, and whether the last of them had one.
+
+    Whatever one read brings is a chunk: a file comes in big ones, and somebody typing gets each answer at once.
+
+    Raises:
+        DataError: a line is not UTF-8; its number is named.
+    """
+    number, rest = 0, b""
+    while block := stream.read1(_CHUNK_BYTES):
+        *lines, rest = (rest + block).split(b"\n")
+        if lines:
+            yield [_decode(line, number + index) for index, line in enumerate(lines, 1)], True
+            number += len(lines)
+    if rest:
+        yield [_decode(rest, number + 1)], False
+
+
+def run(bundle: Path, task: str, *, load: dict[str, Any], generate: dict[str, Any], as_json: bool) -> None:
+    """Generates for every line of standard input and prints the outputs in order, as they come.
+
+    Raises:
+        InputError: the bundle is for another task.
+        DataError: a line is not UTF-8.
+        TooLongError: a line is longer than the model's limit.
+    """
+    from compressor.cli.output import progress_bar
+    from compressor.runtime.generator import Generator
+
+    generator = Generator.load(bundle, **load)
+    if generator.task != task:
+        raise InputError(f"{bundle}: a bundle for {generator.task}; use `compress {_COMMAND_OF[generator.task]}`")
+    number = 0
+    with progress_bar(task) as progress:
+        bar = progress.add_task("", total=None)
+        for lines, terminated in chunks(cast("ByteStream", sys.stdin.buffer)):
+            _write(_generate(generator, lines, number, generate), terminated, as_json)
+            number += len(lines)
+            progress.advance(bar, len(lines))
+
+
+def _generate(generator: Generator, lines: list[str], before: int, options: dict[str, Any]) -> list[Result]:
+    """Results of a chunk; an error names the line as the user counts, and the option as the user knows it."""
+    try:
+        return generator.generate(lines, **options)
+    except InputError as error:
+        message = re.sub(r"^text (\d+)", lambda found: f"line {before + int(found[1])}", str(error))
+        raise InputError(message.replace("truncation longest_first", "--truncate")) from None
+
+
+def _write(results: list[Result], terminated: bool, as_json: bool) -> None:
+    if as_json:
+        text = "".join(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results)
+    else:
+        text = "\n".join(result.text for result in results) + "\n" * terminated
+    try:
+        sys.stdout.buffer.write(text.encode("utf-8"))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # the reader has what it wanted, as with `head`
+        raise typer.Exit(BROKEN_PIPE) from None
+
+
+def _decode(line: bytes, number: int) -> str:
+    try:
+        return line.removesuffix(b"\r").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"line {number}: not UTF-8 (byte {error.start + 1}); convert the input first") from None

@@ -1,0 +1,60 @@
+"""What ``compress distill`` and ``compress train`` share: read the recipe, estimate or run, say what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from compressor.cli.folders import describe
+from compressor.cli.output import print_fields, print_json, readable
+from compressor.config import Recipe, dump_recipe, load_recipe, references_only
+from compressor.errors import ConfigError
+
+
+def make(
+    command: Literal["distill", "train"],
+    recipe_file: Path,
+    out: Path | None,
+    overrides: Sequence[str],
+    *,
+    resume: bool,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Runs a recipe, or says what it would do.
+
+    Raises:
+        ConfigError: the recipe is wrong, or options do not fit together.
+    """
+    recipe = load_recipe(recipe_file, list(overrides))
+    if command == "train":
+        recipe = references_only(recipe)
+    elif recipe.teacher is None:
+        raise ConfigError(f"{recipe_file}: has no teacher; `compress train` makes a model from references alone")
+    if dry_run:
+        _show_plan(recipe, as_json)
+        return
+    if out is None:
+        raise ConfigError("--out is missing: name the folder of the run")
+    if resume and force:
+        raise ConfigError("--resume goes on with what --force would replace; say one of them")
+    from compressor.distillation.run import distill
+
+    fields = describe(distill(recipe, out, resume=resume, force=force))
+    if as_json:
+        print_json(fields)
+    else:
+        print_fields(readable(fields))
+
+
+def _show_plan(recipe: Recipe, as_json: bool) -> None:
+    from compressor.distillation.estimate import estimate
+
+    plan = estimate(recipe)
+    if as_json:
+        print_json({"recipe": recipe.model_dump(mode="json"), "estimate": plan})
+    else:
+        print(dump_recipe(recipe))
+        print_fields(readable(plan))

@@ -1,0 +1,122 @@
+"""``compress inspect``, ``export``, ``evaluate`` and ``bench`` on a tiny run and its bundle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from compressor import cli, errors
+from compressor.bundle import digest
+from compressor.cli.folders import describe
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(argument) for argument in arguments])
+    return int(stopped.value.code or 0)
+
+
+def test_a_run(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("inspect", tiny_run, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    tensors = load_file(tiny_run / "model.safetensors").values()
+    assert found["kind"] == "run" and found["task"] == "translation"
+    assert found["parameters"] == sum(tensor.numel() for tensor in tensors)
+
+
+def test_a_bundle(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("inspect", tiny_bundle) == 0
+    fields = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert fields["kind"] == "bundle" and fields["digest"] == digest(tiny_bundle)
+    assert "fp32 (size_mb" in fields["precisions"] and "int8 (size_mb" in fields["precisions"]
+
+
+def test_a_checkpoint(tmp_path: Path) -> None:
+    from transformers import MarianConfig, MarianMTModel
+
+    config = MarianConfig(
+        vocab_size=40, d_model=8, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=8, decoder_ffn_dim=8,
+        encoder_attention_heads=1, decoder_attention_heads=1, pad_token_id=39, decoder_start_token_id=39,
+        eos_token_id=0, forced_eos_token_id=None, max_position_embeddings=16,
+    )  # fmt: skip
+    MarianMTModel(config).save_pretrained(tmp_path)
+    found = describe(tmp_path)
+    assert (found["kind"], found["model_type"], found["d_model"]) == ("checkpoint", "marian", 8)
+    tensors = load_file(tmp_path / "model.safetensors").values()
+    assert found["parameters"] == sum(tensor.numel() for tensor in tensors)
+
+
+def test_folders_that_are_none(tmp_path: Path, tiny_run: Path) -> None:
+    with pytest.raises(errors.ModelError, match="neither a run"):
+        describe(tmp_path)
+    with pytest.raises(errors.ModelError, match="no such folder"):
+        describe(tmp_path / "missing")
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_run, broken)
+    (broken / "model.safetensors").unlink()
+    with pytest.raises(errors.ModelError, match=r"unfinished run \(model.safetensors missing\)"):
+        describe(broken)
+
+
+def test_a_truncated_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 12)
+    with pytest.raises(errors.ModelError, match="truncated"):
+        describe(tmp_path)
+
+
+def test_export_refuses_an_existing_folder(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine").write_text("precious")
+    assert run("export", tiny_run, "--out", tmp_path) == errors.OutputExistsError.exit_code
+    assert "--force" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_export_refuses_an_unknown_precision(tiny_run: Path, tmp_path: Path) -> None:
+    assert run("export", tiny_run, "--out", tmp_path / "b", "--precision", "fp32,int3") == errors.ConfigError.exit_code
+    assert not (tmp_path / "b").exists()
+
+
+def test_evaluate_agrees_between_run_and_bundle(
+    tiny_run: Path, tiny_bundle: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    test_set = ["--source", tiny_corpus / "dev.de", "--reference", tiny_corpus / "dev.en"]
+    for model, name in ((tiny_run, "run.json"), (tiny_bundle, "bundle.json")):
+        assert run("evaluate", model, *test_set, "--precision", "fp32", "--json", tmp_path / name) == 0
+    one, other = (json.loads((tmp_path / name).read_text()) for name in ("run.json", "bundle.json"))
+    assert one["bleu"] == other["bleu"] > 20 and one["signature"] == other["signature"]
+    assert (one["engine"], other["engine"]) == ("torch", "onnx")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "bench"])
+def test_results_that_cannot_be_written_are_refused_first(
+    command: str, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run(command, tiny_bundle, "--source", tmp_path / "none", "--json", tmp_path / "missing" / "x.json")
+    assert code == errors.StorageError.exit_code and "does not exist" in capsys.readouterr().err
+
+
+def test_bench_writes_every_form(tiny_bundle: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    files = {form: tmp_path / f"table.{form}" for form in ("json", "markdown", "html")}
+    arguments = [word for form, path in files.items() for word in (f"--{form}", path)]
+    test_set = ["--source", tiny_corpus / "dev.de", "--reference", tiny_corpus / "dev.en"]
+    small = ["--batch-size", "1,2", "--sentences", "4", "--repeats", "1", "--warmup", "0", "--precision", "int8"]
+    assert run("bench", tiny_bundle, *test_set, *small, *arguments) == 0
+    rows = json.loads(files["json"].read_text())["rows"]
+    assert [(row["engine"], row["precision"], row["batch_size"]) for row in rows] == [
+        ("onnx", "int8", 1),
+        ("onnx", "int8", 2),
+    ]
+    assert "| onnx | int8 |" in files["markdown"].read_text() and "<svg" in files["html"].read_text()
+
+
+@pytest.mark.parametrize("text", ["", "1,x", "0"])
+def test_lists_of_numbers(text: str) -> None:
+    from compressor.cli.options import numbers
+
+    with pytest.raises(errors.ConfigError):
+        numbers(text)

@@ -1,0 +1,110 @@
+"""``compress translate`` and ``compress summarize``: lines in, lines out."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compressor.cli.textstream import chunks
+from compressor.errors import BundleError, DataError, InputError
+from compressor.runtime.generator import Generator
+
+DOG, DOCTOR = "Der Hund sieht den Baum.", "Der Arzt ruft den Mann."
+
+
+class Pipe(io.BytesIO):
+    """Brings a few bytes a read, as a slow writer would."""
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        return super().read1(3)
+
+
+def compress(*arguments: str | Path, text: bytes) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "compressor", *map(str, arguments)], input=text, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def outputs(tiny_bundle: Path) -> dict[str, str]:
+    texts = [DOG, DOCTOR]
+    return {text: result.text for text, result in zip(texts, Generator.load(tiny_bundle).generate(texts), strict=True)}
+
+
+@pytest.mark.parametrize("stream", [io.BytesIO, Pipe])
+@pytest.mark.parametrize(
+    ("text", "lines", "terminated"),
+    [
+        ("", [], True),
+        ("a", ["a"], False),
+        ("a\n", ["a"], True),
+        ("ä\n\n b \nc", ["ä", "", " b ", "c"], False),
+        ("a\r\nb\n", ["a", "b"], True),
+        ("a\u2028b\x0bc\x85d\n", ["a\u2028b\x0bc\x85d"], True),
+    ],
+)
+def test_lines_end_at_newlines_alone(stream: type[io.BytesIO], text: str, lines: list[str], terminated: bool) -> None:
+    found = list(chunks(stream(text.encode())))
+    assert [line for chunk, _ in found for line in chunk] == lines
+    assert all(ended for _, ended in found[:-1]) and [ended for _, ended in found[-1:]] in ([], [terminated])
+
+
+@pytest.mark.parametrize("stream", [io.BytesIO, Pipe])
+def test_what_is_not_utf8_is_named_by_line(stream: type[io.BytesIO]) -> None:
+    with pytest.raises(DataError, match=r"^line 3: not UTF-8 \(byte 2\)"):
+        list(chunks(stream(b"a\n\xc3\xa4\nb\xff\nc\n")))
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_as_many_lines_out_as_in(tiny_bundle: Path, outputs: dict[str, str], end: str) -> None:
+    text = f"{DOG}\n\n  \n{DOCTOR}\r\n{DOG}{end}"
+    done = compress("translate", tiny_bundle, text=text.encode())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == f"{outputs[DOG]}\n\n\n{outputs[DOCTOR]}\n{outputs[DOG]}{end}"
+    assert done.stderr == b""  # quiet where nobody watches
+
+
+def test_json_lines(tiny_bundle: Path, outputs: dict[str, str]) -> None:
+    done = compress("translate", tiny_bundle, "--json", "--precision", "fp32", text=f"{DOG}\n\n".encode())
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert first["finish_reason"] == "eos" and first["output_tokens"] == len(first["token_ids"]) > 1
+    assert second["text"] == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "text", "code", "message"),
+    [
+        ("translate", [], f"{DOG}\n{DOG * 5}\n", InputError.exit_code, "line 2 has "),
+        ("translate", [], f"{DOG}\n\udcff\n", DataError.exit_code, "line 2: not UTF-8"),
+        ("translate", ["--num-beams", "3"], f"{DOG}\n", InputError.exit_code, "num_beams is 3"),
+        ("translate", ["--precision", "int4"], f"{DOG}\n", InputError.exit_code, "fp32, int8"),
+        ("translate", ["--expect-digest", "0" * 64], f"{DOG}\n", BundleError.exit_code, "digest"),
+        ("summarize", [], f"{DOG}\n", InputError.exit_code, "compress translate"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    tiny_bundle: Path, command: str, options: list[str], text: str, code: int, message: str
+) -> None:
+    done = compress(command, tiny_bundle, *options, text=text.encode("utf-8", "surrogateescape"))
+    error = done.stderr.decode()
+    assert (done.returncode, error.count("\n")) == (code, 1)
+    assert error.startswith("error: ") and message in error
+
+
+def test_truncate_cuts_what_is_too_long(tiny_bundle: Path) -> None:
+    done = compress("translate", tiny_bundle, "--truncate", "--json", text=(DOG * 5 + "\n").encode())
+    assert done.returncode == 0 and json.loads(done.stdout)["truncated"] is True
+
+
+def test_a_reader_that_leaves_is_no_error(tiny_bundle: Path) -> None:
+    program = [sys.executable, "-m", "compressor", "translate", str(tiny_bundle)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdout.close()
+        process.stdin.write(f"{DOG}\n".encode())
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

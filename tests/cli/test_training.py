@@ -1,0 +1,84 @@
+"""``compress train``, ``compress distill`` and ``compress demo``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+import compressor
+from compressor import cli, errors
+from compressor.config import Recipe, load_recipe
+
+CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
+SHORT = ["--set", "training.updates=4", "--set", "training.eval_every=4"]
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(argument) for argument in arguments])
+    return int(stopped.value.code or 0)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
+def test_shipped_recipes_are_valid(path: Path) -> None:
+    assert isinstance(load_recipe(path), Recipe)
+
+
+def test_train_then_distil(
+    tiny_recipe: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    advice = ["--set", f"teacher.path={tiny_run}", "--set", "method.name=imitkd+full"]
+    assert run("distill", tiny_recipe, *advice, *SHORT, "--out", tmp_path / "student", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["method"], found["updates"]) == ("run", "imitkd+full", 4)
+    assert found["folder"] == str(tmp_path / "student") and found["teacher"]["parameters"] > 0
+
+
+def test_train_leaves_the_teacher_out(tiny_recipe: Path, tmp_path: Path) -> None:
+    advice = ["teacher.path=nowhere", "method.name=imitkd", "training.updates=2"]
+    out = compressor.train(tiny_recipe, tmp_path / "alone", overrides=advice, progress=False)
+    recipe = yaml.safe_load((out / "recipe.yaml").read_text())
+    assert recipe["teacher"] is None and recipe["method"]["name"] == "vanilla"
+
+
+def test_dry_run_writes_nothing(
+    tiny_recipe: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    advice = ["--set", f"teacher.path={tiny_run}", "--set", "method.name=imitkd", "--set", "student.d_model=16"]
+    assert run("distill", tiny_recipe, *advice, "--out", tmp_path / "run", "--dry-run", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["recipe"]["student"]["d_model"] == 16
+    plan = found["estimate"]
+    assert 0 < plan["student_parameters"] < plan["teacher_parameters"]
+    assert plan["updates"] == 150 and plan["minutes"] >= 0 and plan["memory_mb"] > 0
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["--out", "x"], errors.ConfigError.exit_code, "compress train"),
+        (["--set", "method.name=nosuch", "--set", "student.d_model=-1"], errors.ConfigError.exit_code, "2 mistakes"),
+        (
+            ["--set", "teacher.path=nowhere", "--set", "method.name=imitkd"],
+            errors.ConfigError.exit_code,
+            "--out is missing",
+        ),
+        (["--set", "oops"], errors.ConfigError.exit_code, "key.path=value"),
+    ],
+)
+def test_mistakes(
+    tiny_recipe: Path, arguments: list[str], code: int, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("distill", tiny_recipe, *arguments) == code
+    assert expected in capsys.readouterr().err
+
+
+def test_an_existing_run_is_kept(tiny_recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    assert run("train", tiny_recipe, "--out", tmp_path) == errors.OutputExistsError.exit_code
+    assert run("demo", "--out", tmp_path) == errors.OutputExistsError.exit_code
+    assert (tmp_path / "mine").read_text() == "precious"
