@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from compressor.errors import VocabularyError
+from compressor.config import Recipe
+from compressor.errors import ConfigError, VocabularyError
 from compressor.generation import GenerationConfig
 from compressor.models.search import Hypothesis
 from compressor.tokenizer import Tokenizer
@@ -23,6 +24,10 @@ class Teacher(ABC):
     vocab_size: int
     """Rows of the output layer; those without a token are in ``generation.suppressed_ids``."""
     parameters: int
+    max_source: int | None
+    """Longest source that it can read, in tokens; None: no limit."""
+    max_context: int | None
+    """Longest context, start token included; None: no limit."""
 
     @abstractmethod
     def to(self, device: Any) -> Teacher:
@@ -39,8 +44,13 @@ class Teacher(ABC):
         """
 
     @abstractmethod
-    def generate(self, source: Tensor, source_mask: Tensor, num_beams: int, num_return: int = 1) -> list[list[Hypothesis]]:
-        """The ``num_return`` best outputs of every source, best first, by beam search (greedy with one beam)."""
+    def generate(
+        self, source: Tensor, source_mask: Tensor, num_beams: int, num_return: int = 1
+    ) -> list[list[Hypothesis]]:
+        """The ``num_return`` best outputs of every source, best first, by beam search (greedy with one beam).
+
+        Scores are nan where there is nothing to compare: with one beam, and from Hugging Face with one output.
+        """
 
     @abstractmethod
     def embeddings(self) -> Tensor:
@@ -62,3 +72,28 @@ def check_vocabularies(teacher: Teacher, student: Tokenizer) -> None:
         f"teacher and student vocabularies differ ({len(theirs)} and {len(ours)} tokens; {len(differing)} differ, "
         f"first {shown}); leave tokenizer.path empty to use the teacher's tokenizer"
     )
+
+
+def check_lengths(teacher: Teacher, recipe: Recipe) -> None:
+    """The teacher must be able to read every source and context that the recipe allows, and the student every context.
+
+    Raises:
+        ConfigError: listing every limit that is too high.
+    """
+    rules, data = teacher.generation, recipe.data
+    given = data.max_target_tokens + (rules.forced_bos_id is not None)  # the start token takes the place of EOS
+    written = data.max_target_tokens + (rules.forced_eos_id is None)  # an output that was cut has no EOS
+    problems = []
+    if teacher.max_source and data.max_source_tokens > teacher.max_source:
+        problems.append(
+            f"data.max_source_tokens: {data.max_source_tokens} is more than the teacher's {teacher.max_source}"
+        )
+    for name, limit, longest in (
+        ("teacher's", teacher.max_context, max(given, written)),
+        ("student's", recipe.student.max_length, given),
+    ):
+        if limit and longest > limit:
+            least = limit - longest + data.max_target_tokens
+            problems.append(f"data.max_target_tokens: {data.max_target_tokens} is more than the {name} {least}")
+    if problems:
+        raise ConfigError(f"lengths that teacher {teacher.name} or the student cannot take", problems)

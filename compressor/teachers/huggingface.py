@@ -2,60 +2,65 @@
 
 from __future__ import annotations
 
-import tempfile
+import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig as HFGenerationConfig
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import GenerationConfig as HFGenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging as hf_logging
 
 from compressor.config import TeacherConfig
-from compressor.errors import ConfigError, ModelError
-from compressor.generation import GenerationConfig
+from compressor.errors import ModelError
 from compressor.models.base import count_parameters
 from compressor.models.search import Hypothesis, until_eos
+from compressor.teachers.adapter import adapt, set_languages
 from compressor.teachers.base import Teacher
-from compressor.tokenizer import JsonTokenizer, SentencePieceTokenizer, TextFrame, Tokenizer, VocabularyTokenizer
+from compressor.teachers.rules import end_and_padding, positions, read_rules
 
-LONGEST = 512
-"""Tokens of an output or a source where the checkpoint states no limit."""
+BEAM_SEARCH_ONLY = ("early_stopping", "renormalize_logits")
+"""Rules that change the teacher's own beam search alone: they are honoured here, and not carried to the student."""
+
+REASONS = {
+    "Unrecognized configuration class": "it is not an encoder-decoder",
+    "contains custom code": "it needs code of its own, which is never run here",
+    "Weights only load failed": "its .bin file holds more than weights and could run code; convert it to safetensors",
+}
+"""Messages of the libraries that are long, or advise to trust the file, and what is said instead."""
 
 
 class HuggingFaceTeacher(Teacher):
-    """Loads model, tokenizer and generation rules. Raises ModelError if they cannot be used."""
+    """Loads model, tokenizer and generation rules.
+
+    Raises:
+        ModelError: the checkpoint is missing, damaged, incomplete or not supported.
+        ConfigError: the recipe's languages or limits do not fit it.
+    """
 
     def __init__(self, config: TeacherConfig) -> None:
         self.name = Path(config.path).name if Path(config.path).is_dir() else config.path
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            hf_logging.disable_progress_bar()
-            try:
-                self.model: Any = AutoModelForSeq2SeqLM.from_pretrained(
-                    config.path, revision=config.revision or "main", dtype=torch.float32, trust_remote_code=False
-                )
-                tokenizer = AutoTokenizer.from_pretrained(
-                    config.path,
-                    revision=config.revision or "main",
-                    trust_remote_code=False,
-                    **_language_arguments(config),
-                )
-            except Exception as error:  # transformers raises many kinds; a user needs one line
-                reason = " ".join(str(error).split())[:240]
-                raise ModelError(f"teacher {config.path}: cannot be loaded ({reason})") from None
+        self.model, tokenizer = _load(config)
         self.model.eval().requires_grad_(False)
+        given, described = self.model.generation_config, self.model.config
         self.vocab_size = int(self.model.get_output_embeddings().weight.shape[0])
         self.parameters = count_parameters(self.model)
-        self.tokenizer = _tokenizer(tokenizer, config)
-        if self.tokenizer.vocab_size > self.vocab_size:
+        self.max_source, self.max_context = positions(described, "encoder"), positions(described, "decoder")
+        language = set_languages(tokenizer, given, config)
+        self.tokenizer = adapt(tokenizer, *end_and_padding(given, tokenizer, described, config), config)
+        highest = max(self.tokenizer.vocab_size - 1, language or 0)
+        if highest >= self.vocab_size:
             raise ModelError(
-                f"teacher {config.path}: {self.tokenizer.vocab_size} tokens for {self.vocab_size} logits; "
-                "tokenizer and model do not belong together"
+                f"teacher {config.path}: the tokenizer has ids up to {highest}, the model {self.vocab_size} logits; "
+                "they do not belong together"
             )
-        self.generation = _generation(self.model, tokenizer, self.tokenizer, self.vocab_size, config)
+        self.generation = read_rules(given, self.tokenizer, language, described, self.vocab_size, config)
+        self._beam_rules = {name: getattr(given, name) for name in BEAM_SEARCH_ONLY if getattr(given, name) is not None}
         self.model.generation_config = HFGenerationConfig()  # the rules go to `generate` as arguments, in one place
 
     def to(self, device: Any) -> HuggingFaceTeacher:
@@ -78,26 +83,29 @@ class HuggingFaceTeacher(Teacher):
         return logits
 
     @torch.no_grad()
-    def generate(self, source: Tensor, source_mask: Tensor, num_beams: int, num_return: int = 1) -> list[list[Hypothesis]]:
-        """See Teacher; a greedy output has no score (nan)."""
+    def generate(
+        self, source: Tensor, source_mask: Tensor, num_beams: int, num_return: int = 1
+    ) -> list[list[Hypothesis]]:
+        """See Teacher."""
+        scored = num_return > 1  # `generate` keeps the logits of every step to return scores: gigabytes
         output = self.model.generate(
             input_ids=source,
             attention_mask=source_mask.long(),
             **self.search_arguments(num_beams),
             num_return_sequences=num_return,
             return_dict_in_generate=True,
-            output_scores=num_beams > 1,
+            output_scores=scored,
         )
         eos, pad = self.generation.eos_id, self.generation.pad_id
         tokens = [until_eos(row, eos, pad) for row in output.sequences[:, 1:].tolist()]
-        scores = output.sequences_scores.tolist() if num_beams > 1 else [float("nan")] * len(tokens)
+        scores = output.sequences_scores.tolist() if scored else [float("nan")] * len(tokens)
         found = [Hypothesis(score, row) for score, row in zip(scores, tokens, strict=True)]
         return [found[i : i + num_return] for i in range(0, len(found), num_return)]
 
     def search_arguments(self, num_beams: int, max_new_tokens: int | None = None) -> dict[str, Any]:
-        """The project's generation rules as arguments of Hugging Face's ``model.generate``."""
+        """The teacher's generation rules as arguments of Hugging Face's ``model.generate``."""
         rules = self.generation
-        return {
+        arguments: dict[str, Any] = {
             "decoder_start_token_id": rules.start_id,
             "eos_token_id": rules.eos_id,
             "pad_token_id": rules.pad_id,
@@ -108,10 +116,12 @@ class HuggingFaceTeacher(Teacher):
             "max_new_tokens": max_new_tokens or rules.max_new_tokens,
             "min_new_tokens": rules.min_new_tokens or None,
             "no_repeat_ngram_size": rules.no_repeat_ngram_size,
-            "length_penalty": rules.length_penalty if num_beams > 1 else None,
             "num_beams": num_beams,
             "do_sample": False,
         }
+        if num_beams > 1:
+            arguments |= {"length_penalty": rules.length_penalty, **self._beam_rules}
+        return arguments
 
     def embeddings(self) -> Tensor:
         """See Teacher."""
@@ -121,95 +131,47 @@ class HuggingFaceTeacher(Teacher):
         return table * (table.shape[1] ** 0.5 if scaled else 1.0)
 
 
-def _language_arguments(config: TeacherConfig) -> dict[str, str]:
-    languages = {"src_lang": config.source_language, "tgt_lang": config.target_language}
-    return {name: code for name, code in languages.items() if code}
+def _load(config: TeacherConfig) -> tuple[Any, Any]:
+    """Model and tokenizer as the library gives them. Raises ModelError."""
+    folder = Path(config.path)
+    local = folder.is_absolute() or config.path.startswith(".") or config.path.count("/") > 1
+    if local and not folder.is_dir():  # else it is taken for a hub name
+        raise ModelError(f"teacher {config.path}: no such folder")
+    origin = {"revision": config.revision or "main", "trust_remote_code": False}
+    with _explained(config, "model"):
+        model, found = AutoModelForSeq2SeqLM.from_pretrained(
+            config.path, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **origin
+        )
+    with _explained(config, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(config.path, **origin)
+    # The library fills what is missing or misshapen with random numbers, and ignores a damaged rules file.
+    if missing := sorted(found["missing_keys"]):
+        raise ModelError(f"teacher {config.path}: {len(missing)} weights are missing, first {missing[0]}")
+    if misshapen := sorted(found["mismatched_keys"]):
+        name, stored, expected = misshapen[0]
+        raise ModelError(
+            f"teacher {config.path}: {len(misshapen)} weights do not fit config.json, first {name}: "
+            f"{list(stored)} instead of {list(expected)}"
+        )
+    rules = folder / "generation_config.json"
+    with _explained(config, rules.name):
+        json.loads(rules.read_text(encoding="utf-8") if rules.is_file() else "{}")
+    return model, tokenizer
 
 
-def _tokenizer(tokenizer: Any, config: TeacherConfig) -> Tokenizer:
-    """The project's torch-free tokenizer with the same ids, text prefix and surrounding tokens."""
-    plain = tokenizer("a", add_special_tokens=False).input_ids
-    framed = tokenizer("a").input_ids
-    start = next((i for i in range(len(framed)) if framed[i : i + len(plain)] == plain), None)
-    if start is None:
-        raise ModelError(f"teacher {config.path}: the tokenizer changes a text when it adds special tokens")
-    frame = TextFrame(
-        eos_id=tokenizer.eos_token_id,
-        pad_id=tokenizer.pad_token_id,
-        text_prefix=config.source_prefix,
-        source_prefix_ids=tuple(framed[:start]),
-        source_suffix_ids=tuple(framed[start + len(plain) :]),
-        special_ids=tuple(sorted(set(tokenizer.all_special_ids))),
-    )
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        tokenizer.save_pretrained(folder)
-        if getattr(tokenizer, "is_fast", False):
-            return JsonTokenizer({"tokenizer.json": (folder / "tokenizer.json").read_bytes()}, frame)
-        files = {file: (folder / file).read_bytes() for file in VocabularyTokenizer.names if (folder / file).exists()}
-        if "vocab.json" in files:
-            return VocabularyTokenizer(files, frame)
-        models = [path for path in folder.iterdir() if path.suffix in (".model", ".spm")]
-        if len(models) == 1 and not (folder / "vocab.json").exists():
-            return SentencePieceTokenizer({"sentencepiece.model": models[0].read_bytes()}, frame)
-    raise ModelError(f"teacher {config.path}: {type(tokenizer).__name__} is not supported")
-
-
-def _generation(model: Any, tokenizer: Any, ours: Tokenizer, rows: int, config: TeacherConfig) -> GenerationConfig:
-    """Start, end, suppressed and forced tokens and limits, from the checkpoint's generation configuration."""
-    given = model.generation_config
-    start = _first(given.decoder_start_token_id, model.config.decoder_start_token_id, given.bos_token_id)
-    eos = _first(given.eos_token_id, model.config.eos_token_id, ours.eos_id)
-    if isinstance(eos, list):
-        eos = eos[0]
-    if start is None:
-        raise ModelError(f"teacher {config.path}: no decoder_start_token_id in its configuration")
-    bad_words = given.bad_words_ids or []
-    if any(len(word) != 1 for word in bad_words):
-        raise ModelError(f"teacher {config.path}: bad_words_ids of several tokens are not supported; remove them")
-    missing = set(range(rows)) - set(ours.vocab.values())
-    suppressed = missing | {word[0] for word in bad_words} | set(given.suppress_tokens or [])
-    forced_bos = given.forced_bos_token_id
-    if config.target_language:
-        language = _language_id(tokenizer, config)
-        if type(tokenizer).__name__.startswith("MBartTokenizer"):  # mBART-25 starts with the language itself
-            start, forced_bos = language, None
-        else:
-            forced_bos = language
-    limit = _limit(given, model.config)
-    return GenerationConfig(
-        start_id=start,
-        eos_id=eos,
-        pad_id=ours.pad_id,
-        suppressed_ids=tuple(sorted(suppressed)),
-        begin_suppressed_ids=tuple(given.begin_suppress_tokens or ()),
-        forced_bos_id=forced_bos,
-        forced_eos_id=given.forced_eos_token_id,
-        max_new_tokens=config.max_new_tokens or limit,
-        min_new_tokens=max(given.min_new_tokens or 0, (given.min_length or 0) - 1, 0),
-        no_repeat_ngram_size=given.no_repeat_ngram_size or 0,
-        length_penalty=_first(config.length_penalty, given.length_penalty, 1.0),
-        num_beams=given.num_beams or 1,
-        max_source_tokens=getattr(model.config, "max_position_embeddings", None) or LONGEST,
-    )
-
-
-def _language_id(tokenizer: Any, config: TeacherConfig) -> int:
-    codes = getattr(tokenizer, "lang_code_to_id", None) or {}
-    index = codes.get(config.target_language, tokenizer.convert_tokens_to_ids(config.target_language))
-    if index is None or index == tokenizer.unk_token_id:
-        raise ConfigError(f"teacher.target_language: {config.target_language} is not a language of {config.path}")
-    return int(index)
-
-
-def _limit(given: Any, config: Any) -> int:
-    """Most new tokens: `generate` counts the start token in ``max_length``, the position table bounds both."""
-    longest = min(getattr(config, "max_position_embeddings", None) or LONGEST, LONGEST)
-    if given.max_new_tokens:
-        return min(int(given.max_new_tokens), longest)
-    stated = given.max_length if given.max_length and given.max_length != 20 else longest  # 20: the library's default
-    return int(min(stated - 1, longest))
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
+@contextmanager
+def _explained(config: TeacherConfig, what: str) -> Iterator[None]:
+    """Turns whatever the library raises into one line; its own bars, warnings and logs are silenced."""
+    verbosity = hf_logging.get_verbosity()
+    hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # transformers raises many kinds
+        said = " ".join(str(error).split())
+        reason = next((reason for sign, reason in REASONS.items() if sign in said), said[:240])
+        raise ModelError(f"teacher {config.path}: its {what} cannot be loaded ({reason})") from None
+    finally:
+        hf_logging.set_verbosity(verbosity)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from compressor.config import TeacherConfig
+from compressor.errors import ConfigError
 from compressor.models.base import count_parameters
 from compressor.models.search import Hypothesis, beam_search, greedy
 from compressor.models.storage import load_run
@@ -16,7 +17,7 @@ from compressor.teachers.base import Teacher
 
 
 class NativeTeacher(Teacher):
-    """Opens a run folder. Raises ModelError if it is damaged."""
+    """Opens a run folder. Raises ModelError if it is damaged, ConfigError if the recipe asks too much of it."""
 
     def __init__(self, folder: Path, config: TeacherConfig) -> None:
         run = load_run(folder)
@@ -27,6 +28,11 @@ class NativeTeacher(Teacher):
         self.generation = run.generation.model_copy(update={k: v for k, v in overrides.items() if v is not None})
         self.vocab_size = run.model.config.vocab_size
         self.parameters = count_parameters(run.model)
+        self.max_source = self.max_context = run.model.config.max_length
+        if (config.max_new_tokens or 0) > self.max_context:
+            raise ConfigError(
+                f"teacher.max_new_tokens: {config.max_new_tokens} is more than the teacher's {self.max_context}"
+            )
 
     def to(self, device: Any) -> NativeTeacher:
         """See Teacher."""
@@ -39,14 +45,14 @@ class NativeTeacher(Teacher):
         features = self.model.features(self.model.encode(source, source_mask), context)
         return self.model.project(features[kept])
 
-    def generate(self, source: Tensor, source_mask: Tensor, num_beams: int, num_return: int = 1) -> list[list[Hypothesis]]:
+    def generate(
+        self, source: Tensor, source_mask: Tensor, num_beams: int, num_return: int = 1
+    ) -> list[list[Hypothesis]]:
         """See Teacher; a greedy output has no score (nan)."""
         if num_beams == 1:
             outputs = greedy(self.model, self.generation, source, source_mask)
             return [[Hypothesis(float("nan"), tokens)] for tokens in outputs]
-        return beam_search(
-            self.model, self.generation, source, source_mask, num_beams=num_beams, num_return=num_return
-        )
+        return beam_search(self.model, self.generation, source, source_mask, num_beams=num_beams, num_return=num_return)
 
     def embeddings(self) -> Tensor:
         """See Teacher."""

@@ -1,0 +1,103 @@
+"""A run of the project's own as a teacher."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from compressor.config import TeacherConfig
+from compressor.errors import ConfigError, ModelError
+from compressor.models.search import pad_sources
+from compressor.teachers.loading import load_teacher
+from compressor.teachers.native import NativeTeacher
+
+SENTENCES = ["Der Hund sieht den Baum.", "Der Arzt sucht den Vogel.", "Der Tisch."]
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny_run: Path) -> NativeTeacher:
+    opened = load_teacher(TeacherConfig(path=str(tiny_run)))
+    assert isinstance(opened, NativeTeacher)
+    return opened
+
+
+def sources(teacher: NativeTeacher) -> tuple[torch.Tensor, torch.Tensor]:
+    encoded = [teacher.tokenizer.encode_source(text) for text in SENTENCES]
+    return pad_sources(encoded, teacher.generation.pad_id)
+
+
+def log_probs(teacher: NativeTeacher, row: int, tokens: list[int]) -> torch.Tensor:
+    """[len(tokens), vocab] of one source alone, one prefix after the other; nothing is suppressed."""
+    source = torch.tensor([teacher.tokenizer.encode_source(SENTENCES[row])])
+    mask = torch.ones_like(source, dtype=torch.bool)
+    rows = []
+    for length in range(len(tokens)):
+        context = torch.tensor([[teacher.generation.start_id, *tokens[:length]]])
+        kept = torch.zeros_like(context, dtype=torch.bool)
+        kept[0, -1] = True
+        rows.append(teacher.logits(source, mask, context, kept)[0])
+    return torch.stack(rows).log_softmax(dim=-1)
+
+
+def test_it_knows_what_it_is(teacher: NativeTeacher, tiny_run: Path) -> None:
+    assert teacher.name == tiny_run.name
+    assert teacher.vocab_size == teacher.tokenizer.vocab_size == 52
+    assert teacher.parameters == sum(tensor.numel() for tensor in teacher.model.parameters())
+    assert (teacher.max_source, teacher.max_context) == (32, 32)
+    assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
+
+
+def test_logits_of_a_batch_are_those_of_each_prefix(teacher: NativeTeacher) -> None:
+    source, mask = sources(teacher)
+    context = torch.tensor([[teacher.generation.start_id, 7, 9, 11]] * len(SENTENCES))
+    kept = torch.tensor([[True, True, False, True], [True, False, False, False], [False, True, True, True]])
+    found = teacher.logits(source, mask, context, kept).log_softmax(dim=-1)
+    singles = [log_probs(teacher, row, [7, 9, 11, 4]) for row in range(len(SENTENCES))]
+    expected = torch.stack([singles[row][column] for row, column in kept.nonzero().tolist()])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_greedy_outputs_take_the_best_token_every_time(teacher: NativeTeacher) -> None:
+    for row, [best] in enumerate(teacher.generate(*sources(teacher), num_beams=1)):
+        scores = log_probs(teacher, row, best.tokens)
+        scores[:, list(teacher.generation.suppressed_ids)] = -math.inf
+        assert scores.argmax(dim=-1).tolist() == best.tokens
+        assert best.tokens[-1] == teacher.generation.eos_id and math.isnan(best.score)
+    assert teacher.tokenizer.decode(teacher.generate(*sources(teacher), 1)[0][0].tokens).startswith("The ")
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.5])
+def test_n_best_outputs_come_with_their_scores(teacher: NativeTeacher, tiny_run: Path, length_penalty: float) -> None:
+    other = load_teacher(TeacherConfig(path=str(tiny_run), length_penalty=length_penalty))
+    assert other.generation.length_penalty == length_penalty
+    for row, found in enumerate(other.generate(*sources(teacher), num_beams=5, num_return=4)):
+        assert len({tuple(hypothesis.tokens) for hypothesis in found}) == 4
+        assert sorted(found, key=lambda hypothesis: -hypothesis.score) == found
+        for hypothesis in found:
+            scores = log_probs(teacher, row, hypothesis.tokens)
+            total = sum(scores[i, token].item() for i, token in enumerate(hypothesis.tokens))
+            assert hypothesis.score == pytest.approx(total / len(hypothesis.tokens) ** length_penalty, abs=1e-4)
+
+
+def test_embeddings_are_scaled(teacher: NativeTeacher) -> None:
+    table = teacher.model.get_parameter("embedding.shared")
+    torch.testing.assert_close(teacher.embeddings(), table * math.sqrt(32))
+
+
+def test_the_recipe_overrides_its_limits(tiny_run: Path) -> None:
+    short = load_teacher(TeacherConfig(path=str(tiny_run), max_new_tokens=3))
+    assert isinstance(short, NativeTeacher)
+    assert all(len(best.tokens) == 3 for [best] in short.generate(*sources(short), num_beams=2))
+    with pytest.raises(ConfigError, match=r"teacher\.max_new_tokens: 33 is more than the teacher's 32"):
+        load_teacher(TeacherConfig(path=str(tiny_run), max_new_tokens=33))
+    assert short.to("meta").model.get_parameter("embedding.shared").device.type == "meta"
+
+
+def test_a_damaged_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text("{")
+    with pytest.raises(ModelError, match=r"model\.json or run\.json is damaged") as error:
+        load_teacher(TeacherConfig(path=str(tmp_path)))
+    assert "\n" not in str(error.value)
