@@ -14,7 +14,7 @@ from transformers.utils import logging as messages
 from benchmarks.engines.base import EngineSpec, Output
 from compressor.data.corpus import cut
 from compressor.errors import ModelError
-from compressor.models.base import count_parameters as native_parameters
+from compressor.models.base import count_parameters
 from compressor.models.marian import to_marian
 from compressor.models.search import pad_sources
 from compressor.models.storage import Run, is_run, load_run
@@ -119,17 +119,6 @@ class _RunText:
         return [self._tokenizer.decode(row) for row in rows]
 
 
-def count_parameters(model: nn.Module) -> int:
-    """Trained numbers: tied weights once; fixed position tables, which sinusoids fill, not at all."""
-    tables = {
-        id(parameter)
-        for module in model.modules()
-        if "Sinusoidal" in type(module).__name__
-        for parameter in module.parameters()
-    }
-    return sum(p.numel() for p in model.parameters() if id(p) not in tables)
-
-
 def _from_checkpoint(spec: EngineSpec) -> tuple[Any, _Text, int | None]:
     languages = {"src_lang": spec.source_language, "tgt_lang": spec.target_language}
     chosen = {key: value for key, value in languages.items() if value is not None}
@@ -145,7 +134,7 @@ def _from_checkpoint(spec: EngineSpec) -> tuple[Any, _Text, int | None]:
 
 def _from_run(folder: Path) -> tuple[Any, _Text, int | None]:
     run = load_run(folder)
-    return to_marian(run.model, run.generation), _RunText(run), native_parameters(run.model)
+    return to_marian(run.model, run.generation), _RunText(run), count_parameters(run.model)
 
 
 def _size_mb(model: nn.Module, folder: Path) -> float:

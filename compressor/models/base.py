@@ -78,5 +78,7 @@ class Seq2SeqModel(nn.Module):
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trained numbers; tied weights count once, fixed position tables not at all."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Trained numbers: tied weights once, fixed position tables (parameters in Hugging Face) not at all."""
+    modules = [module for module in model.modules() if "Sinusoidal" in type(module).__name__]
+    tables = {id(parameter) for module in modules for parameter in module.parameters()}
+    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in tables)
