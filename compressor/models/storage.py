@@ -103,6 +103,7 @@ def save_weights(path: Path, weights: dict[str, Tensor], dtype: torch.dtype | No
     with storage_errors(path):
         try:
             save_file(tensors, temporary)
+            temporary.chmod(0o644)
             temporary.replace(path)
         except SafetensorError as error:  # wraps the operating system's error as text
             if "No space left" in str(error):
