@@ -74,7 +74,6 @@ def tiny(command: str, recipe: Path, teacher: Path, headlines: Path | None) -> s
         (r"--source \S+", f"--source {recipe.parent / 'dev.de'}"),
         (r"--reference \S+", f"--reference {recipe.parent / 'dev.en'}"),
         (r"compress bench\b", "compress bench --sentences 4 --repeats 1 --warmup 0 --batch-size 1"),
-        (r"(compress demo\b)", r"\1 --test-size 4 --set training.epochs=null --set training.updates=2"),
         (r"compress summarize \S+", f"compress summarize {headlines}"),
         (r"< \S+", "< source.txt"),
     ]  # fmt: skip
