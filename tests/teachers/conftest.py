@@ -53,6 +53,13 @@ class Pair:
         """The test sentences: int64 and bool [batch, source_len]."""
         return pad_sources([self.their_ids(text) for text in SENTENCES], self.tokenizer.pad_token_id)
 
+    @property
+    def trained_numbers(self) -> int:
+        """Parameters without Marian's two sinusoidal position tables, which Hugging Face counts."""
+        described = self.model.config
+        tables = 2 * described.max_position_embeddings * described.d_model if described.model_type == "marian" else 0
+        return int(self.model.num_parameters()) - tables
+
 
 @pytest.fixture(scope="session")
 def checkpoint(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:

@@ -72,7 +72,7 @@ def test_a_teacher_of_each_family_becomes_a_run(
     assert not set(tokens) & (set(rules.suppressed_ids))
     assert rules.forced_bos_id in (None, tokens[0])
     info = json.loads((out / "run.json").read_text("utf-8"))
-    assert info["finished"] and info["teacher"]["parameters"] == pair.model.num_parameters()
+    assert info["finished"] and info["teacher"]["parameters"] == pair.trained_numbers
     losses = [json.loads(line).get("loss") for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert all(torch.isfinite(torch.tensor(loss)) for loss in losses if loss is not None)
 
