@@ -23,8 +23,12 @@ TEACHER = (
     "student.decoder_layers=2",
     "student.encoder_ffn=384",
     "student.decoder_ffn=384",
-    "training.updates=450",
+    "training.learning_rate=0.003",
 )
+LONGER = {
+    "translation": ("training.batch_tokens=2000", "training.updates=450", "training.eval_every=150"),
+    "summarization": ("training.batch_tokens=4000", "training.updates=200", "training.eval_every=100"),
+}
 COLUMNS = ("model", "engine", "precision", "parameters", "MB", "score", "p50 ms", "sentences/s", "speedup")
 
 
@@ -70,14 +74,14 @@ def _run(task: Task, folder: Path, overrides: tuple[str, ...], test_size: int, f
 
     start, recipe, watched = time.perf_counter(), RECIPES / f"demo-{task}.yaml", sys.stderr.isatty()
     say(f"{task}: 1/5 a teacher, from references")
-    larger = (*TEACHER, *overrides)
+    larger = (*TEACHER, *LONGER[task], *overrides)
     teacher = compressor.train(recipe, folder / "teacher", overrides=larger, force=force, progress=watched)
     advised = f"teacher.path={teacher}"
     say(f"{task}: 2/5 a student, by imitation learning")
     learning = (advised, *overrides)
     student = compressor.distill(recipe, folder / "student", overrides=learning, force=force, progress=watched)
     say(f"{task}: 3/5 the same student without advice")
-    alone = (advised, "method.name=vanilla", *overrides)
+    alone = (advised, "method.name=vanilla", "training.embedding_init=random", *overrides)
     scratch = compressor.distill(recipe, folder / "scratch", overrides=alone, force=force, progress=watched)
     say(f"{task}: 4/5 export")
     bundle = compressor.export(student, folder / "bundle", force=force)
