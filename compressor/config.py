@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from compressor.errors import ConfigError
 
 Task = Literal["translation", "summarization"]
+Initialization = Literal["random", "teacher_embeddings", "teacher_layers"]
 MethodName = Literal["vanilla", "vanilla+full", "seqkd", "seqkd+full", "imitkd", "imitkd+full"]
 
 
@@ -165,8 +166,10 @@ class TrainingConfig(Section):
     adam_betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's momenta.")
     clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm.")
     seed: int = Field(1, ge=0, description="Of weights, order, dropout and coins.")
-    embedding_init: Literal["random", "teacher"] = Field(
-        "random", description="Start from the teacher's embeddings, projected on their principal components."
+    initialization: Initialization = Field(
+        "random",
+        description="Fresh weights; the teacher's embeddings on their principal components; or its layers too, "
+        "cut down to the student's depth and feed-forward width (native and Marian teachers of equal d_model).",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it.")
     threads: int | None = Field(None, ge=1, description="Processor threads; null: all cores.")
@@ -201,8 +204,8 @@ class Recipe(Section):
             problems.append("source_language and target_language: needed for translation")
         if self.teacher is None and self.method.name != "vanilla":
             problems.append(f"method.name: {self.method.name} needs a teacher")
-        if self.teacher is None and self.training.embedding_init == "teacher":
-            problems.append("training.embedding_init: teacher needs a teacher")
+        if self.teacher is None and self.training.initialization != "random":
+            problems.append(f"training.initialization: {self.training.initialization} needs a teacher")
         if self.data.mono and not self.method.name.startswith("imitkd"):
             problems.append(f"data.mono: {self.method.name} cannot learn from sources without a reference")
         longest = max(self.data.max_source_tokens, self.data.max_target_tokens)
@@ -249,7 +252,7 @@ def references_only(recipe: Recipe) -> Recipe:
     values["teacher"] = None
     values["method"] = {"name": "vanilla", "label_smoothing": recipe.method.label_smoothing}
     values["data"]["mono"] = []
-    values["training"]["embedding_init"] = "random"
+    values["training"]["initialization"] = "random"
     return Recipe.model_validate(values)
 
 

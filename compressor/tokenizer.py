@@ -3,8 +3,8 @@
 Three kinds, told apart by their files:
 
 - ``sentencepiece.model``: one SentencePiece model, its own ids (trained by the project);
-- ``vocab.json`` with ``source.spm`` and ``target.spm`` (Marian) or ``sentencepiece.bpe.model`` (M2M100): SentencePiece
-  pieces, ids from the vocabulary file;
+- ``vocab.json`` with ``source.spm`` and ``target.spm`` (Marian) or ``sentencepiece.bpe.model`` (M2M100, and Marian
+  where the two are equal: one copy is kept): SentencePiece pieces, ids from the vocabulary file;
 - ``tokenizer.json``: a Hugging Face fast tokenizer (BART, mBART, NLLB, Pegasus, T5).
 
 ``compress_tokenizer.json`` beside them holds what surrounds a text: a prefix such as "summarize: " and the ids before
@@ -28,6 +28,7 @@ from compressor.errors import ModelError
 from compressor.files import write_atomic
 
 FRAME_FILE = "compress_tokenizer.json"
+JOINT = "sentencepiece.bpe.model"
 
 
 class TextFrame(BaseModel):
@@ -136,12 +137,13 @@ class SentencePieceTokenizer(Tokenizer):
 class VocabularyTokenizer(Tokenizer):
     """SentencePiece pieces whose ids come from ``vocab.json`` (Marian, M2M100)."""
 
-    names = ("vocab.json", "source.spm", "target.spm", "sentencepiece.bpe.model", "target_vocab.json")
+    names = ("vocab.json", "source.spm", "target.spm", JOINT, "target_vocab.json")
 
     def __init__(self, files: dict[str, bytes], frame: TextFrame | None = None) -> None:
-        joint = "sentencepiece.bpe.model" if "sentencepiece.bpe.model" in files else None
-        self.source_pieces = _sentencepiece(files, joint or "source.spm")
-        self.target_pieces = _sentencepiece(files, joint or "target.spm")
+        if "source.spm" in files and files["source.spm"] == files.get("target.spm"):
+            files = {JOINT: files["source.spm"], **{name: files[name] for name in files if not name.endswith(".spm")}}
+        self.source_pieces = _sentencepiece(files, JOINT if JOINT in files else "source.spm")
+        self.target_pieces = self.source_pieces if JOINT in files else _sentencepiece(files, "target.spm")
         self._source_ids = _vocabulary(files, "vocab.json")
         separate = "target_vocab.json" in files
         self._target_ids = _vocabulary(files, "target_vocab.json") if separate else self._source_ids

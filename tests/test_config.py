@@ -84,11 +84,11 @@ def test_overrides_are_yaml_at_a_dotted_path(tmp_path: Path) -> None:
 
 
 def test_references_alone_need_no_teacher() -> None:
-    recipe = parse_recipe(MINIMAL | {"training": {"updates": 5, "embedding_init": "teacher"}})
+    recipe = parse_recipe(MINIMAL | {"training": {"updates": 5, "initialization": "teacher_embeddings"}})
     plain = references_only(recipe)
     assert plain.teacher is None
     assert plain.method.name == "vanilla"
-    assert plain.training.embedding_init == "random"
+    assert plain.training.initialization == "random"
 
 
 def test_every_field_is_documented() -> None:

@@ -81,7 +81,7 @@ def _run(task: Task, folder: Path, overrides: tuple[str, ...], test_size: int, f
     learning = (advised, *overrides)
     student = compressor.distill(recipe, folder / "student", overrides=learning, force=force, progress=watched)
     say(f"{task}: 3/5 the same student without advice")
-    alone = (advised, "method.name=vanilla", "training.embedding_init=random", *overrides)
+    alone = (advised, "method.name=vanilla", "training.initialization=random", *overrides)
     scratch = compressor.distill(recipe, folder / "scratch", overrides=alone, force=force, progress=watched)
     say(f"{task}: 4/5 export")
     bundle = compressor.export(student, folder / "bundle", force=force)

@@ -14,6 +14,7 @@ from compressor.config import Recipe
 from compressor.data.batching import TokenRows
 from compressor.data.corpus import Encoded, Example, encode, load_corpus
 from compressor.data.sentencepiece import train_sentencepiece
+from compressor.distillation.initialization import initialize
 from compressor.generation import GenerationConfig
 from compressor.models.base import ModelConfig, Seq2SeqModel
 from compressor.models.transformer import build_model
@@ -63,8 +64,8 @@ def set_up(recipe: Recipe) -> Setup:
         encoded = _with_first_token(encoded, generation.forced_bos_id)
     torch.manual_seed(recipe.training.seed)
     student = build_model(_model_config(recipe, teacher, tokenizer, generation))
-    if recipe.training.embedding_init == "teacher" and teacher is not None:
-        copy_embeddings(teacher, student)
+    if teacher is not None:
+        initialize(student, teacher, recipe.training.initialization)
     records |= {"report": train.report.to_dict(), "report_text": train.report.text()}
     return Setup(recipe, teacher, tokenizer, generation, student, encoded, dev.examples, records)
 
@@ -119,23 +120,3 @@ def _with_first_token(encoded: Encoded, token: int) -> Encoded:
             yield [token, *target] if target else None
 
     return Encoded(encoded.examples, encoded.sources, TokenRows(rows()))
-
-
-@torch.no_grad()
-def copy_embeddings(teacher: Teacher, student: Seq2SeqModel) -> None:
-    """Starts the student from the teacher's embeddings on their first d principal components, at the usual scale.
-
-    Principal components keep most of the distances between tokens, which a short training has no time to find.
-    """
-    table = teacher.embeddings().float()
-    config = student.config
-    keep = torch.ones(table.shape[0], dtype=torch.bool)
-    keep[config.pad_id] = False
-    centred = table - table[keep].mean(dim=0)
-    _, _, directions = torch.linalg.svd(centred[keep], full_matrices=False)
-    projected = centred @ directions[: config.d_model].T
-    projected *= config.d_model**-0.5 / projected[keep].std()
-    for name, parameter in student.named_parameters():
-        if name.startswith("embedding."):
-            parameter[:, : projected.shape[1]] = projected
-            parameter[config.pad_id] = 0.0

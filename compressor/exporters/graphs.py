@@ -10,6 +10,7 @@ Shapes: batch, source_len, past_len = tokens decoded so far, vocab.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -110,14 +111,22 @@ class EncoderGraph(nn.Module):
         return tuple(tensor for _, tensor in named_tensors(state))
 
 
+def suppressing(model: Seq2SeqModel, suppressed_ids: tuple[int, ...]) -> Seq2SeqModel:
+    """A copy whose output bias takes tokens out, which costs a step nothing."""
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        model.output_bias[list(suppressed_ids)] = -torch.inf
+    return model
+
+
 class DecoderStepGraph(nn.Module):
     """One token further: the model's step, then the search's."""
 
     def __init__(self, model: Seq2SeqModel, generation: GenerationConfig, layout: StateLayout) -> None:
         super().__init__()
-        self.model = model
+        self.model = suppressing(model, generation.suppressed_ids)
         self.layout = layout
-        self.search = GreedySearch(generation, model.config.vocab_size)
+        self.search = GreedySearch(generation.model_copy(update={"suppressed_ids": ()}), model.config.vocab_size)
 
     def forward(
         self, token: Tensor, step: Tensor, max_new_tokens: Tensor, finished: Tensor, *state: Tensor

@@ -38,11 +38,14 @@ class Seq2SeqModel(nn.Module):
     State: ClassVar[Any]
     """NamedTuple of tensors and tuples of tensors: what ``step`` needs to go on."""
 
+    output_bias: nn.Parameter
+    """[vocab], added to the logits; minus infinity takes a token out."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.fused_attention = False
-        """Attention through ``scaled_dot_product_attention``: export wants it, training is faster without."""
+        """Attention as ONNX's operator: export wants it, training is faster without."""
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
         """Reads sources: int64 and bool, both [batch, source_len]."""

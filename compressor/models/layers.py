@@ -1,6 +1,6 @@
 """Layers of the Transformer.
 
-Shapes: batch, heads, query_len, key_len, head_dim; d = heads * head_dim.
+Shapes: batch, query_len, key_len; d = heads * head_dim.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.onnx.ops import attention as onnx_attention
 
 from compressor.models.base import ModelConfig
 
@@ -24,29 +25,55 @@ def sinusoidal_positions(length: int, d: int) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=1).float()
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, heads: int, fused: bool) -> Tensor:
+    """Scaled dot-product attention of [batch, query_len, d] to [batch, key_len, d]: [batch, query_len, d].
+
+    Args:
+        mask: bool, broadcastable to [batch, heads, query_len, key_len], True where a query may look.
+        fused: as ONNX's Attention operator, which splits and merges the heads itself; else as plain products (1.7 times
+            faster in training on a CPU than PyTorch's fused operator).
+    """
+    if fused:
+        if mask is not None and mask.shape[2] != query.shape[1]:  # ONNX Runtime wants the mask's own query length
+            mask = mask.expand(-1, -1, query.shape[1], -1)
+        mixed: Tensor = onnx_attention(query, key, value, mask, q_num_heads=heads, kv_num_heads=heads)[0]
+        return mixed
+    return _products(split_heads(query, heads), split_heads(key, heads), split_heads(value, heads), mask)
+
+
+def attend_cached(
+    query: Tensor, key: Tensor, value: Tensor, past: tuple[Tensor, Tensor], heads: int, fused: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """New tokens attend to all earlier ones and to themselves (one token at a time: nothing is masked).
+
+    Args:
+        query: [batch, 1, d] of the new token; ``key`` and ``value`` likewise.
+        past: keys and values of earlier tokens, [batch, heads, past_len, head_dim].
+        fused: see ``attend``; the operator then appends to the cache itself.
+
+    Returns:
+        [batch, 1, d], and all keys and values so far.
+    """
+    if fused:
+        mixed, keys, values, _ = onnx_attention(query, key, value, None, *past, q_num_heads=heads, kv_num_heads=heads)
+        return mixed, keys, values
+    keys = torch.cat([past[0], split_heads(key, heads)], dim=2)
+    values = torch.cat([past[1], split_heads(value, heads)], dim=2)
+    return _products(split_heads(query, heads), keys, values, None), keys, values
+
+
 def split_heads(hidden: Tensor, heads: int) -> Tensor:
     """[batch, len, d] -> [batch, heads, len, head_dim]."""
     batch, length, d = hidden.shape
     return hidden.view(batch, length, heads, d // heads).transpose(1, 2)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
-    """Scaled dot-product attention, heads merged: [batch, query_len, d].
-
-    Args:
-        query: [batch, heads, query_len, head_dim]; ``key`` and ``value`` likewise with key_len.
-        mask: bool, broadcastable to [batch, heads, query_len, key_len], True where a query may look.
-        fused: through PyTorch's operator, else as plain products (1.7 times faster in training on a CPU).
-    """
-    if fused:
-        if mask is not None:  # ONNX Runtime's Attention wants the mask's own query length
-            mask = mask.expand(-1, -1, query.shape[2], -1)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    else:
-        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        if mask is not None:
-            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        mixed = scores.softmax(dim=-1) @ value
+def _products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of split heads; heads merged."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    mixed: Tensor = scores.softmax(dim=-1) @ value
     return mixed.transpose(1, 2).flatten(2)
 
 
@@ -60,9 +87,9 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(d, d)
 
     def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[batch, len, d] -> query, key and value, each [batch, heads, len, head_dim]."""
+        """[batch, len, d] -> query, key and value, each [batch, len, d]."""
         query, key, value = self.qkv(hidden).chunk(3, dim=-1)
-        return split_heads(query, self.heads), split_heads(key, self.heads), split_heads(value, self.heads)
+        return query, key, value
 
 
 class CrossAttention(nn.Module):
@@ -76,9 +103,9 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(d, d)
 
     def memory(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """[batch, source_len, d] -> key and value, each [batch, heads, source_len, head_dim]."""
+        """[batch, source_len, d] -> key and value, each [batch, source_len, d]."""
         key, value = self.key_value(hidden).chunk(2, dim=-1)
-        return split_heads(key, self.heads), split_heads(value, self.heads)
+        return key, value
 
 
 class Residual(nn.Module):
@@ -130,7 +157,7 @@ class EncoderLayer(nn.Module):
     def forward(self, hidden: Tensor, mask: Tensor, fused: bool) -> Tensor:
         """``hidden`` [batch, source_len, d], ``mask`` bool [batch, 1, 1, source_len]."""
         query, key, value = self.attention.project(self.frame.enter(hidden))
-        change = self.attention.out(attend(query, key, value, mask, fused))
+        change = self.attention.out(attend(query, key, value, mask, self.attention.heads, fused))
         output: Tensor = self.feed_forward(self.frame.leave(hidden, change))
         return output
 
@@ -147,32 +174,41 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(config, config.decoder_ffn)
 
     def forward(
+        self, hidden: Tensor, cross: tuple[Tensor, Tensor], self_mask: Tensor, cross_mask: Tensor, fused: bool
+    ) -> Tensor:
+        """One layer over whole prefixes.
+
+        Args:
+            hidden: [batch, context_len, d].
+            cross: keys and values of the memory [batch, source_len, d].
+            self_mask: bool [1, 1, context_len, context_len].
+            cross_mask: bool [batch, 1, 1, source_len].
+            fused: see ``attend``.
+        """
+        attention = self.self_attention
+        query, key, value = attention.project(self.self_frame.enter(hidden))
+        change = attention.out(attend(query, key, value, self_mask, attention.heads, fused))
+        return self._look_and_think(self.self_frame.leave(hidden, change), cross, cross_mask, fused)
+
+    def step(
         self,
         hidden: Tensor,
-        past: tuple[Tensor, Tensor] | None,
+        past: tuple[Tensor, Tensor],
         cross: tuple[Tensor, Tensor],
-        self_mask: Tensor | None,
         cross_mask: Tensor,
         fused: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One layer over new tokens.
+        """One layer over one new token, [batch, 1, d]; ``past`` and results as in ``attend_cached``."""
+        attention = self.self_attention
+        query, key, value = attention.project(self.self_frame.enter(hidden))
+        mixed, keys, values = attend_cached(query, key, value, past, attention.heads, fused)
+        hidden = self.self_frame.leave(hidden, attention.out(mixed))
+        return self._look_and_think(hidden, cross, cross_mask, fused), keys, values
 
-        Args:
-            hidden: [batch, query_len, d] of the new tokens.
-            past: keys and values of earlier tokens [batch, heads, past_len, head_dim], or None.
-            cross: keys and values of the memory [batch, heads, source_len, head_dim].
-            self_mask: bool [query_len, key_len], or None where every earlier token may be seen.
-            cross_mask: bool [batch, 1, 1, source_len].
-            fused: see ``attend``.
-
-        Returns:
-            The layer's output, and all keys and values so far.
-        """
-        query, key, value = self.self_attention.project(self.self_frame.enter(hidden))
-        if past is not None:
-            key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
-        change = self.self_attention.out(attend(query, key, value, self_mask, fused))
-        hidden = self.self_frame.leave(hidden, change)
-        query = split_heads(self.cross_attention.query(self.cross_frame.enter(hidden)), self.cross_attention.heads)
-        change = self.cross_attention.out(attend(query, cross[0], cross[1], cross_mask, fused))
-        return self.feed_forward(self.cross_frame.leave(hidden, change)), key, value
+    def _look_and_think(self, hidden: Tensor, cross: tuple[Tensor, Tensor], cross_mask: Tensor, fused: bool) -> Tensor:
+        """Attention to the memory, then feed-forward."""
+        attention = self.cross_attention
+        query = attention.query(self.cross_frame.enter(hidden))
+        change = attention.out(attend(query, *cross, cross_mask, attention.heads, fused))
+        output: Tensor = self.feed_forward(self.cross_frame.leave(hidden, change))
+        return output

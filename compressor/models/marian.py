@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from transformers import GenerationConfig as HFGenerationConfig
 from transformers import MarianConfig, MarianMTModel
 
 from compressor.errors import ModelError
 from compressor.generation import GenerationConfig
-from compressor.models.base import Seq2SeqModel
+from compressor.models.base import ModelConfig, Seq2SeqModel
 from compressor.models.transformer import Transformer
 
 
@@ -97,3 +98,50 @@ def _layers(side: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
         for part, tensor in zip(parts, torch.chunk(value, len(parts)), strict=True):
             renamed[f"model.{side}.layers.{layer}.{part}.{kind}"] = tensor
     return renamed
+
+
+def from_marian(marian: MarianMTModel) -> Transformer:
+    """The inverse of ``to_marian``: a MarianMT checkpoint as a model of our own, with identical logits.
+
+    Raises:
+        ModelError: the checkpoint has a layout that ours does not cover (untied embeddings, an output with other rows).
+    """
+    theirs = marian.state_dict()
+    shared, output = theirs.get("model.shared.weight"), theirs["lm_head.weight"]
+    if shared is None or not torch.equal(output, shared):
+        raise ModelError("the checkpoint's output layer is not its embedding")
+    model = Transformer(_native_config(marian)).eval()
+    state = {"embedding.shared": shared, "output_bias": theirs["final_logits_bias"][0]}
+    for name in model.state_dict():
+        side, _, rest = name.partition(".")
+        if side not in ("encoder", "decoder"):
+            continue
+        layer, *module, kind = rest.split(".")
+        parts = NAMES[".".join(module)]
+        parts = (parts,) if isinstance(parts, str) else parts
+        state[name] = torch.cat([theirs[f"model.{side}.layers.{layer}.{part}.{kind}"] for part in parts])
+    model.load_state_dict(state)
+    return model
+
+
+def _native_config(marian: MarianMTModel) -> ModelConfig:
+    config = marian.config
+    if config.encoder_attention_heads != config.decoder_attention_heads:
+        raise ModelError("the checkpoint's encoder and decoder have different numbers of attention heads")
+    try:
+        return ModelConfig(
+            d_model=config.d_model,
+            encoder_layers=config.encoder_layers,
+            decoder_layers=config.decoder_layers,
+            num_heads=config.encoder_attention_heads,
+            encoder_ffn=config.encoder_ffn_dim,
+            decoder_ffn=config.decoder_ffn_dim,
+            activation=config.activation_function,
+            scale_embedding=config.scale_embedding,
+            max_length=config.max_position_embeddings,
+            dropout=0.0,
+            vocab_size=marian.lm_head.weight.shape[0],
+            pad_id=config.pad_token_id,
+        )
+    except ValidationError as error:
+        raise ModelError(f"the checkpoint's layout is not covered: {error.errors()[0]['loc'][0]}") from None

@@ -20,17 +20,17 @@ class TransformerState(NamedTuple):
     """What ``step`` carries: one tensor a decoder layer in each tuple."""
 
     cross_key: tuple[Tensor, ...]
-    """[batch, heads, source_len, head_dim]"""
+    """[batch, source_len, d]"""
     cross_value: tuple[Tensor, ...]
-    """[batch, heads, source_len, head_dim]"""
+    """[batch, source_len, d]"""
     self_key: tuple[Tensor, ...]
     """[batch, heads, steps so far, head_dim]"""
     self_value: tuple[Tensor, ...]
     """[batch, heads, steps so far, head_dim]"""
     mask: Tensor
-    """[batch, source_len] bool"""
+    """[batch, 1, 1, source_len] bool"""
     position: Tensor
-    """int64 scalar: steps so far"""
+    """int64 [1]: steps so far"""
 
 
 class Transformer(Seq2SeqModel):
@@ -99,7 +99,7 @@ class Transformer(Seq2SeqModel):
         cross_mask = memory.mask[:, None, None, :]
         for layer in self.decoder:
             cross = layer.cross_attention.memory(memory.hidden)
-            hidden, _, _ = layer(hidden, None, cross, causal, cross_mask, self.fused_attention)
+            hidden = layer(hidden, cross, causal, cross_mask, self.fused_attention)
         normed: Tensor = self.decoder_norm(hidden)
         return normed
 
@@ -110,24 +110,23 @@ class Transformer(Seq2SeqModel):
     def initial_state(self, memory: Memory) -> TransformerState:
         """See Seq2SeqModel; the self-attention cache is empty."""
         cross = [layer.cross_attention.memory(memory.hidden) for layer in self.decoder]
-        empty = tuple(key[:, :, :0] for key, _ in cross)
-        position = torch.zeros((), dtype=torch.int64, device=memory.hidden.device)
-        return TransformerState(
-            tuple(key for key, _ in cross), tuple(value for _, value in cross), empty, empty, memory.mask, position
-        )
+        keys, values = zip(*cross, strict=True)
+        (batch, _, d), heads = memory.hidden.shape, self.config.num_heads
+        empty = tuple(memory.hidden.new_zeros(batch, heads, 0, d // heads) for _ in cross)
+        position = torch.zeros(1, dtype=torch.int64, device=memory.hidden.device)
+        return TransformerState(keys, values, empty, empty, memory.mask[:, None, None, :], position)
 
     def step(self, token: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
         """See Seq2SeqModel."""
-        hidden = self._embed(token[:, None], self.positions[state.position], "target")
-        cross_mask = state.mask[:, None, None, :]
+        hidden = self._embed(token[:, None], F.embedding(state.position, self.positions), "target")
         keys, values = [], []
         for index, layer in enumerate(self.decoder):
             past = state.self_key[index], state.self_value[index]
             cross = state.cross_key[index], state.cross_value[index]
-            hidden, key, value = layer(hidden, past, cross, None, cross_mask, self.fused_attention)
+            hidden, key, value = layer.step(hidden, past, cross, state.mask, self.fused_attention)
             keys.append(key)
             values.append(value)
-        logits = self.project(self.decoder_norm(hidden))[:, 0]
+        logits = self.project(self.decoder_norm(hidden)).squeeze(1)
         return logits, state._replace(self_key=tuple(keys), self_value=tuple(values), position=state.position + 1)
 
     def select(self, state: TransformerState, rows: Tensor) -> TransformerState:

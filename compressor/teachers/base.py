@@ -11,6 +11,7 @@ from compressor.config import Recipe
 from compressor.errors import ConfigError, VocabularyError
 from compressor.generation import GenerationConfig
 from compressor.models.search import Hypothesis
+from compressor.models.transformer import Transformer
 from compressor.tokenizer import Tokenizer
 
 
@@ -55,6 +56,10 @@ class Teacher(ABC):
     @abstractmethod
     def embeddings(self) -> Tensor:
         """Target embeddings [vocab, width], scaled as the decoder sees them."""
+
+    @abstractmethod
+    def transformer(self) -> Transformer | None:
+        """The teacher as a model of our own, with the same logits; None where its layout is another."""
 
 
 def check_vocabularies(teacher: Teacher, student: Tokenizer) -> None:

@@ -13,6 +13,7 @@ from compressor.errors import ConfigError
 from compressor.models.base import count_parameters
 from compressor.models.search import Hypothesis, beam_search, greedy
 from compressor.models.storage import load_run
+from compressor.models.transformer import Transformer
 from compressor.teachers.base import Teacher
 
 
@@ -59,3 +60,7 @@ class NativeTeacher(Teacher):
         config = self.model.config
         table = self.model.get_parameter("embedding.shared" if config.tie_embeddings else "embedding.target")
         return table.detach() * (config.d_model**0.5 if config.scale_embedding else 1.0)
+
+    def transformer(self) -> Transformer | None:
+        """See Teacher."""
+        return self.model if isinstance(self.model, Transformer) else None

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from compressor.config import Recipe
 from compressor.data.batching import Batch
+from compressor.distillation import trainer as trainer_module
 from compressor.distillation.checkpoint import Progress
-from compressor.distillation.contexts import Contexts
+from compressor.distillation.contexts import Contexts, build_contexts
 from compressor.distillation.rollout import rollout, sample_top_k
 from compressor.distillation.student import set_up
-from compressor.distillation.trainer import Trainer
+from compressor.distillation.trainer import Trainer, cut_by_length
 from compressor.models.search import greedy
 
 
@@ -98,3 +99,34 @@ def test_sampling_stays_among_the_best() -> None:
     expected = F.softmax(torch.tensor([3.0, 2.0]), dim=0)
     assert counts[[0, 3, 4]].sum() == 0
     torch.testing.assert_close(counts[1:3], expected, atol=0.04, rtol=0)
+
+
+def test_a_batch_is_cut_where_one_long_context_would_pad_the_others(make_recipe: Callable[..., Recipe]) -> None:
+    trainer = Trainer(set_up(make_recipe("imitkd+full")))
+    group = next(trainer.groups(Progress("")))
+    batch, count = group[0], len(group[0].indices)
+    outputs = [[5] * 3] * (count - 1) + [[5] * 200]
+    contexts = build_contexts(outputs, [True] * count, trainer.setup.generation)
+    pieces = list(cut_by_length(batch, contexts))
+    assert [tuple(ctx.tokens.shape) for _, ctx in pieces] == [(count - 1, 4), (1, 201)]
+    assert [index for part, _ in pieces for index in part.indices] == batch.indices
+    assert sum(int(ctx.kept.sum()) for _, ctx in pieces) == int(contexts.kept.sum())
+
+
+@pytest.mark.parametrize("method", ["imitkd", "imitkd+full"])
+def test_pieces_add_up_to_the_whole_batchs_gradient(
+    make_recipe: Callable[..., Recipe], method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "SMALLEST_PIECE", 0)
+    monkeypatch.setattr(trainer_module, "WORTH_CUTTING", 1.0)
+    trainer = Trainer(set_up(make_recipe(method, training={"clip_norm": 1e9, "learning_rate": 1e-9})))
+    batch, contexts = first_batch(trainer, 0.5)
+    assert len(list(cut_by_length(batch, contexts))) > 1
+    trainer.loss(batch, contexts).backward()
+    whole = [parameter.grad.clone() for parameter in trainer.student.parameters()]
+    trainer.optimizer.zero_grad()
+    monkeypatch.setattr(trainer.optimizer, "zero_grad", lambda **_: None)
+    step = trainer._update(batch, contexts, 0.5, 0)
+    assert step.loss == pytest.approx(trainer.loss(batch, contexts).item(), rel=1e-4)
+    for parameter, expected in zip(trainer.student.parameters(), whole, strict=True):
+        torch.testing.assert_close(parameter.grad, expected, atol=1e-6, rtol=1e-4)

@@ -6,12 +6,13 @@ import math
 
 import pytest
 import torch
+from transformers import MarianConfig, MarianMTModel
 
 from compressor.errors import ModelError
 from compressor.generation import GenerationConfig
 from compressor.models.base import ModelConfig, count_parameters
 from compressor.models.layers import sinusoidal_positions
-from compressor.models.marian import to_marian
+from compressor.models.marian import from_marian, to_marian
 from compressor.models.search import greedy
 from compressor.models.transformer import build_model
 
@@ -19,6 +20,10 @@ VOCAB, PAD, EOS = 61, 60, 0
 RULES = GenerationConfig(
     start_id=PAD, eos_id=EOS, pad_id=PAD, suppressed_ids=(PAD,), forced_eos_id=EOS, max_new_tokens=12
 )
+
+MARIAN = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "encoder_ffn_dim": 24, "decoder_ffn_dim": 40}
+MARIAN |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "vocab_size": VOCAB}
+MARIAN |= {"pad_token_id": PAD, "decoder_start_token_id": PAD, "eos_token_id": EOS}
 
 
 def config(**changes: object) -> ModelConfig:
@@ -99,6 +104,37 @@ def test_other_layouts_are_refused_as_marian() -> None:
         to_marian(model(norm="pre"), RULES)
     with pytest.raises(ModelError, match="starts decoding"):
         to_marian(model(), RULES.model_copy(update={"start_id": 1}))
+
+
+def test_a_marian_checkpoint_gives_the_same_logits_here() -> None:
+    torch.manual_seed(5)
+    widths = {"encoder_ffn_dim": 24, "decoder_ffn_dim": 40, "max_position_embeddings": 32}
+    marian = MarianMTModel(MarianConfig(**MARIAN | widths, activation_function="gelu", scale_embedding=True)).eval()
+    with torch.no_grad():
+        for name, parameter in marian.named_parameters():
+            if "embed_positions" not in name:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+        marian.final_logits_bias.normal_()
+        marian.model.shared.weight[PAD] = 0.0
+    source, mask = sources()
+    context = torch.randint(0, VOCAB, (5, 7))
+    theirs = marian(input_ids=source, attention_mask=mask.long(), decoder_input_ids=context).logits
+    net = from_marian(marian)
+    torch.testing.assert_close(net.decode(net.encode(source, mask), context), theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tie_word_embeddings": False}, "output layer is not its embedding"),
+        ({"decoder_attention_heads": 4}, "different numbers of attention heads"),
+        ({"activation_function": "tanh"}, "not covered: activation"),
+    ],
+)
+def test_checkpoints_of_another_layout_are_refused(change: dict[str, object], said: str) -> None:
+    marian = MarianMTModel(MarianConfig(**MARIAN | change))
+    with pytest.raises(ModelError, match=said):
+        from_marian(marian)
 
 
 def test_sinusoids_follow_the_formula() -> None:

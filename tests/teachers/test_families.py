@@ -150,7 +150,7 @@ def test_the_student_may_start_from_the_teachers_embeddings(
 ) -> None:
     pair = open_pair("mbart")
     recipe = recipe_of(pair, tiny_corpus, "mbart")
-    training = recipe.training.model_copy(update={"embedding_init": "teacher"})
+    training = recipe.training.model_copy(update={"initialization": "teacher_embeddings"})
     setup = set_up(recipe.model_copy(update={"training": training}))
     table = setup.student.get_parameter("embedding.shared").detach().numpy()
     pad = setup.generation.pad_id

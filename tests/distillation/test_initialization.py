@@ -1,0 +1,74 @@
+"""A student that starts from its teacher computes what the teacher computes, as far as it has the same parts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from compressor.distillation.initialization import copy_layers, initialize, spaced
+from compressor.errors import ConfigError
+from compressor.models.base import ModelConfig
+from compressor.models.transformer import Transformer
+
+SIZES = {"vocab_size": 41, "pad_id": 0, "d_model": 16, "num_heads": 2, "max_length": 32}
+
+
+def transformer(layers: tuple[int, int] = (3, 2), ffn: int = 24, **changes: object) -> Transformer:
+    shape = {"encoder_layers": layers[0], "decoder_layers": layers[1], "encoder_ffn": ffn, "decoder_ffn": ffn}
+    return Transformer(ModelConfig(**(SIZES | shape | changes))).eval()
+
+
+def logits(model: Transformer) -> Tensor:
+    source = torch.arange(1, 22).view(3, 7)
+    return model.decode(model.encode(source, source > 0), source[:, :5])
+
+
+class Advisor:
+    """The part of a teacher that is asked here."""
+
+    name = "advisor"
+
+    def __init__(self, model: Transformer | None) -> None:
+        self.model = model
+
+    def transformer(self) -> Transformer | None:
+        return self.model
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_an_equal_shape_gives_equal_logits(norm: str) -> None:
+    teacher, student = transformer(norm=norm), transformer(norm=norm)
+    initialize(student, Advisor(teacher), "teacher_layers")
+    torch.testing.assert_close(logits(student), logits(teacher), atol=1e-6, rtol=0)
+
+
+def test_hidden_units_that_do_nothing_are_the_ones_left_out() -> None:
+    teacher, student = transformer(ffn=24), transformer(ffn=16)
+    with torch.no_grad():
+        for layer in (*teacher.encoder, *teacher.decoder):
+            layer.feed_forward.contract.weight[:, [0, 3, 5, 8, 13, 20, 21, 23]] = 0.0
+    copy_layers(teacher, student)
+    torch.testing.assert_close(logits(student), logits(teacher), atol=1e-6, rtol=0)
+
+
+def test_layers_are_taken_from_the_first_to_the_last() -> None:
+    assert [spaced(6, wanted) for wanted in (1, 2, 3, 6)] == [[5], [0, 5], [0, 2, 5], [0, 1, 2, 3, 4, 5]]
+    teacher, student = transformer((3, 2)), transformer((2, 1))
+    copy_layers(teacher, student)
+    source = torch.arange(1, 8)[None]
+    hidden = teacher._embed(source, teacher.positions[:7], "source")
+    for layer in (teacher.encoder[0], teacher.encoder[2]):
+        hidden = layer(hidden, (source > 0)[:, None, None], False)
+    torch.testing.assert_close(student.encode(source, source > 0).hidden, hidden)
+
+
+def test_a_teacher_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ConfigError) as error:
+        initialize(transformer((4, 2), d_model=8), Advisor(transformer()), "teacher_layers")
+    assert error.value.problems == [
+        "student.d_model: 8, the teacher's is 16",
+        "student.encoder_layers: 4 is more than the teacher's 3",
+    ]
+    with pytest.raises(ConfigError, match="only native and Marian layouts"):
+        initialize(transformer(), Advisor(None), "teacher_layers")
