@@ -75,6 +75,11 @@ class TokenizerConfig(Section):
 
     path: str | None = Field(None, description="Folder of an existing tokenizer; null: the teacher's, or trained.")
     vocab_size: int = Field(8000, ge=32, description="Pieces of a SentencePiece model trained on the corpus.")
+    output_vocabulary: Literal["all", "targets"] = Field(
+        "all",
+        description="Tokens that the student may write: all, or those of the training targets and single characters. "
+        "A joint vocabulary is half source language, and an output layer without that half costs half.",
+    )
 
 
 class TeacherConfig(Section):

@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+
+def _parse_ids(value: object) -> object:
+    """``"3,7-9"`` -> (3, 7, 8, 9); anything else is left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    ends = [part.split("-") for part in value.split(",") if part]
+    return tuple(index for first, *last in ends for index in range(int(first), int((last or [first])[0]) + 1))
+
+
+def _format_ids(ids: tuple[int, ...]) -> str:
+    """(3, 7, 8, 9) -> ``"3,7-9"``: half a vocabulary is one line of JSON rather than thousands."""
+    runs: list[list[int]] = []
+    for index in sorted(ids):
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1][1:] = [index]
+        else:
+            runs.append([index])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
+Ids = Annotated[tuple[int, ...], BeforeValidator(_parse_ids), PlainSerializer(_format_ids, when_used="json")]
 
 
 class GenerationConfig(BaseModel):
@@ -13,9 +37,7 @@ class GenerationConfig(BaseModel):
     start_id: int = Field(description="Token at position 0 of every context.")
     eos_id: int = Field(description="Token that ends an output.")
     pad_id: int = Field(description="Token that fills up a batch.")
-    suppressed_ids: tuple[int, ...] = Field(
-        (), description="Never generated, and left out of the teacher's distribution."
-    )
+    suppressed_ids: Ids = Field((), description="Never generated, and left out of the teacher's distribution.")
     begin_suppressed_ids: tuple[int, ...] = Field((), description="Never generated as the first token.")
     forced_bos_id: int | None = Field(None, description="Always the first generated token (mBART's target language).")
     forced_eos_id: int | None = Field(None, description="Always the last token when the length limit is reached.")
@@ -25,3 +47,8 @@ class GenerationConfig(BaseModel):
     length_penalty: float = Field(1.0, description="Beam scores are divided by length to this power.")
     num_beams: int = Field(1, ge=1, description="Default number of beams.")
     max_source_tokens: int = Field(512, ge=1, description="Longest source in tokens, end of sentence included.")
+
+    def allowed_ids(self, vocab_size: int) -> list[int]:
+        """The tokens that may be generated, ascending."""
+        suppressed = set(self.suppressed_ids)
+        return [index for index in range(vocab_size) if index not in suppressed]

@@ -72,6 +72,10 @@ class TokenRows:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def distinct(self) -> set[int]:
+        """The ids that occur."""
+        return set(np.unique(self._flat).tolist())
+
     def __getitem__(self, index: int) -> NDArray[np.int32]:
         return self._flat[self._ends[index] - self.lengths[index] : self._ends[index]]
 

@@ -1,6 +1,6 @@
 """What the student learns at a position. Losses are means over positions (Lin et al. 2020, section 3).
 
-Shapes: positions = kept positions of a batch, vocab.
+Shapes: positions = kept positions of a batch, tokens = those that may be generated.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FLOOR = torch.finfo(torch.float32).min
-"""Logit of a suppressed token: its probability is exactly zero, and zero times it is not NaN."""
+IGNORED = -100
+"""Label of a position whose token may not be generated: it carries no hard loss."""
 
 
 class _SoftCrossEntropy(torch.autograd.Function):
@@ -36,26 +36,19 @@ def full(logits: Tensor, probabilities: Tensor) -> Tensor:
     """-Σ_v π*(v) log π(v): cross-entropy to the teacher's distribution, which is forward KL plus a constant.
 
     Args:
-        logits: the student's [positions, vocab].
-        probabilities: the teacher's [positions, vocab], rows sum to 1.
+        logits: the student's [positions, tokens].
+        probabilities: the teacher's [positions, tokens], rows sum to 1.
     """
     loss: Tensor = _SoftCrossEntropy.apply(logits.float(), probabilities)  # type: ignore[no-untyped-call]
     return loss
 
 
 def hard(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """-log π(label), optionally smoothed over the tokens that are not suppressed.
+    """-log π(label), optionally smoothed over all tokens.
 
     Args:
-        logits: the student's [positions, vocab]; suppressed tokens at ``FLOOR``.
-        labels: int64 [positions].
+        logits: the student's [positions, tokens].
+        labels: int64 [positions], places among the tokens, or ``IGNORED``.
         label_smoothing: weight of the uniform distribution.
     """
-    logits = logits.float()
-    loss = F.cross_entropy(logits, labels)
-    if not label_smoothing:
-        return loss
-    allowed = logits > FLOOR
-    log_probs = logits.log_softmax(dim=-1).masked_fill(~allowed, 0.0)
-    uniform = -(log_probs.sum(dim=-1) / allowed.sum(dim=-1)).mean()
-    return (1.0 - label_smoothing) * loss + label_smoothing * uniform
+    return F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, label_smoothing=label_smoothing)

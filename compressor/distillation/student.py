@@ -62,8 +62,11 @@ def set_up(recipe: Recipe) -> Setup:
     encoded = encode(examples, tokenizer, recipe.data, train.report)
     if generation.forced_bos_id is not None:
         encoded = _with_first_token(encoded, generation.forced_bos_id)
+    config = _model_config(recipe, teacher, tokenizer, generation)
+    if recipe.tokenizer.output_vocabulary == "targets":
+        generation = _suppress_unwritten(generation, encoded.targets, tokenizer, config.vocab_size)
     torch.manual_seed(recipe.training.seed)
-    student = build_model(_model_config(recipe, teacher, tokenizer, generation))
+    student = build_model(config)
     if teacher is not None:
         initialize(student, teacher, recipe.training.initialization)
     records |= {"report": train.report.to_dict(), "report_text": train.report.text()}
@@ -102,6 +105,16 @@ def _generation(recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer) -
         "max_source_tokens": min(teacher.generation.max_source_tokens, longest),
     }
     return teacher.generation.model_copy(update=limits)
+
+
+def _suppress_unwritten(
+    generation: GenerationConfig, targets: TokenRows, tokenizer: Tokenizer, vocab_size: int
+) -> GenerationConfig:
+    """The rules, with the tokens suppressed that no target has and that are more than a character."""
+    written = {index for token, index in tokenizer.vocab.items() if len(token.removeprefix("▁")) <= 1}
+    written |= {generation.eos_id, generation.forced_bos_id or 0} | targets.distinct()
+    unwritten = set(range(vocab_size)) - written
+    return generation.model_copy(update={"suppressed_ids": tuple(sorted(unwritten.union(generation.suppressed_ids)))})
 
 
 def _model_config(

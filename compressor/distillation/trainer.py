@@ -1,6 +1,7 @@
 """Distillation: groups of batches, contexts written by the student, advice by the teacher, updates, dev scores.
 
-Shapes: batch, source_len, context_len, positions = kept positions of a batch, vocab.
+Shapes: batch, source_len, context_len, positions = kept positions of a batch, vocab, tokens = those of the vocabulary
+that may be generated.
 """
 
 from __future__ import annotations
@@ -70,6 +71,13 @@ class Trainer:
         self.student = setup.student
         if setup.teacher is not None:
             setup.teacher.to(self.accelerator.device)
+        vocab_size, device = setup.student.config.vocab_size, self.accelerator.device
+        allowed = setup.generation.allowed_ids(vocab_size)
+        self.tokens = torch.tensor(allowed, device=device)
+        """int64 [tokens]: what may be generated; nothing else is in any distribution."""
+        self.columns = torch.full((vocab_size,), losses.IGNORED, device=device)
+        """int64 [vocab]: a token's place among ``tokens``."""
+        self.columns[self.tokens] = torch.arange(len(allowed), device=device)
         self.outputs = seqkd_outputs if seqkd_outputs is not None else setup.train.targets
         self.batches = Batches(
             setup.train.sources,
@@ -154,25 +162,24 @@ class Trainer:
         return Step(total, share, rate, own, positions)
 
     def loss(self, batch: Batch, contexts: Contexts) -> Tensor:
-        """The method's loss on a batch of contexts (a scalar)."""
+        """The method's loss on a batch of contexts (a scalar), over the tokens that may be generated."""
         features = self.model(batch.source, batch.source_mask, contexts.tokens)[contexts.kept]
-        logits = _floor(self.student.project(features), self.setup.generation.suppressed_ids)
+        logits = self.student.project(features, self.tokens)
         if self.method.full:
             advice = self._advice(batch, contexts, torch.ones_like(contexts.labelled))
-            return losses.full(logits, advice.softmax(dim=-1))
-        labels = contexts.labels
+            return losses.full(logits, advice.float().softmax(dim=-1))
+        labels = self.columns[contexts.labels]
         if not bool(contexts.labelled.all()):
-            labels = labels.clone()
             own = ~contexts.labelled
             labels[own[:, None] & contexts.kept] = self._advice(batch, contexts, own).argmax(dim=-1)
         return losses.hard(logits, labels[contexts.kept], self.recipe.method.label_smoothing)
 
     def _advice(self, batch: Batch, contexts: Contexts, rows: Tensor) -> Tensor:
-        """The teacher's logits [positions of these rows, vocab], suppressed tokens left out; ``rows`` bool [batch]."""
+        """The teacher's logits [positions of these rows, tokens]; ``rows`` bool [batch]."""
         teacher = self.setup.teacher
         assert teacher is not None  # the recipe's validation
-        logits = teacher.logits(batch.source[rows], batch.source_mask[rows], contexts.tokens[rows], contexts.kept[rows])
-        return _floor(logits.float(), teacher.generation.suppressed_ids)
+        source, mask, kept = batch.source[rows], batch.source_mask[rows], contexts.kept[rows]
+        return teacher.logits(source, mask, contexts.tokens[rows], kept, self.tokens)
 
     def evaluate(self) -> Scores:
         """Greedy dev score of the student."""
@@ -232,12 +239,6 @@ def keep_memory() -> None:
         return
     libc.mallopt(-4, 0)  # M_MMAP_MAX: no buffer of its own mapping
     libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: never shrink
-
-
-def _floor(logits: Tensor, suppressed: tuple[int, ...]) -> Tensor:
-    if suppressed:
-        logits[..., list(suppressed)] = losses.FLOOR
-    return logits
 
 
 def _precision(recipe: Recipe) -> str:

@@ -199,7 +199,13 @@ def graph_logits(generator: Generator, source: list[int], prefix: list[int]) -> 
     for index, token in enumerate([generator.manifest.generation.start_id, *prefix]):
         feeds |= {"token": np.array([token]), "finished": np.zeros(1, np.bool_)}
         (logits,) = streaming.advance(step, feeds, index, ["logits"])
-    return logits[0] if logits is not None else None
+    assert logits is not None
+    rules, vocab_size = generator.manifest.generation, generator.manifest.vocab_size
+    if logits.shape[-1] == vocab_size:
+        return logits[0]
+    full = np.full(vocab_size, -np.inf, np.float32)
+    full[rules.allowed_ids(vocab_size)] = logits[0]
+    return full
 
 
 def _quality(task: str, name: str, texts: dict[str, list[str]], references: list[str] | None) -> Quality:

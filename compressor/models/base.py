@@ -55,8 +55,8 @@ class Seq2SeqModel(nn.Module):
         """Last hidden layer [batch, context_len, d] after each prefix of ``context`` (int64 [batch, context_len])."""
         raise TypeError(f"{type(self).__name__} must define features")
 
-    def project(self, features: Tensor) -> Tensor:
-        """Logits [..., vocab] from hidden states [..., d]."""
+    def project(self, features: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Logits [..., vocab] from hidden states [..., d]; of the given tokens (int64 [n]) alone, [..., n]."""
         raise TypeError(f"{type(self).__name__} must define project")
 
     def forward(self, source: Tensor, source_mask: Tensor, context: Tensor) -> Tensor:
@@ -66,6 +66,10 @@ class Seq2SeqModel(nn.Module):
     def decode(self, memory: Memory, context: Tensor) -> Tensor:
         """Logits [batch, context_len, vocab] of the next token after each prefix of ``context``."""
         return self.project(self.features(memory, context))
+
+    def restrict_output(self, tokens: Tensor) -> None:
+        """Leaves the output layer with the rows of these tokens: logits are [..., n] from here on."""
+        raise TypeError(f"{type(self).__name__} must define restrict_output")
 
     def initial_state(self, memory: Memory) -> Any:
         """State before the first token."""

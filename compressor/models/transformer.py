@@ -75,7 +75,7 @@ class Transformer(Seq2SeqModel):
             table[self.config.pad_id] = 0.0
 
     def _table(self, name: str) -> Tensor:
-        table: Tensor = self.embedding["shared" if self.config.tie_embeddings else name]
+        table: Tensor = self.embedding[name if name in self.embedding else "shared"]
         return table
 
     def _embed(self, tokens: Tensor, positions: Tensor, name: str) -> Tensor:
@@ -103,9 +103,17 @@ class Transformer(Seq2SeqModel):
         normed: Tensor = self.decoder_norm(hidden)
         return normed
 
-    def project(self, features: Tensor) -> Tensor:
+    def project(self, features: Tensor, tokens: Tensor | None = None) -> Tensor:
         """See Seq2SeqModel."""
-        return F.linear(features, self._table("output"), self.output_bias)
+        table = self._table("output")
+        if tokens is None:
+            return F.linear(features, table, self.output_bias)
+        return F.linear(features, table.index_select(0, tokens), self.output_bias.index_select(0, tokens))
+
+    def restrict_output(self, tokens: Tensor) -> None:
+        """See Seq2SeqModel; tied embeddings are tied no more."""
+        self.embedding["output"] = nn.Parameter(self._table("output").detach()[tokens])
+        self.output_bias = nn.Parameter(self.output_bias.detach()[tokens])
 
     def initial_state(self, memory: Memory) -> TransformerState:
         """See Seq2SeqModel; the self-attention cache is empty."""

@@ -74,11 +74,13 @@ class HuggingFaceTeacher(Teacher):
         return self
 
     @torch.no_grad()
-    def logits(self, source: Tensor, source_mask: Tensor, context: Tensor, kept: Tensor) -> Tensor:
+    def logits(
+        self, source: Tensor, source_mask: Tensor, context: Tensor, kept: Tensor, tokens: Tensor | None = None
+    ) -> Tensor:
         """See Teacher."""
         if self._transformer is not None:
             features = self._transformer(source, source_mask, context)
-            return self._transformer.project(features[kept])
+            return self._transformer.project(features[kept], tokens)
         attention_mask = source_mask.long()
         hidden = self.model.get_encoder()(input_ids=source, attention_mask=attention_mask).last_hidden_state
         output = self.model(
@@ -88,7 +90,7 @@ class HuggingFaceTeacher(Teacher):
             use_cache=False,
         )
         logits: Tensor = output.logits[kept]
-        return logits
+        return logits if tokens is None else logits[:, tokens]
 
     @torch.no_grad()
     def generate(

@@ -41,10 +41,12 @@ class NativeTeacher(Teacher):
         return self
 
     @torch.no_grad()
-    def logits(self, source: Tensor, source_mask: Tensor, context: Tensor, kept: Tensor) -> Tensor:
+    def logits(
+        self, source: Tensor, source_mask: Tensor, context: Tensor, kept: Tensor, tokens: Tensor | None = None
+    ) -> Tensor:
         """See Teacher."""
         features = self.model.features(self.model.encode(source, source_mask), context)
-        return self.model.project(features[kept])
+        return self.model.project(features[kept], tokens)
 
     def generate(
         self, source: Tensor, source_mask: Tensor, num_beams: int, num_return: int = 1
