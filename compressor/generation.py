@@ -11,8 +11,8 @@ def _parse_ids(value: object) -> object:
     """``"3,7-9"`` -> (3, 7, 8, 9); anything else is left to pydantic."""
     if not isinstance(value, str):
         return value
-    ends = [part.split("-") for part in value.split(",") if part]
-    return tuple(index for first, *last in ends for index in range(int(first), int((last or [first])[0]) + 1))
+    runs = [part.partition("-") for part in value.split(",") if part]
+    return tuple(index for first, dash, last in runs for index in range(int(first), int(last if dash else first) + 1))
 
 
 def _format_ids(ids: tuple[int, ...]) -> str:

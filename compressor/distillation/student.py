@@ -112,8 +112,8 @@ def _suppress_unwritten(
 ) -> GenerationConfig:
     """The rules, with the tokens suppressed that no target has and that are more than a character."""
     written = {index for token, index in tokenizer.vocab.items() if len(token.removeprefix("▁")) <= 1}
-    written |= {generation.eos_id, generation.forced_bos_id or 0} | targets.distinct()
-    unwritten = set(range(vocab_size)) - written
+    framing = {generation.eos_id, generation.forced_bos_id, generation.forced_eos_id}
+    unwritten = set(range(vocab_size)) - written - framing - targets.distinct()
     return generation.model_copy(update={"suppressed_ids": tuple(sorted(unwritten.union(generation.suppressed_ids)))})
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compressor.config import Recipe
+from compressor.config import Recipe, TokenizerConfig
 from compressor.data.batching import Batch
 from compressor.distillation import trainer as trainer_module
 from compressor.distillation.checkpoint import Progress
@@ -130,3 +130,20 @@ def test_pieces_add_up_to_the_whole_batchs_gradient(
     assert step.loss == pytest.approx(trainer.loss(batch, contexts).item(), rel=1e-4)
     for parameter, expected in zip(trainer.student.parameters(), whole, strict=True):
         torch.testing.assert_close(parameter.grad, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_a_student_may_write_the_targets_tokens_alone(make_recipe: Callable[..., Recipe]) -> None:
+    recipe = make_recipe("imitkd+full")
+    setup = set_up(recipe.model_copy(update={"tokenizer": TokenizerConfig(output_vocabulary="targets")}))
+    seen = {token for row in range(len(setup.train.targets)) for token in setup.train.targets[row].tolist()}
+    characters = {index for token, index in setup.tokenizer.vocab.items() if len(token.replace("▁", "")) <= 1}
+    suppressed = set(setup.generation.suppressed_ids)
+    assert suppressed and suppressed.isdisjoint(seen)
+    never = set(range(setup.student.config.vocab_size)) - seen - characters
+    assert never <= suppressed <= never | set(set_up(recipe).generation.suppressed_ids)
+    trainer = Trainer(setup)
+    assert set(trainer.tokens.tolist()) == set(range(setup.student.config.vocab_size)) - suppressed
+    batch, contexts = first_batch(trainer, 0.5)
+    assert suppressed.isdisjoint(contexts.tokens[:, 1:][contexts.kept[:, 1:]].tolist())
+    expected = expected_loss(trainer, batch, contexts, True)
+    assert trainer.loss(batch, contexts).item() == pytest.approx(expected, rel=1e-4)

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from compressor.errors import ExportError
 from compressor.exporters.onnx import build_graphs, trace
+from compressor.exporters.quantize import quantize
 from compressor.models.base import Seq2SeqModel
 from compressor.models.search import greedy, pad_sources
 from compressor.onnxfile import graph_needs
-from tests.exporters.conftest import EVERY_RULE, PLAIN, random_model
+from tests.exporters.conftest import EVERY_RULE, PLAIN, VOCAB, random_model
 
 
 def sources(count: int, seed: int = 0) -> list[list[int]]:
@@ -64,6 +65,22 @@ def test_other_layouts(sizes: dict[str, Any], tmp_path: Path) -> None:
     ir.save(build_graphs(model, PLAIN)["generate"], path)
     chosen = sources(5)
     assert run(session(path), chosen, 9) == greedy(model, PLAIN, *pad_sources(chosen, 60), 9)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_many_suppressed_tokens_have_no_rows_in_the_output_layer(tmp_path: Path, precision: str) -> None:
+    model, allowed = random_model(), {0, *range(7, VOCAB, 3)}  # with EOS, the forced tokens and some of the suppressed
+    rules = EVERY_RULE.model_copy(update={"suppressed_ids": tuple(sorted(set(range(VOCAB)) - allowed))})
+    graphs = build_graphs(model, rules)
+    if precision == "int8":
+        quantize(graphs["generate"], VOCAB)
+    ir.save(graphs["generate"], tmp_path / "generate.onnx")
+    (rows,) = {value.shape[-1] for value in graphs["decoder_step"].graph.outputs if value.name == "logits"}
+    chosen = sources(16)
+    found = run(session(tmp_path / "generate.onnx"), chosen, 12)
+    assert rows == len(allowed) and {token for output in found for token in output} <= allowed
+    if precision == "fp32":
+        assert found == greedy(model, rules, *pad_sources(chosen, 60), 12)
 
 
 def test_the_loop_stops_when_all_are_finished(folders: dict[str, Path]) -> None:
