@@ -9,6 +9,7 @@ from typing import Any
 
 from compressor.bundle import (
     CARD_FILE,
+    DECODER_STEP,
     MANIFEST_FILE,
     PARITY_FILE,
     TOKENIZER_FOLDER,
@@ -135,8 +136,8 @@ def _write_precisions(run: Run, folder: Path, precisions: Sequence[str]) -> None
     graphs = build_graphs(run.model, run.generation)
     if "int8" in precisions:
         quantized = {name: model.clone() for name, model in graphs.items()}
-        for model in quantized.values():
-            quantize.quantize(model, run.model.config.vocab_size)
+        for name, model in quantized.items():
+            quantize.quantize(model, run.model.config.vocab_size, is_step=name == DECODER_STEP)
         for path in write_graphs(quantized, folder / "int8").values():
             quantize.check_quantized(path)
     write_graphs(graphs, folder / "fp32")

@@ -57,8 +57,8 @@ def folders(graphs: dict[str, ir.Model], tmp_path_factory: pytest.TempPathFactor
     """Precision to the folder of its graphs."""
     root = tmp_path_factory.mktemp("graphs")
     quantized = {name: graph.clone() for name, graph in graphs.items()}
-    for graph in quantized.values():
-        quantize(graph, VOCAB)
+    for name, graph in quantized.items():
+        quantize(graph, VOCAB, is_step=name == "decoder_step")
     write_graphs(quantized, root / "int8")
     write_graphs({name: graph.clone() for name, graph in graphs.items()}, root / "fp32")
     return {"fp32": root / "fp32", "int8": root / "int8"}
