@@ -1,7 +1,7 @@
 """Latency, memory and quality of a teacher and its student, side by side, in one run.
 
 A *cell* is a batch size, a number of beams and a number of threads. In each cell every contender translates the same
-batches of real sentences, and they take turns (A B A B ...). One call is one batch, from text to text.
+batches of real sentences, and they take turns (A B A B ...) of a few calls. One call is one batch, from text to text.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from benchmarks.worker import Connect, Host, Info, ProcessHost
 from compressor.provenance import provenance
 
 __all__ = ["BenchConfig", "run"]
+
+TURN = 8
+"""Calls of an engine before it is the next one's turn."""
 
 ROW_KEYS = (
     "engine", "model", "precision", "batch_size", "num_beams", "intra_threads", "p50_ms", "p90_ms", "p99_ms",
@@ -160,7 +163,9 @@ def _measure(cell: Cell, hosts: _Hosts, sentences: list[str], config: BenchConfi
         host.reset_peak()
     label = f"batch {cell.batch_size}, beams {cell.num_beams}, threads {cell.threads}"
     advance = bar.start(label, len(able) * (config.warmup + config.repeats * len(work)))
-    samples = interleave(probes, range(len(work)), repeats=config.repeats, warmup=config.warmup, progress=advance)
+    samples = interleave(
+        probes, range(len(work)), repeats=config.repeats, warmup=config.warmup, turn=TURN, progress=advance
+    )
     measured = [
         Measured(spec, host.info, summarize(samples[spec.name]), sum(tokens[spec.name]), host.memory_mb())
         for spec, host in able

@@ -1,5 +1,8 @@
 """Interleaved timing: A B A B ..., so that whatever else the machine does falls on every contender alike.
 
+A turn may be several calls: a model in use is called again and again, and one whose turn is a single call finds the
+caches full of the other's weights every time.
+
 Nothing here knows what is measured. A *probe* does one piece of work and returns the seconds that it took; how it
 takes them (a stopwatch here, one in another process) is its own affair.
 """
@@ -34,18 +37,20 @@ def interleave(
     *,
     repeats: int,
     warmup: int = 1,
+    turn: int = 1,
     progress: Callable[[], object] = lambda: None,
 ) -> dict[str, list[list[float]]]:
     """Runs every probe on every item, the probes taking turns.
 
-    The order is: for each repeat, for each item, for each probe. So two probes on one item are neighbours in time, and
-    the repeats of one item are far apart.
+    The order is: for each repeat, for each ``turn`` items, for each probe, for each of these items. So two probes on
+    one item are close in time, and the repeats of one item are far apart.
 
     Args:
         probes: What is compared, by name.
         items: The pieces of work, the same for every probe.
         repeats: Measured passes over the items.
         warmup: Calls of each probe that are not counted, on the first items in turn.
+        turn: Items that a probe works on before it is the next one's turn.
         progress: Called after every call, the ones not counted included.
 
     Returns:
@@ -53,16 +58,17 @@ def interleave(
     """
     if repeats < 1 or not items:
         raise ValueError("interleave needs at least one item and one repeat")
-    for turn in range(warmup):
+    for call in range(warmup):
         for probe in probes.values():
-            probe(items[turn % len(items)])
+            probe(items[call % len(items)])
             progress()
     samples: dict[str, list[list[float]]] = {name: [[] for _ in items] for name in probes}
     for _ in range(repeats):
-        for index, item in enumerate(items):
+        for start in range(0, len(items), turn):
             for name, probe in probes.items():
-                samples[name][index].append(probe(item))
-                progress()
+                for index in range(start, min(start + turn, len(items))):
+                    samples[name][index].append(probe(items[index]))
+                    progress()
     return samples
 
 

@@ -55,8 +55,8 @@ def test_numbers_by_hand(stage: Any, manifest_only: Path, test_set: TestSet, tmp
 def test_engines_take_turns(stage: Any, manifest_only: Path, test_set: TestSet, tmp_path: Path) -> None:
     measure(stage, manifest_only, test_set, tmp_path, quality=False)
     names = ["teacher transformers fp32", "student onnx fp32", "student onnx int8"]
-    assert stage.log == [(name, 1, 1) for _ in range(2 * 8) for name in names] + [
-        (name, 4, 1) for _ in range(2 * 2) for name in names
+    assert stage.log == [(name, 1, 1) for _ in range(2) for name in names for _ in range(8)] + [
+        (name, 4, 1) for _ in range(2) for name in names for _ in range(2)
     ]
     assert all(host.closed for host in stage.hosts)
 

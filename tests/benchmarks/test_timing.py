@@ -17,6 +17,14 @@ def test_probes_take_turns_within_items_within_repeats() -> None:
     assert calls == [("A", 1), ("B", 1), ("A", 2), ("B", 2)] * 2
 
 
+def test_a_turn_may_be_several_items() -> None:
+    calls: list[str] = []
+    probes = {name: lambda item, name=name: calls.append(f"{name}{item}") or float(item) for name in "AB"}
+    samples = interleave(probes, [1, 2, 3], repeats=2, warmup=0, turn=2)
+    assert calls == ["A1", "A2", "B1", "B2", "A3", "B3"] * 2
+    assert samples == {name: [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]] for name in "AB"}
+
+
 def test_samples_are_grouped_by_item_and_warm_up_does_not_count() -> None:
     numbers = itertools.count()
     steps: list[int] = []
