@@ -149,8 +149,8 @@ def notes(table: dict[str, Any]) -> list[str]:
     if table["rows"]:
         lines.append(
             "One call is one batch of real text, from text to text; engines take turns of eight calls. Speed-up: p50 "
-            "of the teacher in Hugging Face `generate` (fp32) over the row's, at equal batch, beams and threads. Memory: "
-            "peak during the calls, over the process with its library imported."
+            "of the teacher in Hugging Face `generate` (fp32) over the row's, at equal batch, beams and threads. "
+            "Memory: peak during the calls, over the process with its library imported."
         )
     if bench.get("source"):
         timed = f"{bench['sentences']} sentences timed {bench['repeats']} times"

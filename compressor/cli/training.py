@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -42,7 +43,10 @@ def make(
         raise ConfigError("--resume goes on with what --force would replace; say one of them")
     from compressor.distillation.run import distill
 
-    fields = describe(distill(recipe, out, resume=resume, force=force))
+    distill(recipe, out, resume=resume, force=force)
+    if os.environ.get("RANK", "0") != "0":  # of several processes that torchrun started, one speaks
+        return
+    fields = describe(out)
     if as_json:
         print_json(fields)
     else:

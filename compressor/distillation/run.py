@@ -17,6 +17,7 @@ from rich.progress import Progress as ProgressBar
 
 from compressor.config import Recipe
 from compressor.distillation.checkpoint import FOLDER, Progress, load_checkpoint, save_checkpoint
+from compressor.distillation.processes import any_process, this_process
 from compressor.distillation.student import set_up
 from compressor.distillation.teacher_outputs import teacher_outputs
 from compressor.distillation.trainer import Step, Trainer, recipe_digest
@@ -50,21 +51,32 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
         raise OutputExistsError(
             f"{out}: exists already; go on with --resume, replace it with --force, or choose another"
         )
+    process = this_process()
+    process.wait_for_everyone()  # nobody writes before all have looked
     setup = set_up(recipe)
-    if force and not resume:
-        shutil.rmtree(out, ignore_errors=True)
-    with storage_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    console = Console(stderr=True, quiet=not progress)
+    if process.is_main_process:
+        _make_folder(out, fresh=force and not resume)
+    console = Console(stderr=True, quiet=not progress or not process.is_main_process)
     console.print(setup.data["report_text"], highlight=False)
-    trainer = Trainer(setup, teacher_outputs(setup, out, console))
+    with process.main_process_first():
+        outputs = teacher_outputs(setup, out, console)
+    trainer = Trainer(setup, outputs)
     state = Progress(recipe_digest=recipe_digest(recipe))
     if resume:
         state = load_checkpoint(out, setup.student, trainer.optimizer, state.recipe_digest)
-        _cut_metrics(out / METRICS_FILE, state.updates)
+        if process.is_main_process:
+            _cut_metrics(out / METRICS_FILE, state.updates)
     _Loop(trainer, state, out, console).run()
-    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    if process.is_main_process:
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
     return out
+
+
+def _make_folder(out: Path, *, fresh: bool) -> None:
+    if fresh:
+        shutil.rmtree(out, ignore_errors=True)
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
 
 
 def is_finished(out: Path) -> bool:
@@ -100,10 +112,11 @@ class _Loop:
                 if state.updates // self.eval_every > before // self.eval_every or state.updates >= trainer.updates:
                     self._evaluate()
                     clock = time.monotonic()
-                if stop or time.monotonic() - saved > 60 * trainer.recipe.training.checkpoint_minutes:
+                stopping = any_process(trainer.accelerator, bool(stop))
+                if stopping or time.monotonic() - saved > 60 * trainer.recipe.training.checkpoint_minutes:
                     self._checkpoint()
                     saved = clock = time.monotonic()
-                if stop:
+                if stopping:
                     raise InterruptedRun(
                         f"stopped at update {state.updates} of {trainer.updates}; go on with --resume --out {self.out}"
                     )

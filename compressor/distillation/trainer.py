@@ -14,7 +14,6 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from compressor.config import Recipe
@@ -23,6 +22,7 @@ from compressor.distillation import losses
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, build_contexts, draw_coins
 from compressor.distillation.methods import resolve
+from compressor.distillation.processes import accelerator
 from compressor.distillation.rollout import rollout
 from compressor.distillation.schedules import beta, learning_rate
 from compressor.distillation.student import Setup
@@ -58,7 +58,7 @@ class Trainer:
         keep_memory()
         if recipe.training.threads:
             torch.set_num_threads(recipe.training.threads)
-        self.accelerator = Accelerator(mixed_precision=_precision(recipe))
+        self.accelerator = accelerator(_precision(recipe))
         fused = self.accelerator.device.type in ("cpu", "cuda")
         optimizer = torch.optim.AdamW(
             setup.student.parameters(),
