@@ -18,6 +18,7 @@ from benchmarks.progress import Bar
 from benchmarks.settings import BenchConfig, contenders, resolve
 from benchmarks.timing import Probe, Summary, interleave, summarize
 from benchmarks.worker import Connect, Host, Info, ProcessHost
+from compressor.errors import DataError
 from compressor.provenance import provenance
 
 __all__ = ["BenchConfig", "run"]
@@ -110,8 +111,14 @@ def with_speedup(rows: Sequence[Row]) -> list[Row]:
 
 
 def spread(texts: Sequence[str], count: int) -> list[str]:
-    """``count`` non-blank texts (or all, if fewer), evenly spaced, so that a file's order does not choose them."""
+    """``count`` non-blank texts (or all, if fewer), evenly spaced, so that a file's order does not choose them.
+
+    Raises:
+        DataError: there is none.
+    """
     real = [text for text in texts if text.strip()]
+    if not real:
+        raise DataError("there is no text in the source but blank lines: nothing can be timed")
     count = min(count, len(real))
     return [real[index * len(real) // count] for index in range(count)]
 

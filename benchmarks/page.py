@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import re
@@ -56,6 +57,12 @@ def render(table: dict[str, Any], sections: Sequence[Section], notes: Sequence[s
     )
 
 
+def check_matplotlib() -> None:
+    """Raises DependencyError where the plot cannot be drawn: better before an hour of measurements than after."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise DependencyError("the report's plot needs matplotlib: pip install 'compressor[bench]'")
+
+
 def plot(rows: Sequence[dict[str, Any]]) -> str | None:
     """Inline SVG: a panel for each batch size, a point for each row with a score; None where no row has one.
 
@@ -64,10 +71,9 @@ def plot(rows: Sequence[dict[str, Any]]) -> str | None:
     measure = next((key for key in ("bleu", "rouge_l") if any(row[key] is not None for row in rows)), None)
     if measure is None:
         return None
-    try:
-        from matplotlib import rc_context
-    except ImportError:
-        raise DependencyError("the report's plot needs matplotlib: pip install 'compressor[bench]'") from None
+    check_matplotlib()
+    from matplotlib import rc_context
+
     inks: Any = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": "bench", "font.family": "sans-serif"}
     with rc_context({**style, **dict.fromkeys(inks, _INK)}):

@@ -31,7 +31,7 @@ from compressor.distillation.student import Setup, set_up
 from compressor.distillation.trainer import Trainer
 from compressor.errors import CompressError, ConfigError, ModelError
 from compressor.models.storage import load_run
-from compressor.provenance import provenance
+from compressor.provenance import provenance, sanitize
 
 BASE = "vanilla+full"
 METHODS = (BASE, "imitkd", "imitkd+full")
@@ -83,7 +83,12 @@ def update_cost(
     lengths = _lengths(setup, trainers["imitkd"], work)
     return {
         "provenance": provenance(seed=recipes[BASE].training.seed),
-        "settings": {"recipe": dump_recipe(recipes[BASE]), "groups": len(work), "repeats": repeats, **lengths},
+        "settings": {
+            "recipe": sanitize(dump_recipe(recipes[BASE])),
+            "groups": len(work),
+            "repeats": repeats,
+            **lengths,
+        },
         "rows": [_row(name, samples) for name in METHODS],
     }
 

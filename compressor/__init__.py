@@ -99,7 +99,6 @@ def export(
 
     Raises:
         ExportError: an exported graph does not compute what the model computes.
-        QualityError: a quantized model loses more than it may.
     """
     from compressor.exporters import export_bundle
 

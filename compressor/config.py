@@ -42,6 +42,11 @@ class DataSource(Section):
     synthetic_split: Literal["train", "dev", "test"] = Field("train", description="Split of the embedded corpus.")
     size: int | None = Field(None, ge=1, description="Number of synthetic examples, or a limit on what is read.")
 
+    @property
+    def has_target(self) -> bool:
+        """Whether every source comes with a reference."""
+        return bool(self.target) if self.source else bool(self.target_column)
+
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         origins = [name for name in ("source", "path", "hub", "synthetic") if getattr(self, name)]
@@ -93,6 +98,9 @@ class TeacherConfig(Section):
     num_beams: int = Field(5, ge=1, description="Beams of the outputs that SeqKD learns from.")
     length_penalty: float | None = Field(None, description="Overrides the teacher's generation configuration.")
     max_new_tokens: int | None = Field(None, ge=1, description="Overrides the teacher's generation configuration.")
+    no_repeat_ngram_size: int | None = Field(
+        None, ge=0, description="Overrides the teacher's generation configuration; a bundle's graph can only have 0."
+    )
 
 
 class StudentConfig(Section):
@@ -141,8 +149,10 @@ class RolloutConfig(Section):
     strategy: Literal["greedy", "topk"] = Field("greedy", description="Best token, or a sample among the best `top_k`.")
     top_k: int = Field(5, ge=1, description="Candidates of the topk strategy.")
     max_new_tokens: int | None = Field(None, ge=1, description="Longest rollout; null: data.max_target_tokens.")
-    max_source_ratio: float = Field(
-        2.0, gt=0, description="Longest rollout, too, as this multiple of the source's tokens, plus 10."
+    max_source_ratio: float | None = Field(
+        2.0,
+        gt=0,
+        description="Longest rollout, too, as this multiple of the source's tokens, plus 10; null: no such limit.",
     )
 
 
@@ -211,6 +221,10 @@ class Recipe(Section):
             problems.append(f"method.name: {self.method.name} needs a teacher")
         if self.teacher is None and self.training.initialization != "random":
             problems.append(f"training.initialization: {self.training.initialization} needs a teacher")
+        for split in ("train", "dev"):
+            for index, source in enumerate(getattr(self.data, split)):
+                if not source.has_target:
+                    problems.append(f"data.{split}.{index}: has no target; sources without one belong into data.mono")
         if self.data.mono and not self.method.name.startswith("imitkd"):
             problems.append(f"data.mono: {self.method.name} cannot learn from sources without a reference")
         longest = max(self.data.max_source_tokens, self.data.max_target_tokens)
@@ -237,8 +251,14 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a recipe is a mapping of fields")
+    problems = []
     for override in overrides or []:
-        _override(values, override)
+        try:
+            _override(values, override)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("--set", problems) if len(problems) > 1 else ConfigError(problems[0])
     return parse_recipe(values, str(path))
 
 

@@ -9,7 +9,6 @@ CompressError                 exit code 1
 ├── ModelError                4   a checkpoint is missing, damaged or of an unknown kind
 ├── BundleError               5   a bundle is incomplete, altered or of another version
 ├── ExportError               6   a model cannot be exported, or the export differs from it
-├── QualityError              6   a quantized model loses more than it may
 ├── OutputExistsError         7   the output folder exists; nothing was overwritten
 ├── StorageError              8   the disk is full or the folder is not writable
 ├── DependencyError           9   a package is missing, or two exclude each other
@@ -76,12 +75,6 @@ class BundleError(CompressError):
 
 class ExportError(CompressError):
     """A model cannot be exported, or the exported graphs do not agree with it."""
-
-    exit_code = 6
-
-
-class QualityError(CompressError):
-    """A quantized model loses more quality than its budget allows."""
 
     exit_code = 6
 

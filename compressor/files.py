@@ -35,6 +35,10 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         StorageError: the disk is full or the folder not writable; the old file is untouched.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
+    path = path.resolve()  # a link stays a link
+    if path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing to replace
+        path.write_bytes(data)
+        return
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -50,6 +54,25 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             raise
 
 
+OURS = ("bundle.json", "model.json", "run.json", "metrics.jsonl", "progress.json", "teacher_outputs.jsonl")
+"""Files that tell a folder that a command of ours made."""
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuses to replace what is no run, bundle or checkpoint: ``--force`` must not cost anyone their own files.
+
+    Raises:
+        OutputExistsError: ``folder`` has other content, or the current folder lies inside.
+    """
+    if not folder.exists():
+        return
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise OutputExistsError(f"{folder}: holds the current folder and is not replaced; choose another folder")
+    known = folder.is_dir() and (not any(folder.iterdir()) or any((folder / name).exists() for name in OURS))
+    if not known:
+        raise OutputExistsError(f"{folder}: is neither a run nor a bundle and is not replaced; choose another folder")
+
+
 @contextlib.contextmanager
 def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     """A temporary folder beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
@@ -60,6 +83,7 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     """
     if path.exists() and not force:
         raise OutputExistsError(f"{path}: exists already; choose another folder or say --force")
+    check_replaceable(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))

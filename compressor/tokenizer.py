@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -226,12 +226,6 @@ def load_tokenizer(folder: Path, frame: TextFrame | None = None) -> Tokenizer:
             except ModelError as error:
                 raise ModelError(f"{folder}: {error}") from None
     raise ModelError(f"{folder}: no tokenizer here (sentencepiece.model, tokenizer.json or vocab.json with .spm files)")
-
-
-def encode_all(tokenizer: Tokenizer, texts: Iterable[str], target: bool = False) -> list[list[int]]:
-    """Ids of many texts."""
-    encode = tokenizer.encode_target if target else tokenizer.encode_source
-    return [encode(text) for text in texts]
 
 
 def _sentencepiece(files: dict[str, bytes], name: str) -> Any:

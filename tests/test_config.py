@@ -49,6 +49,11 @@ def test_every_mistake_is_listed_with_its_path() -> None:
         ({"student": {"max_length": 64}}, "less than the data's 128 tokens"),
         ({"training": {}}, "exactly one of updates, epochs"),
         ({"data": MINIMAL["data"] | {"train": [{"source": "a", "hub": "b"}]}}, "exactly one of source, path, hub"),
+        ({"data": MINIMAL["data"] | {"train": [{"source": "a"}]}}, r"data.train.0: has no target"),
+        (
+            {"data": MINIMAL["data"] | {"dev": [{"path": "a.jsonl", "target_column": None}]}},
+            r"data.dev.0: has no target",
+        ),
         ({"data": MINIMAL["data"] | {"mono": [{"source": "a"}]}, "method": {"name": "seqkd"}}, "without a reference"),
         ({"surprise": 1}, "surprise"),
     ],
@@ -97,3 +102,11 @@ def test_every_field_is_documented() -> None:
         (title, name, field) for title, section in sections.items() for name, field in section["properties"].items()
     ]
     assert [f"{title}.{name}" for title, name, field in fields if "description" not in field] == []
+
+
+def test_every_override_that_is_wrong_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL))
+    with pytest.raises(ConfigError) as error:
+        load_recipe(path, ["training", "=3", "training.seed=[", "training.seed=4"])
+    assert len(error.value.problems) == 3

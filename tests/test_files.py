@@ -41,6 +41,9 @@ def test_an_existing_folder_is_replaced_only_when_told_to(tmp_path: Path) -> Non
     target = tmp_path / "bundle"
     target.mkdir()
     (target / "mine").write_text("mine")
+    with pytest.raises(OutputExistsError, match="neither a run nor a bundle"), new_folder(target, force=True):
+        raise AssertionError("the block must not run")
+    (target / "bundle.json").write_text("{}")
     with pytest.raises(OutputExistsError, match="--force"), new_folder(target):
         raise AssertionError("the block must not run")
     with pytest.raises(RuntimeError), new_folder(target, force=True):
@@ -50,3 +53,24 @@ def test_an_existing_folder_is_replaced_only_when_told_to(tmp_path: Path) -> Non
         (folder / "part").write_text("1")
     assert os.listdir(tmp_path) == ["bundle"]
     assert os.listdir(target) == ["part"]
+
+
+def test_the_current_folder_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "inside").mkdir()
+    for folder in (tmp_path, tmp_path / "inside"):
+        monkeypatch.chdir(folder)
+        with pytest.raises(OutputExistsError, match="holds the current folder"), new_folder(tmp_path, force=True):
+            raise AssertionError("the block must not run")
+
+
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    write_atomic(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_atomic(tmp_path / "pipe", "through")
+    assert os.read(reader, 99) == b"through" and not (tmp_path / "pipe").is_file()
+    os.close(reader)

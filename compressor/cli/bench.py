@@ -54,6 +54,7 @@ def command(
     """
     from benchmarks import report
     from benchmarks.latency import run as measure
+    from benchmarks.page import check_matplotlib
     from benchmarks.settings import BenchConfig
     from compressor.cli.output import check_writable, print_json
 
@@ -74,16 +75,18 @@ def command(
         max_new_tokens=max_new_tokens,
         quality=quality,
     )
-    table = measure(config)
-    if json not in (None, "-"):
-        report.write_json(table, Path(json))
-    if markdown not in (None, "-"):
-        report.write_markdown(table, Path(markdown))
     if html is not None:
-        report.write_html(table, html)
+        check_matplotlib()
+    table = measure(config)
     if json == "-":
         print_json(table)
     elif markdown == "-":
         print(report.markdown(table), end="")
     else:
         report.terminal(table)
+    if json not in (None, "-"):
+        report.write_json(table, Path(json))
+    if markdown not in (None, "-"):
+        report.write_markdown(table, Path(markdown))
+    if html is not None:
+        report.write_html(table, html)

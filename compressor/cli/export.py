@@ -25,7 +25,7 @@ def command(
         typer.Option("--dev-source", metavar="FILE", help="Texts that all must agree on; default: the dev set."),
     ] = None,
     dev_reference: Annotated[
-        Path | None, typer.Option("--dev-reference", metavar="FILE", help="Their references, for the quality gate.")
+        Path | None, typer.Option("--dev-reference", metavar="FILE", help="Their references, to score each precision.")
     ] = None,
     force: options.Force = False,
     json: options.Json = False,

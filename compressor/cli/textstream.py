@@ -87,7 +87,8 @@ def _write(results: list[Result], terminated: bool, as_json: bool) -> None:
     if as_json:
         text = "".join(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results)
     else:
-        text = "\n".join(result.text for result in results) + "\n" * terminated
+        # A byte-level vocabulary can write line breaks: one text stays one line.
+        text = "\n".join(" ".join(result.text.splitlines()) for result in results) + "\n" * terminated
     try:
         sys.stdout.buffer.write(text.encode("utf-8"))
         sys.stdout.buffer.flush()

@@ -44,9 +44,11 @@ def rollout(
     training = model.training
     model.eval()
     try:
-        for chunk in _chunks(order, [len(source) for source in sources], batch_tokens):
+        for chunk in chunks(order, [len(source) for source in sources], batch_tokens):
             longest = len(sources[chunk[-1]])
-            limit = min(max_new_tokens, int(config.max_source_ratio * longest) + 10)
+            limit = max_new_tokens
+            if config.max_source_ratio is not None:
+                limit = min(limit, int(config.max_source_ratio * longest) + 10)
             source, mask = pad_sources([list(sources[index]) for index in chunk], generation.pad_id, device)
             for index, tokens in zip(chunk, greedy(model, rules, source, mask, limit, choose), strict=True):
                 outputs[index] = tokens
@@ -66,10 +68,11 @@ def sample_top_k(k: int) -> Choose:
     return choose
 
 
-def _chunks(order: list[int], lengths: list[int], batch_tokens: int) -> list[list[int]]:
-    chunks: list[list[int]] = []
-    for index in order:  # ascending: the newest is the longest
-        if not chunks or (len(chunks[-1]) + 1) * lengths[index] > batch_tokens:
-            chunks.append([])
-        chunks[-1].append(index)
-    return chunks
+def chunks(order: Sequence[int], lengths: Sequence[int] | NDArray[np.int64], batch_tokens: int) -> list[list[int]]:
+    """Cuts indices in the order of ascending length so that no padded chunk is over the budget."""
+    found: list[list[int]] = []
+    for index in order:  # the newest is the longest
+        if not found or (len(found[-1]) + 1) * int(lengths[index]) > batch_tokens:
+            found.append([])
+        found[-1].append(index)
+    return found

@@ -15,16 +15,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from compressor.config import Recipe
+from compressor.config import Recipe, load_recipe
 from compressor.distillation.checkpoint import FOLDER, Progress, load_checkpoint, save_checkpoint
 from compressor.distillation.processes import any_process, this_process
 from compressor.distillation.student import set_up
 from compressor.distillation.teacher_outputs import teacher_outputs
 from compressor.distillation.trainer import Step, Trainer, recipe_digest
 from compressor.errors import InterruptedRun, ModelError, OutputExistsError
-from compressor.files import storage_errors
+from compressor.files import check_replaceable, storage_errors, write_atomic
 from compressor.models.base import count_parameters
-from compressor.models.storage import Run, save_run
+from compressor.models.storage import RECIPE_FILE, Run, save_run
 from compressor.provenance import provenance
 
 METRICS_FILE = "metrics.jsonl"
@@ -36,17 +36,22 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
     Args:
         recipe: what to do.
         out: the run folder; its weights are always those of the best dev score so far.
-        resume: go on from the last checkpoint in ``out``.
+        resume: go on from the last checkpoint in ``out``, or from the start where the run was killed before its first.
         force: replace ``out``.
         progress: show a progress bar and a log line per dev score on standard error.
 
     Raises:
         OutputExistsError: ``out`` exists, and neither ``resume`` nor ``force`` is set.
+        ModelError: there is nothing to resume, or it is of another recipe.
         InterruptedRun: Ctrl-C or SIGTERM; the checkpoint was written first.
         DataError, ModelError, VocabularyError, StorageError: see ``compressor.errors``.
     """
-    if resume and is_finished(out):
-        return out
+    if resume:
+        if not out.is_dir():
+            raise ModelError(f"{out}: there is no run to resume; start without --resume")
+        if is_finished(out):
+            _check_recipe(out, recipe)
+            return out
     if out.exists() and not (resume or force) and any(out.iterdir()):
         raise OutputExistsError(
             f"{out}: exists already; go on with --resume, replace it with --force, or choose another"
@@ -58,12 +63,19 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
         _make_folder(out, fresh=force and not resume)
     console = Console(stderr=True, quiet=not progress or not process.is_main_process)
     console.print(setup.data["report_text"], highlight=False)
+    if size := setup.generation.no_repeat_ngram_size:
+        console.print(
+            f"the teacher blocks repeated {size}-grams, which an exported graph cannot: `compress export` will refuse "
+            "this run; --set teacher.no_repeat_ngram_size=0 makes a student that does without",
+            highlight=False,
+        )
     with process.main_process_first():
         outputs = teacher_outputs(setup, out, console)
     trainer = Trainer(setup, outputs)
     state = Progress(recipe_digest=recipe_digest(recipe))
     if resume:
-        state = load_checkpoint(out, setup.student, trainer.optimizer, state.recipe_digest)
+        if (out / FOLDER).is_dir():
+            state = load_checkpoint(out, setup.student, trainer.optimizer, state.recipe_digest)
         if process.is_main_process:
             _cut_metrics(out / METRICS_FILE, state.updates)
     _Loop(trainer, state, out, console).run()
@@ -72,8 +84,14 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
     return out
 
 
+def _check_recipe(out: Path, recipe: Recipe) -> None:
+    if recipe_digest(load_recipe(out / RECIPE_FILE)) != recipe_digest(recipe):
+        raise ModelError(f"{out}: is finished, with another recipe; choose another folder, or replace it with --force")
+
+
 def _make_folder(out: Path, *, fresh: bool) -> None:
     if fresh:
+        check_replaceable(out)
         shutil.rmtree(out, ignore_errors=True)
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -210,10 +228,12 @@ def _stop_requests() -> Iterator[list[int]]:
 
 
 def _cut_metrics(path: Path, updates: int) -> None:
-    """Forgets what was logged after the checkpoint: it is going to happen again."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if json.loads(line)["update"] <= updates]
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}); start again with --force") from None
-    path.write_text("".join(kept), encoding="utf-8")
+    """Forgets what was logged after the checkpoint, for it is going to happen again, and a line that was cut short."""
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []:
+        try:
+            if json.loads(line)["update"] <= updates:
+                kept.append(line)
+        except ValueError:
+            continue
+    write_atomic(path, "".join(kept))

@@ -12,8 +12,9 @@ from rich.progress import Progress as ProgressBar
 
 from compressor.data.batching import TokenRows
 from compressor.distillation.methods import resolve
+from compressor.distillation.rollout import chunks
 from compressor.distillation.student import Setup
-from compressor.files import storage_errors
+from compressor.files import storage_errors, write_atomic
 from compressor.models.search import pad_sources
 from compressor.teachers.base import Teacher
 
@@ -37,7 +38,7 @@ def teacher_outputs(setup: Setup, out: Path, console: Console) -> TokenRows | No
         if not found:
             stream.write(json.dumps({"key": key}) + "\n")
         task = bar.add_task(f"teacher's outputs, {beams} beams", total=len(found) + len(missing), completed=len(found))
-        for rows in _chunks(missing, setup.train.sources, budget):
+        for rows in chunks(missing, setup.train.sources.lengths, budget):
             for index, tokens in zip(rows, _best(teacher, setup, rows, beams), strict=True):
                 found[index] = tokens
                 stream.write(json.dumps({"index": index, "tokens": tokens}) + "\n")
@@ -56,18 +57,14 @@ def _best(teacher: Teacher, setup: Setup, rows: list[int], beams: int) -> list[l
     return [tokens if len(tokens) <= limit else [*tokens[: limit - 1], setup.generation.eos_id] for tokens in found]
 
 
-def _chunks(order: list[int], sources: TokenRows, budget: int) -> list[list[int]]:
-    chunks: list[list[int]] = []
-    for index in order:
-        if not chunks or (len(chunks[-1]) + 1) * int(sources.lengths[index]) > budget:
-            chunks.append([])
-        chunks[-1].append(index)
-    return chunks
-
-
 def _key(setup: Setup) -> str:
-    """Digest of what the outputs depend on."""
-    digest = hashlib.sha256(setup.recipe.model_dump_json(include={"data", "teacher"}).encode())
+    """Digest of what the outputs depend on; where data and teacher lie does not matter."""
+    settings = setup.recipe.model_dump_json(
+        include={"data", "teacher"}, exclude={"data": {"root"}, "teacher": {"path"}}
+    )
+    digest = hashlib.sha256(settings.encode())
+    if setup.teacher is not None:
+        digest.update(f"{setup.teacher.name} {setup.teacher.parameters}".encode())
     for index in range(len(setup.train.sources)):
         digest.update(setup.train.sources[index].tobytes())
     return digest.hexdigest()
@@ -76,12 +73,14 @@ def _key(setup: Setup) -> str:
 def _read(path: Path, key: str) -> dict[int, list[int]]:
     if not path.exists():
         return {}
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    records, lines = [], path.read_text(encoding="utf-8").splitlines(keepends=True)
+    for line in lines:
         try:
             records.append(json.loads(line))
-        except ValueError:  # the line that a kill cut short
+        except ValueError:  # the line that a kill cut short: what is appended must not be glued to it
             break
+    if len(records) < len(lines):
+        write_atomic(path, "".join(lines[: len(records)]))
     if not records or records[0].get("key") != key:
         path.unlink()
         return {}

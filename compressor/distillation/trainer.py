@@ -18,6 +18,7 @@ from torch import Tensor
 
 from compressor.config import Recipe
 from compressor.data.batching import Batch, Batches
+from compressor.data.corpus import cut
 from compressor.distillation import losses
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, build_contexts, draw_coins
@@ -184,13 +185,13 @@ class Trainer:
     def evaluate(self) -> Scores:
         """Greedy dev score of the student."""
         dev, tokenizer = self.setup.dev, self.setup.tokenizer
-        limit = self.recipe.data.max_source_tokens
-        sources = [tokenizer.encode_source(example.source)[-limit:] or [tokenizer.eos_id] for example in dev]
+        limit, eos = self.recipe.data.max_source_tokens, tokenizer.eos_id
+        sources = [cut(tokenizer.encode_source(example.source), limit, eos) or [eos] for example in dev]
         outputs = rollout(
             self.student,
             sources,
             self.setup.generation,
-            self.recipe.method.rollout.model_copy(update={"strategy": "greedy"}),
+            self.recipe.method.rollout.model_copy(update={"strategy": "greedy", "max_source_ratio": None}),
             max_new_tokens=self.setup.generation.max_new_tokens,
             batch_tokens=FULL_BATCH_ROLLOUT * self.recipe.training.batch_tokens,
         )

@@ -36,7 +36,6 @@ from compressor.models.storage import Run, load_run
 from compressor.provenance import provenance, sanitize
 from compressor.runtime.generator import Generator
 from compressor.runtime.session import check_onnxruntime
-from compressor.tokenizer import Tokenizer
 
 PRECISIONS = {"fp32": "32-bit floating point", "int8": quantize.SCHEME}
 
@@ -166,7 +165,7 @@ def _manifest(run: Run, folder: Path) -> Manifest:
             "parameters": count_parameters(run.model),
             "vocab_size": config.vocab_size,
             "tokenizer_digest": tokenizer_digest(files),
-            "text_frame": _frame(run.tokenizer),
+            "text_frame": run.tokenizer.frame.model_dump(mode="json"),
             "generation": generation,
             "max_source_tokens": _max_source_tokens(run),
             "max_new_tokens": longest,
@@ -182,22 +181,26 @@ def _precision(folder: Path, name: str) -> Precision:
     return Precision(graphs=graphs, weights=f"{name}/{WEIGHTS_FILE}", scheme=PRECISIONS[name])
 
 
-def _frame(tokenizer: Tokenizer) -> dict[str, Any]:
-    return tokenizer.frame.model_dump(mode="json")
-
-
 def _lineage(run: Run, recipe: dict[str, Any]) -> Lineage:
     info = run.info
-    licences = {"weights": info.get("licence"), "teacher": (info.get("teacher") or {}).get("licence")}
+    licences = {"weights": info.get("licence")}
     return Lineage(
         method=info.get("method"),
         teacher=_published(info.get("teacher")),
         recipe=_published(recipe) or None,
-        data=_published(info.get("data")),
+        data=_published(_without_texts(info.get("data"))),
         licences={name: text for name, text in licences.items() if text},
         scores=info.get("dev") or {},
         provenance={"training": info.get("provenance"), "export": provenance()},
     )
+
+
+def _without_texts(data: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What a run records of its data, without the example sentences of its report: a corpus may be private."""
+    if data is None:
+        return None
+    report = {key: value for key, value in data.get("report", {}).items() if key != "examples"}
+    return {key: value for key, value in data.items() if key != "report_text"} | {"report": report}
 
 
 def _published(value: Any) -> Any:

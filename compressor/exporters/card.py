@@ -29,7 +29,9 @@ def _head(manifest: Manifest) -> str:
 
 
 def _use(manifest: Manifest) -> str:
-    return f"```\ncompress {_COMMANDS[manifest.task]} FOLDER < source.txt > target.txt\n```"
+    licence = manifest.lineage.licences.get("weights")
+    terms = f"\n\nTerms of these weights: {licence}." if licence else ""
+    return f"```\ncompress {_COMMANDS[manifest.task]} FOLDER < source.txt > target.txt\n```{terms}"
 
 
 def _quality(manifest: Manifest) -> str:

@@ -21,7 +21,7 @@ def check_honoured(generation: GenerationConfig) -> None:
     if generation.no_repeat_ngram_size > 0:
         raise ExportError(
             f"generation.no_repeat_ngram_size is {generation.no_repeat_ngram_size}, which the greedy graph cannot "
-            "honour: set it to 0 in the run's generation configuration"
+            "honour: distil with --set teacher.no_repeat_ngram_size=0"
         )
 
 

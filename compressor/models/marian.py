@@ -41,7 +41,11 @@ def to_marian(model: Seq2SeqModel, generation: GenerationConfig) -> MarianMTMode
         eos_token_id=generation.eos_id,
         pad_token_id=generation.pad_id,
         bad_words_ids=[[index] for index in generation.suppressed_ids] or None,
+        begin_suppress_tokens=list(generation.begin_suppressed_ids) or None,
+        forced_bos_token_id=generation.forced_bos_id,
         forced_eos_token_id=generation.forced_eos_id,
+        min_new_tokens=generation.min_new_tokens or None,
+        no_repeat_ngram_size=generation.no_repeat_ngram_size,
         max_new_tokens=generation.max_new_tokens,
     )
     return marian

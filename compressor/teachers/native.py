@@ -25,8 +25,10 @@ class NativeTeacher(Teacher):
         self.name = folder.name
         self.model = run.model.requires_grad_(False)
         self.tokenizer = run.tokenizer
-        overrides = {"length_penalty": config.length_penalty, "max_new_tokens": config.max_new_tokens}
-        self.generation = run.generation.model_copy(update={k: v for k, v in overrides.items() if v is not None})
+        overrides = config.model_dump(
+            include={"length_penalty", "max_new_tokens", "no_repeat_ngram_size"}, exclude_none=True
+        )
+        self.generation = run.generation.model_copy(update=overrides)
         self.vocab_size = run.model.config.vocab_size
         self.parameters = count_parameters(run.model)
         self.max_source = self.max_context = run.model.config.max_length

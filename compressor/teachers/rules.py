@@ -67,7 +67,7 @@ def read_rules(
         forced_eos_id=given.forced_eos_token_id,
         max_new_tokens=_max_new_tokens(given, positions(model_config, "decoder"), config),
         min_new_tokens=_min_new_tokens(given),
-        no_repeat_ngram_size=given.no_repeat_ngram_size or 0,
+        no_repeat_ngram_size=first(config.no_repeat_ngram_size, given.no_repeat_ngram_size, 0),
         length_penalty=first(config.length_penalty, given.length_penalty, 1.0),
         num_beams=given.num_beams or 1,
         max_source_tokens=positions(model_config, "encoder") or LONGEST,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,10 @@ import torch
 
 from compressor.config import Recipe
 from compressor.distillation import run as run_module
+from compressor.distillation import teacher_outputs as teacher_outputs_module
 from compressor.distillation.checkpoint import FOLDER
 from compressor.distillation.run import distill, is_finished
+from compressor.distillation.student import Setup
 from compressor.distillation.teacher_outputs import FILE
 from compressor.distillation.trainer import Trainer
 from compressor.errors import InterruptedRun, ModelError, OutputExistsError, StorageError
@@ -100,8 +103,9 @@ def test_an_existing_folder_is_not_overwritten(make_recipe: Make, tmp_path: Path
 def test_resuming_needs_a_checkpoint_of_the_same_recipe(
     make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ModelError, match="no checkpoint"):
+    with pytest.raises(ModelError, match="no run to resume"):
         distill(make_recipe("vanilla"), tmp_path / "run", resume=True, progress=False)
+    assert not (tmp_path / "run").exists()
     often = {"checkpoint_minutes": 1e-9, "eval_every": 4}
     with monkeypatch.context() as patch:
         patch.setattr(run_module._Loop, "_save", _no_space)
@@ -112,6 +116,36 @@ def test_resuming_needs_a_checkpoint_of_the_same_recipe(
         distill(other, tmp_path / "run", resume=True, progress=False)
     elsewhere = make_recipe("vanilla", training=often | {"threads": 2})
     assert is_finished(distill(elsewhere, tmp_path / "run", resume=True, progress=False))
+    with pytest.raises(ModelError, match="is finished, with another recipe"):
+        distill(other, tmp_path / "run", resume=True, progress=False)
+
+
+def test_a_run_killed_before_its_first_checkpoint_keeps_the_teachers_outputs(
+    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, out = make_recipe("seqkd", updates=3), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_group", _no_space)
+        with pytest.raises(OSError, match="No space"):
+            distill(recipe, out, progress=False)
+    whole = (out / FILE).read_text()
+    cut = whole.splitlines(keepends=True)
+    (out / FILE).write_text("".join(cut[:-2]) + cut[-2][:-9])  # killed in the middle of a line
+    (out / "metrics.jsonl").write_text('{"update": 1, "lo')
+    written: list[int] = []
+    best = teacher_outputs_module._best
+
+    def watched(teacher: NativeTeacher, setup: Setup, rows: list[int], beams: int) -> list[list[int]]:
+        written.extend(rows)
+        return best(teacher, setup, rows, beams)
+
+    monkeypatch.setattr(teacher_outputs_module, "_best", watched)
+    assert is_finished(distill(recipe, out, resume=True, progress=False))
+    assert len(written) == 2
+    records = [json.loads(line) for line in (out / FILE).read_text().splitlines()]
+    key = operator.itemgetter("index")
+    assert sorted(records[1:], key=key) == sorted((json.loads(line) for line in cut[1:]), key=key)
+    assert [json.loads(line)["update"] for line in (out / "metrics.jsonl").read_text().splitlines()][:1] == [1]
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(

@@ -82,6 +82,22 @@ def test_sources_without_a_reference_always_use_own_contexts(make_recipe: Callab
     assert not contexts.labelled.any()
 
 
+def test_dev_sources_are_cut_at_their_end_like_training_sources(
+    make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe("imitkd")
+    data = recipe.data.model_copy(update={"max_source_tokens": 4, "truncate": True})
+    trainer = Trainer(set_up(recipe.model_copy(update={"data": data})))
+    seen: list[list[int]] = []
+    monkeypatch.setattr(
+        trainer_module, "rollout", lambda _, sources, *rest, **options: seen.extend(sources) or [[2]] * len(sources)
+    )
+    trainer.evaluate()
+    whole = [trainer.setup.tokenizer.encode_source(example.source) for example in trainer.setup.dev]
+    assert all(len(ids) > 4 for ids in whole)
+    assert seen == [[*ids[:3], trainer.setup.tokenizer.eos_id] for ids in whole]
+
+
 def test_rollouts_come_back_in_order_whatever_the_chunks(make_recipe: Callable[..., Recipe]) -> None:
     setup = set_up(make_recipe("imitkd"))
     sources = [setup.train.sources[index] for index in range(17)]

@@ -66,6 +66,8 @@ def test_outputs_that_move_with_the_batch_are_found_and_refused(monkeypatch: pyt
     parity._refuse_dependence({"int8": differences[:2]}, 2000)
     with pytest.raises(ExportError, match=r"int8: the outputs of 3 of 2000 dev sources depend on their batch"):
         parity._refuse_dependence({"int8": differences}, 2000)
+    with pytest.raises(ExportError, match=r"fp32: the outputs of 1 of 2000 .*0.04 apart.*within 0.0001"):
+        parity._refuse_dependence({"fp32": differences[1:2]}, 2000)
 
 
 @pytest.mark.parametrize(("count", "limit"), [(5, 10), (10, 10), (1001, 1000), (7, 3)])

@@ -74,7 +74,7 @@ def test_a_finished_sentence_is_padded_and_stays_finished() -> None:
 
 
 def test_blocked_ngrams_are_refused() -> None:
-    with pytest.raises(ExportError, match=r"no_repeat_ngram_size is 3.*set it to 0"):
+    with pytest.raises(ExportError, match=r"no_repeat_ngram_size is 3.*no_repeat_ngram_size=0"):
         GreedySearch(config(no_repeat_ngram_size=3), VOCAB)
 
 
