@@ -14,11 +14,11 @@ from rich.console import Console
 
 from benchmarks.engines import EngineSpec
 from benchmarks.evaluation import quality, read_sources, read_test_set, translate_all
-from benchmarks.progress import Bar
 from benchmarks.settings import BenchConfig, contenders, resolve
 from benchmarks.timing import Probe, Summary, interleave, summarize
 from benchmarks.worker import Connect, Host, Info, ProcessHost
 from compressor.errors import DataError
+from compressor.progress import Bar
 from compressor.provenance import provenance
 
 __all__ = ["BenchConfig", "run"]

@@ -22,7 +22,6 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.progress import Bar
 from benchmarks.report import write_json
 from benchmarks.timing import interleave, median, percentile, stopwatch
 from compressor.config import Recipe, dump_recipe, load_recipe
@@ -31,6 +30,7 @@ from compressor.distillation.student import Setup, set_up
 from compressor.distillation.trainer import Trainer
 from compressor.errors import CompressError, ConfigError, ModelError
 from compressor.models.storage import load_run
+from compressor.progress import Bar
 from compressor.provenance import provenance, sanitize
 
 BASE = "vanilla+full"

@@ -83,6 +83,7 @@ def export(
     dev_source: str | PathLike[str] | None = None,
     dev_reference: str | PathLike[str] | None = None,
     force: bool = False,
+    progress: bool = True,
 ) -> Path:
     """Exports a run as an ONNX bundle and proves that it computes the same (``compress export``).
 
@@ -93,6 +94,7 @@ def export(
         dev_source: text file whose lines are compared token by token; default: the dev set of the run's recipe.
         dev_reference: its references, for BLEU or ROUGE of each precision.
         force: replace ``out``.
+        progress: show a progress bar on standard error.
 
     Returns:
         The bundle folder.
@@ -104,7 +106,13 @@ def export(
 
     source, reference = (Path(path) if path is not None else None for path in (dev_source, dev_reference))
     return export_bundle(
-        Path(run), Path(out), precisions=tuple(precisions), dev_source=source, dev_reference=reference, force=force
+        Path(run),
+        Path(out),
+        precisions=tuple(precisions),
+        dev_source=source,
+        dev_reference=reference,
+        force=force,
+        progress=progress,
     )
 
 

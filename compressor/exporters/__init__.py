@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from compressor.bundle import (
     CARD_FILE,
     DECODER_STEP,
@@ -33,6 +35,7 @@ from compressor.exporters.weights import write_graphs
 from compressor.files import new_folder
 from compressor.models.base import count_parameters
 from compressor.models.storage import Run, load_run
+from compressor.progress import Bar
 from compressor.provenance import provenance, sanitize
 from compressor.runtime.generator import Generator
 from compressor.runtime.session import check_onnxruntime
@@ -48,6 +51,7 @@ def export_bundle(
     dev_source: Path | None = None,
     dev_reference: Path | None = None,
     force: bool = False,
+    progress: bool = True,
 ) -> Path:
     """Exports a run, whole or not at all.
 
@@ -60,6 +64,7 @@ def export_bundle(
         dev_source: Sources to prove the export on, one a line; by default the run's own dev set.
         dev_reference: Their references.
         force: Replace ``out_dir`` if it exists.
+        progress: Show a bar on standard error.
 
     Returns:
         ``out_dir``.
@@ -76,7 +81,8 @@ def export_bundle(
     if unknown or not precisions:
         raise ConfigError(f"precisions: give some of {', '.join(PRECISIONS)}, not {', '.join(unknown) or 'nothing'}")
     check_onnxruntime()
-    with new_folder(out_dir, force=force) as folder:
+    with new_folder(out_dir, force=force) as folder, Bar(Console(stderr=True), progress) as bar:
+        bar.start("tracing", None)
         run = load_run(run_dir)
         dev = dev_set(run, dev_source, dev_reference)
         _write_precisions(run, folder, precisions)
@@ -85,7 +91,7 @@ def export_bundle(
         generators = {
             name: Generator(folder, manifest, precision=name, intra_threads=1) for name in manifest.precisions
         }
-        report = parity.check(run.model, run.generation, generators, dev)
+        report = parity.check(run.model, run.generation, generators, dev, bar)
         _finish(folder, manifest, report, precisions)
     return out_dir
 

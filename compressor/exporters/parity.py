@@ -10,7 +10,7 @@ Three comparisons on development sources, all of them in ``parity.json`` with ev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from compressor.exporters.search import GreedySearch
 from compressor.generation import GenerationConfig
 from compressor.models.base import Seq2SeqModel
 from compressor.models.search import greedy, pad_sources
+from compressor.progress import Bar
 from compressor.provenance import cpu
 from compressor.quality import Scores, score
 from compressor.runtime import streaming
@@ -96,7 +97,9 @@ def spread(count: int, limit: int = MAX_SOURCES) -> list[int]:
     return list(range(count)) if count <= limit else [index * count // limit for index in range(limit)]
 
 
-def check(model: Seq2SeqModel, generation: GenerationConfig, generators: dict[str, Generator], dev: DevSet) -> Report:
+def check(
+    model: Seq2SeqModel, generation: GenerationConfig, generators: dict[str, Generator], dev: DevSet, bar: Bar
+) -> Report:
     """Compares all precisions, fp32 among them.
 
     Args:
@@ -104,11 +107,15 @@ def check(model: Seq2SeqModel, generation: GenerationConfig, generators: dict[st
         generation: Its generation configuration.
         generators: Precision to runtime.
         dev: Sources, at most ``MAX_SOURCES``.
+        bar: Shows the generation of each precision.
 
     Raises:
         ExportError: fp32 differs from PyTorch, or outputs depend on the batch, beyond what near-ties explain.
     """
-    outputs = {name: _by_batch_size(generator, dev.ids) for name, generator in generators.items()}
+    outputs = {
+        name: _by_batch_size(generator, dev.ids, bar.start(f"proving {name}", len(BATCH_SIZES) * len(dev.ids)))
+        for name, generator in generators.items()
+    }
     fp32 = outputs["fp32"][BATCH_SIZES[-1]]
     against_torch = _against_torch(model, generation, dev.ids, fp32)
     batch = {name: _batch_differences(generators[name], dev.ids, found) for name, found in outputs.items()}
@@ -119,18 +126,18 @@ def check(model: Seq2SeqModel, generation: GenerationConfig, generators: dict[st
     return Report(len(dev.ids), against_torch, batch, quality)
 
 
-def _by_batch_size(generator: Generator, sources: list[list[int]]) -> dict[int, list[list[int]]]:
+def _by_batch_size(
+    generator: Generator, sources: list[list[int]], advance: Callable[[], None]
+) -> dict[int, list[list[int]]]:
     """Batches are cut in the order of the sources, so that short ones stand beside long ones and are padded."""
-    return {
-        size: [
-            output
-            for start in range(0, len(sources), size)
-            for output in generator.generate_ids(
-                sources[start : start + size], batch_size=size, batch_tokens=_BATCH_TOKENS
-            )
-        ]
-        for size in BATCH_SIZES
-    }
+    outputs: dict[int, list[list[int]]] = {size: [] for size in BATCH_SIZES}
+    for size, found in outputs.items():
+        for start in range(0, len(sources), size):
+            chunk = sources[start : start + size]
+            found += generator.generate_ids(chunk, batch_size=size, batch_tokens=_BATCH_TOKENS)
+            for _ in chunk:
+                advance()
+    return outputs
 
 
 def _against_torch(

@@ -77,6 +77,7 @@ def test_int8_alone_with_sources_of_ones_own_replaces_a_bundle(tiny_run: Path, t
     out, source = tmp_path / "out", tmp_path / "dev.de"
     out.mkdir()
     (out / "old.txt").write_text("old")
+    (out / "bundle.json").write_text("{}")  # a bundle of old
     source.write_text("Der Hund sieht den Baum.\n\nDer Baum sieht den Hund.\n", encoding="utf-8")
     export_bundle(tiny_run, out, precisions=["int8"], dev_source=source, force=True)
     manifest = open_bundle(out)

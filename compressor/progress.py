@@ -24,8 +24,8 @@ class Bar:
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
-    def start(self, label: str, total: int) -> Callable[[], None]:
-        """Begins a step; the result advances it by one."""
+    def start(self, label: str, total: int | None) -> Callable[[], None]:
+        """Begins a step, of unknown length without ``total``; the result advances it by one."""
         if self._task is not None:
             self._progress.remove_task(self._task)
         task = self._task = self._progress.add_task(label, total=total)
