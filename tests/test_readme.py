@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+import compressor
+from benchmarks import report
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHELL_BLOCK = re.compile(r"^```(?:sh|bash|shell|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -96,6 +99,25 @@ def shell(command: str, folder: Path) -> subprocess.Popen[str]:
 
 def test_the_readme_shows_what_was_promised() -> None:
     assert {called(command) for command in COMMANDS} >= PROMISED
+
+
+def test_the_readmes_tables_are_made_from_the_results() -> None:
+    table = json.loads((ROOT / "benchmarks" / "results" / "de-en.json").read_text(encoding="utf-8"))
+    shown = re.search(r"<!-- results -->\n(.*?)<!-- /results -->", README, re.DOTALL)
+    assert shown and shown[1].strip() == report.markdown(table).strip()
+
+
+@pytest.mark.parametrize(("folder", "most"), [("de-en", 8e6), ("de-en-run", 9e6)])
+def test_the_examples_are_small_and_whole(folder: str, most: float) -> None:
+    files = [path for path in (ROOT / "examples" / folder).rglob("*") if path.is_file()]
+    assert 0 < sum(path.stat().st_size for path in files) <= most
+
+
+def test_the_first_example_is_true() -> None:
+    said = re.search(r'echo "(.+?)" \| compress translate (\S+)\n```\n\n```text\n(.+?)\n```', README, re.DOTALL)
+    assert said
+    generator = compressor.load(ROOT / said[2])
+    assert [result.text for result in generator.generate([said[1]])] == [said[3]]
 
 
 def test_commands_run(request: pytest.FixtureRequest, world: Path, tiny_recipe: Path, tiny_run: Path) -> None:
