@@ -219,11 +219,11 @@ def _pieces(rows: list[int], lengths: list[int]) -> list[list[int]]:
     """Cuts rows of ascending length where that saves at least a fifth of the padded positions; again in each half."""
     count = len(rows)
     whole = count * lengths[-1]
-    costs = [(cut * lengths[cut - 1] + (count - cut) * lengths[-1], cut) for cut in range(1, count)]
-    best, cut = min(costs, default=(whole, 0))
+    costs = [(at * lengths[at - 1] + (count - at) * lengths[-1], at) for at in range(1, count)]
+    best, at = min(costs, default=(whole, 0))
     if best >= WORTH_CUTTING * whole or whole < SMALLEST_PIECE:
         return [rows]
-    return _pieces(rows[:cut], lengths[:cut]) + _pieces(rows[cut:], lengths[cut:])
+    return _pieces(rows[:at], lengths[:at]) + _pieces(rows[at:], lengths[at:])
 
 
 def recipe_digest(recipe: Recipe) -> str:
