@@ -95,7 +95,7 @@ def update_cost(
 
 def _settings(method: str) -> list[str]:
     """The same data for all, which Vanilla limits to what has references; for ImitKD no reference is ever kept."""
-    schedule = ["method.schedule.name=constant", f"method.schedule.value={BETA}"]
+    schedule = [f"method.schedule={{name: constant, value: {BETA}}}"]  # whole: no warm-up of the recipe's is left
     return [f"method.name={method}", "method.contexts=references", "data.mono=[]", *schedule]
 
 

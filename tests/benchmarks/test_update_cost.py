@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.update_cost import main, update_cost
+from benchmarks.update_cost import _settings, main, update_cost
+from compressor.config import load_recipe
+from compressor.distillation.schedules import beta
 from compressor.errors import ConfigError, ModelError
 
 
@@ -23,6 +25,12 @@ def test_ratios_are_of_medians_and_imitkd_keeps_no_reference(tiny_recipe: Path, 
     assert 1 <= result["settings"]["rollout_tokens"] <= 24
     assert result["settings"]["reference_tokens"] > 1
     json.dumps(result, allow_nan=False)
+
+
+def test_no_warm_up_of_the_recipes_is_left(tiny_recipe: Path, tiny_run: Path) -> None:
+    overrides = [f"teacher.path={tiny_run}", "method.schedule={name: linear, warmup: 0.5}"]
+    schedule = load_recipe(tiny_recipe, [*overrides, *_settings("imitkd")]).method.schedule
+    assert beta(schedule, 0.0) == 0.0
 
 
 def test_a_recipe_without_a_teacher_is_refused(tiny_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
