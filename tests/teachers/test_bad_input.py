@@ -174,8 +174,8 @@ def lengths(source: int, target: int, student: int, rules: dict[str, Any]) -> li
         {
             "task": "summarization",
             "data": {
-                "train": [{"source": "a"}],
-                "dev": [{"source": "a"}],
+                "train": [{"source": "a", "target": "b"}],
+                "dev": [{"source": "a", "target": "b"}],
                 "max_source_tokens": source,
                 "max_target_tokens": target,
             },
