@@ -6,13 +6,18 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+MAX_VOCAB = 1 << 22
+
 
 def _parse_ids(value: object) -> object:
     """``"3,7-9"`` -> (3, 7, 8, 9); anything else is left to pydantic."""
     if not isinstance(value, str):
         return value
     runs = [part.partition("-") for part in value.split(",") if part]
-    return tuple(index for first, dash, last in runs for index in range(int(first), int(last if dash else first) + 1))
+    ranges = [range(int(first), int(last if dash else first) + 1) for first, dash, last in runs]
+    if any(ids.stop > MAX_VOCAB for ids in ranges) or len(ranges) > MAX_VOCAB:  # a bundle may come from a stranger
+        raise ValueError(f"ids go up to {MAX_VOCAB - 1:,} at most")
+    return tuple(dict.fromkeys(index for ids in ranges for index in ids))
 
 
 def _format_ids(ids: tuple[int, ...]) -> str:

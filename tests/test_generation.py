@@ -22,7 +22,7 @@ def test_suppressed_ids_are_one_line(ids: tuple[int, ...], text: str | None) -> 
     assert GenerationConfig.model_validate(rules.model_dump()) == rules
 
 
-@pytest.mark.parametrize("text", ["a", "3-", "1-2-3", "-4"])
+@pytest.mark.parametrize("text", ["a", "3-", "1-2-3", "-4", "0-99999999999"])
 def test_damaged_ids_are_refused(text: str) -> None:
     with pytest.raises(ValidationError):
         GenerationConfig.model_validate({"start_id": 1, "eos_id": 2, "pad_id": 3, "suppressed_ids": text})

@@ -6,7 +6,7 @@ ONNX Runtime's usual form, does: it takes one activation scale for the whole bat
 - In a decoding step, which has one row a sentence, ``MatMulNBits`` at accuracy level 4: the weights are read as they
   are, and each row of activations gets scales of its own. A tied embedding and the output layer read the same bytes.
 - In the encoder, which has a row for each source token, the weight is restored and the product is a float one: ONNX
-  Runtime restores it once, when the graph is opened. Without VNNI that is twice as fast from ten rows on.
+  Runtime restores it once, when the graph is opened. Measured without VNNI: a sentence in 2.14 ms instead of 2.27.
 
 Written here rather than taken from ``onnxruntime.quantization`` for that sharing, and for the fused bias.
 Shapes: rows = outputs of a product, d = its inputs, blocks * block = d.
