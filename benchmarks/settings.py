@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -17,6 +17,9 @@ from compressor.errors import ConfigError, ModelError
 from compressor.generation import GenerationConfig
 
 Task = Literal["translation", "summarization"]
+Peer = Literal["ctranslate2"]
+
+PEER_PRECISIONS: dict[Peer, tuple[str, ...]] = {"ctranslate2": ("fp32", "int8")}
 
 RUN_MODEL_FILE, RECIPE_FILE = "model.json", "recipe.yaml"  # of a run folder; compressor.models needs torch to say so
 TOLD = ("source_prefix", "source_language", "target_language")
@@ -34,6 +37,7 @@ class BenchConfig(BaseModel):
     reference: Path | None = Field(None, description="Plain text aligned with `source`.")
     task: Task | None = Field(None, description="Null: as the bundle or run says.")
     precisions: tuple[str, ...] | None = Field(None, description="Of the bundle; null: all it has.")
+    peers: tuple[Peer, ...] = Field((), description="Other engines, with the weights of `teacher` and `run`.")
     batch_sizes: tuple[int, ...] = Field((1, 8, 32), min_length=1, description="Sentences a call.")
     num_beams: tuple[int, ...] = Field((1,), min_length=1, description="Widths of the search.")
     threads: tuple[int, ...] = Field((1,), min_length=1, description="Threads inside one operator.")
@@ -46,6 +50,13 @@ class BenchConfig(BaseModel):
     source_prefix: str | None = Field(None, description="Text before the teacher's sources; null: as in the recipe.")
     source_language: str | None = Field(None, description="Code for a multilingual teacher; null: as in the recipe.")
     target_language: str | None = Field(None, description="Code for a multilingual teacher; null: as in the recipe.")
+
+
+def check_peers(names: Sequence[str]) -> tuple[Peer, ...]:
+    """Names of other engines. Raises ConfigError where one is unknown."""
+    if unknown := [name for name in names if name not in PEER_PRECISIONS]:
+        raise ConfigError(f"peers: {', '.join(unknown)}: choose from {', '.join(PEER_PRECISIONS)}")
+    return tuple(name for name in PEER_PRECISIONS if name in names)
 
 
 class About(NamedTuple):
@@ -105,7 +116,7 @@ def resolve(config: BenchConfig) -> BenchConfig:
 
 
 def contenders(config: BenchConfig) -> list[EngineSpec]:
-    """Who takes part, in the order of the table: teacher, student in PyTorch, student in ONNX by precision."""
+    """Who takes part, in the order of the table: teacher, student in PyTorch, student in ONNX by precision, peers."""
     specs, limit = [], config.max_new_tokens
     if config.teacher is not None:
         told = {key: getattr(config, key) for key in TOLD if getattr(config, key) is not None}
@@ -117,7 +128,14 @@ def contenders(config: BenchConfig) -> list[EngineSpec]:
     if config.bundle is not None:
         precisions = config.precisions or _about_bundle(read_manifest(config.bundle)).precisions
         specs += [spec_of(config.bundle, "student", precision, limit) for precision in precisions]
-    return specs
+    weights: list[tuple[ModelName, str | Path | None]] = [("teacher", config.teacher), ("student", config.run)]
+    return specs + [
+        EngineSpec(engine=peer, model=model, path=str(path), precision=precision, max_new_tokens=limit)
+        for peer in config.peers
+        for model, path in weights
+        if path is not None
+        for precision in PEER_PRECISIONS[peer]
+    ]
 
 
 def _about_bundle(manifest: Manifest) -> About:

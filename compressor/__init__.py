@@ -88,7 +88,7 @@ def export(
     """Exports a run as an ONNX bundle and proves that it computes the same (``compress export``).
 
     Args:
-        run: folder that ``distill`` or ``train`` wrote.
+        run: folder that ``distill`` or ``train`` wrote, or a Hugging Face MarianMT checkpoint (folder or hub name).
         out: folder of the bundle; it must not exist unless ``force``.
         precisions: any of ``fp32`` and ``int8``.
         dev_source: text file whose lines are compared token by token; default: the dev set of the run's recipe.

@@ -3,7 +3,8 @@
 ::
 
     bundle.json        the manifest: what this is, how good, made from what, and the SHA-256 of every other file
-    fp32/ int8/        a precision each: generate.onnx, encoder.onnx, decoder_step.onnx, and their weights.bin
+    fp32/ int8/        a precision each: generate.onnx, generate_beams.onnx, encoder.onnx, decoder_step.onnx, and their
+                       weights.bin
     tokenizer/         as ``compressor.tokenizer`` saves it
     parity.json        how the graphs compare with PyTorch and with each other, exceptions listed
     README.md          model card
@@ -26,9 +27,10 @@ from compressor.errors import BundleError, InputError
 from compressor.generation import GenerationConfig
 from compressor.onnxfile import graph_needs
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_FILE, PARITY_FILE, CARD_FILE, TOKENIZER_FOLDER = "bundle.json", "parity.json", "README.md", "tokenizer"
-GENERATE, ENCODER, DECODER_STEP, WEIGHTS_FILE = "generate", "encoder", "decoder_step", "weights.bin"
+GENERATE, GENERATE_BEAMS, ENCODER, DECODER_STEP = "generate", "generate_beams", "encoder", "decoder_step"
+WEIGHTS_FILE = "weights.bin"
 
 # What is read into memory whole is bounded before it is read.
 _MAX_MANIFEST, _MAX_GRAPH, _MAX_FILE = 4 << 20, 64 << 20, 16 << 30
@@ -62,7 +64,7 @@ class Quality(Part):
 class Precision(Part):
     """One form of the weights."""
 
-    graphs: dict[str, str] = Field(description="Graph name (generate, encoder, decoder_step) to file.")
+    graphs: dict[str, str] = Field(description="Graph name (generate, generate_beams, encoder, decoder_step) to file.")
     weights: str = Field(description="File of the weights that the graphs share.")
     scheme: str = Field(description="How weights are stored and multiplied.")
     quality: Quality | None = Field(None, description="Measured at export; null where there were no sources.")
@@ -93,7 +95,7 @@ class Lineage(Part):
 class Manifest(Part):
     """Content of ``bundle.json``."""
 
-    format_version: Literal[1] = Field(1, description="Raised when an older reader could not understand it.")
+    format_version: Literal[2] = Field(2, description="Raised when an older reader could not understand it.")
     task: Literal["translation", "summarization"] = Field(description="What the model does.")
     source_language: str | None = Field(None, description="ISO code.")
     target_language: str | None = Field(None, description="ISO code.")
@@ -104,9 +106,9 @@ class Manifest(Part):
     tokenizer_digest: str = Field(description="SHA-256 over the tokenizer's files.")
     text_frame: dict[str, Any] = Field({}, description="Prefix and ids around every source.")
     generation: GenerationConfig = Field(description="Tokens and defaults of the search.")
-    search: Literal["greedy"] = Field("greedy", description="In the graph; beams and length penalty do not apply.")
     max_source_tokens: int = Field(ge=1, description="Longest source in tokens.")
     max_new_tokens: int = Field(ge=1, description="Longest output that a caller may ask for.")
+    max_num_beams: int = Field(ge=1, description="Most beams that a caller may ask for.")
     precisions: dict[str, Precision] = Field(min_length=1, description="By name: fp32, int8.")
     parity: ParitySummary | None = Field(None, description="Summary of parity.json.")
     lineage: Lineage = Field(default_factory=Lineage, description="What the model was made from.")
@@ -224,7 +226,7 @@ def _manifest_problems(manifest: Manifest) -> Iterator[str]:
         if not _inside(name) or name == MANIFEST_FILE:
             yield f"files: {name!r} is not a path inside the bundle"
     for name, precision in manifest.precisions.items():
-        if missing := {GENERATE, ENCODER, DECODER_STEP} - set(precision.graphs):
+        if missing := {GENERATE, GENERATE_BEAMS, ENCODER, DECODER_STEP} - set(precision.graphs):
             yield f"precisions.{name}.graphs: {', '.join(sorted(missing))} missing"
         for file in (*precision.graphs.values(), precision.weights):
             if file not in manifest.files:

@@ -99,7 +99,7 @@ class TeacherConfig(Section):
     length_penalty: float | None = Field(None, description="Overrides the teacher's generation configuration.")
     max_new_tokens: int | None = Field(None, ge=1, description="Overrides the teacher's generation configuration.")
     no_repeat_ngram_size: int | None = Field(
-        None, ge=0, description="Overrides the teacher's generation configuration; a bundle's graph can only have 0."
+        None, ge=0, description="Overrides the teacher's generation configuration."
     )
 
 

@@ -57,3 +57,12 @@ class GenerationConfig(BaseModel):
         """The tokens that may be generated, ascending."""
         suppressed = set(self.suppressed_ids)
         return [index for index in range(vocab_size) if index not in suppressed]
+
+
+def until_eos(tokens: list[int], eos_id: int, pad_id: int) -> list[int]:
+    """Tokens up to and with the first EOS, else up to the padding at the end."""
+    if eos_id in tokens:
+        return tokens[: tokens.index(eos_id) + 1]
+    while tokens and tokens[-1] == pad_id:
+        tokens = tokens[:-1]
+    return tokens

@@ -14,23 +14,18 @@ from serving.settings import Settings
 
 def find_mistakes(body: SummarizeRequest, model: Model, settings: Settings) -> list[ProblemItem]:
     """Returns everything that this server or this model does not do, all at once."""
-    parameters, longest = body.parameters, model.info.max_new_tokens
-    count, beams = len(body.inputs), parameters.num_beams
-    new_tokens, penalty, timeout = parameters.max_new_tokens, parameters.length_penalty, body.timeout_ms
+    longest, widest = model.info.max_new_tokens, model.info.max_num_beams
+    count, beams = len(body.inputs), body.parameters.num_beams
+    new_tokens, timeout = body.parameters.max_new_tokens, body.timeout_ms
     found = [
         (count > settings.max_items, "/inputs", f"has {count} texts, the limit is {settings.max_items}"),
         (body.format != "text", "/format", "html is not supported by this server; send text"),
         (body.split != "none", "/split", "sentences is not supported by this server; send one sentence a text"),
-        (beams not in (None, 1), "/parameters/num_beams", f"is {beams}, the limit is 1: the search is greedy"),
+        (beams is not None and beams > widest, "/parameters/num_beams", f"is {beams}, the limit is {widest}"),
         (
             new_tokens is not None and new_tokens > longest,
             "/parameters/max_new_tokens",
             f"is {new_tokens}, the limit is {longest}",
-        ),
-        (
-            penalty not in (None, 1.0),
-            "/parameters/length_penalty",
-            "is not supported by this server: the search is greedy; leave it out",
         ),
         (
             timeout is not None and timeout > settings.max_timeout_ms,
@@ -46,21 +41,17 @@ def find_mistakes(body: SummarizeRequest, model: Model, settings: Settings) -> l
 def generate(model: Model, body: SummarizeRequest) -> list[Result]:
     """Runs the engine, in the worker's thread; what it refuses becomes a 422 that names the text by its index."""
     try:
-        return model.engine.generate(
-            body.inputs,
-            max_new_tokens=model.new_tokens(body.parameters.max_new_tokens),
-            truncation=body.truncation,
-        )
+        return model.engine.generate(body.inputs, truncation=body.truncation, **model.search(body.parameters))
     except InputError as error:
         raise _refusal(model, body, error) from None
 
 
 def stream(model: Model, body: SummarizeRequest) -> Iterator[tuple[int, str]]:
     """Yields the pieces of all outputs with their index, one text after the other, in the worker's thread."""
-    longest = model.new_tokens(body.parameters.max_new_tokens)
+    search = model.search(body.parameters)
     try:
         for index, text in enumerate(body.inputs):
-            for delta in model.engine.stream(text, max_new_tokens=longest, truncation=body.truncation):
+            for delta in model.engine.stream(text, truncation=body.truncation, **search):
                 yield index, delta
     except InputError as error:
         raise _refusal(model, body, error) from None

@@ -30,11 +30,16 @@ Inputs = Annotated[list[str], FailFast(), BeforeValidator(_as_list, json_schema_
 class Parameters(_Strict):
     """How to search."""
 
-    num_beams: int | None = Field(default=None, ge=1, description="Beams; this server searches greedily, so 1.")
+    num_beams: int | None = Field(default=None, ge=1, description="Beams; 1 is greedy and the default.")
     max_new_tokens: int | None = Field(
         default=None, ge=1, description="Longest output in tokens, at most the model's limit."
     )
-    length_penalty: float | None = Field(default=None, description="Has a meaning with beams only; 1.0 here.")
+    length_penalty: float | None = Field(
+        default=None,
+        ge=-100,
+        le=100,
+        description="Beam scores are divided by length to this; the model's when left out.",
+    )
 
 
 class SummarizeRequest(_Strict):
@@ -136,6 +141,7 @@ class ModelInfo(BaseModel):
     precision: str
     max_source_tokens: int
     max_new_tokens: int
+    max_num_beams: int
     max_items: int = Field(description="Texts in one request.")
 
 

@@ -9,15 +9,16 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, Unpack
 
 from starlette.requests import Request
 
 from compressor.bundle import Manifest
 from compressor.runtime.generator import Generator, Result, Truncation
+from compressor.runtime.search import SearchOptions
 from compressor.tokenizer import Tokenizer
 from serving.problems import Problem, ProblemItem
-from serving.schemas import ModelInfo
+from serving.schemas import ModelInfo, Parameters
 from serving.settings import Settings
 from serving.worker import Worker
 
@@ -33,13 +34,11 @@ class Engine(Protocol):
     tokenizer: Tokenizer
 
     def generate(
-        self, texts: Sequence[str], *, max_new_tokens: int | None = None, truncation: Truncation = "error"
+        self, texts: Sequence[str], *, truncation: Truncation = "error", **search: Unpack[SearchOptions]
     ) -> list[Result]:
         """Results in the order of ``texts``."""
 
-    def stream(
-        self, text: str, *, max_new_tokens: int | None = None, truncation: Truncation = "error"
-    ) -> Iterator[str]:
+    def stream(self, text: str, *, truncation: Truncation = "error", **search: Unpack[SearchOptions]) -> Iterator[str]:
         """Pieces of one output, as they come."""
 
 
@@ -72,9 +71,14 @@ class Model:
     info: ModelInfo
     engine: Engine
 
-    def new_tokens(self, asked: int | None) -> int:
-        """Returns the output limit of a request: what it asks for, or the model's default within the server's cap."""
-        return asked or min(self.engine.manifest.generation.max_new_tokens, self.info.max_new_tokens)
+    def search(self, asked: Parameters) -> SearchOptions:
+        """Returns how to search for a request: what it asks for, or the model's defaults within the server's caps."""
+        longest = min(self.engine.manifest.generation.max_new_tokens, self.info.max_new_tokens)
+        return {
+            "num_beams": asked.num_beams or 1,
+            "max_new_tokens": asked.max_new_tokens or longest,
+            "length_penalty": asked.length_penalty,
+        }
 
 
 class Service:
@@ -185,6 +189,7 @@ def _describe(name: str, engine: Engine, settings: Settings) -> ModelInfo:
         precision=engine.precision,
         max_source_tokens=manifest.max_source_tokens,
         max_new_tokens=min(longest, settings.max_new_tokens or longest),
+        max_num_beams=min(manifest.max_num_beams, settings.max_num_beams),
         max_items=settings.max_items,
     )
 

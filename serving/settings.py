@@ -30,6 +30,7 @@ class Settings(BaseModel):
     max_new_tokens: int | None = Field(
         default=None, ge=1, description="Output tokens a text; None is the model's own limit."
     )
+    max_num_beams: int = Field(default=8, ge=1, description="Beams of one search.")
     queue_items: int = Field(default=256, ge=1, description="Texts admitted and not yet answered; beyond it, 429.")
     timeout_ms: int = Field(default=30_000, ge=1, description="Deadline of a request that names none.")
     max_timeout_ms: int = Field(default=300_000, ge=1, description="Longest deadline that a request may ask for.")

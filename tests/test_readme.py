@@ -81,7 +81,7 @@ def tiny(command: str, recipe: Path, teacher: Path, headlines: Path | None) -> s
         (r"< \S+", "< source.txt"),
     ]  # fmt: skip
     if called(command) == "bench":
-        command = re.sub(r" --(sentences|repeats|warmup|batch-size|threads|num-beams) \S+", "", command)
+        command = re.sub(r" --(sentences|repeats|warmup|batch-size|threads|num-beams|peers) \S+", "", command)
     for pattern, replacement in table:
         command = re.sub(pattern, replacement, command)
     return command

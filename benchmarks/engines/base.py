@@ -12,13 +12,14 @@ from typing import Literal, NamedTuple, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict
 
-EngineName = Literal["transformers", "torch", "onnx"]
+EngineName = Literal["transformers", "torch", "onnx", "ctranslate2"]
 ModelName = Literal["teacher", "student"]
 
 _MODULES: dict[str, str] = {
     "transformers": "benchmarks.engines.huggingface",
     "torch": "benchmarks.engines.native",
     "onnx": "benchmarks.engines.onnx",
+    "ctranslate2": "benchmarks.engines.ctranslate2",
 }
 
 

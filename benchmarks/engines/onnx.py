@@ -15,15 +15,14 @@ _ONE_CALL = 2**31 - 1  # tokens: what is measured is one batch in one call, howe
 
 
 class OnnxEngine:
-    """The whole greedy search in one graph."""
-
-    max_num_beams: int | None = 1
+    """The whole search in one graph."""
 
     def __init__(self, spec: EngineSpec, threads: int) -> None:
         folder = Path(spec.path)
         self._generator = Generator.load(folder, precision=spec.precision, intra_threads=threads)
         self._max_new_tokens = spec.max_new_tokens
         manifest = self._generator.manifest
+        self.max_num_beams: int | None = manifest.max_num_beams
         self.parameters: int | None = manifest.parameters
         self.size_mb = sum((folder / name).stat().st_size for name in manifest.weight_files(spec.precision)) / 1e6
 

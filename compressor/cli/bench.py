@@ -26,6 +26,10 @@ def command(
     run: Annotated[
         Path | None, typer.Option("--run", metavar="DIR", help="The student's run, measured in PyTorch.")
     ] = None,
+    peers: Annotated[
+        str | None,
+        typer.Option("--peers", metavar="LIST", help="Other engines to measure with the same weights: ctranslate2."),
+    ] = None,
     precision: Annotated[
         str | None, typer.Option("--precision", metavar="LIST", help="Of the bundle, by commas; default: all.")
     ] = None,
@@ -55,7 +59,7 @@ def command(
     from benchmarks import report
     from benchmarks.latency import run as measure
     from benchmarks.page import check_matplotlib
-    from benchmarks.settings import BenchConfig
+    from benchmarks.settings import BenchConfig, check_peers
     from compressor.cli.output import check_writable, print_json
 
     check_writable([json, markdown, None if html is None else str(html)])
@@ -66,6 +70,7 @@ def command(
         source=source,
         reference=reference,
         precisions=None if precision is None else options.names(precision),
+        peers=() if peers is None else check_peers(options.names(peers)),
         batch_sizes=options.numbers(batch_size),
         num_beams=options.numbers(num_beams),
         threads=options.numbers(threads),

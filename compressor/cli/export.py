@@ -14,7 +14,10 @@ EXAMPLE = "compress export runs/de-en --out bundles/de-en --precision fp32,int8"
 
 def command(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Folder written by `compress distill`.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="RUN", help="Folder written by `compress distill`, or a Marian checkpoint.", show_default=False
+        ),
     ],
     out: options.Out,
     precision: Annotated[
@@ -32,7 +35,8 @@ def command(
 ) -> None:
     """Export a run as an ONNX bundle.
 
-    It is proved on the dev set that the bundle computes what the run computes; the report lies in the bundle.
+    It is proved on the dev set that the bundle computes what the run computes; the report lies in the bundle. A Hugging
+    Face MarianMT checkpoint (folder or hub name) is exported as it is: fast, without a student; give it --dev-source.
     """
     import compressor
     from compressor.cli.folders import describe

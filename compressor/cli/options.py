@@ -43,6 +43,15 @@ NumBeams = Annotated[int, typer.Option("--num-beams", min=1, help="Beams of the 
 MaxNewTokens = Annotated[
     int | None, typer.Option("--max-new-tokens", min=1, help="Longest output; default: the bundle's.")
 ]
+MinNewTokens = Annotated[
+    int | None, typer.Option("--min-new-tokens", min=0, help="No end before that many tokens; default: the bundle's.")
+]
+NoRepeatNgramSize = Annotated[
+    int | None,
+    typer.Option(
+        "--no-repeat-ngram-size", min=0, help="No n-gram of this size twice; 0 is off; default: the bundle's."
+    ),
+]
 LengthPenalty = Annotated[
     float | None, typer.Option("--length-penalty", help="Beam scores are divided by length to this.")
 ]

@@ -22,6 +22,9 @@ def command(
     ] = 8000,
     precision: options.Precision = None,
     threads: options.Threads = None,
+    max_num_beams: Annotated[
+        int, typer.Option("--max-num-beams", min=1, help="Most beams that a request may ask for.")
+    ] = 8,
     expect_digest: options.Digest = None,
     api_key: Annotated[
         str | None,
@@ -44,6 +47,7 @@ def command(
         "port": port,
         "precision": precision,
         "threads": threads,
+        "max_num_beams": max_num_beams,
         "expect_digest": expect_digest,
         "api_key": api_key,
     }

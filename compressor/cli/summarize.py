@@ -13,6 +13,8 @@ def command(
     threads: options.Threads = None,
     num_beams: options.NumBeams = 1,
     max_new_tokens: options.MaxNewTokens = None,
+    min_new_tokens: options.MinNewTokens = None,
+    no_repeat_ngram_size: options.NoRepeatNgramSize = None,
     length_penalty: options.LengthPenalty = None,
     batch_tokens: options.BatchTokens = 4096,
     truncate: options.Truncate = False,
@@ -31,6 +33,8 @@ def command(
         generate={
             "num_beams": num_beams,
             "max_new_tokens": max_new_tokens,
+            "min_new_tokens": min_new_tokens,
+            "no_repeat_ngram_size": no_repeat_ngram_size,
             "length_penalty": length_penalty,
             "batch_tokens": batch_tokens,
             "truncation": "longest_first" if truncate else "error",

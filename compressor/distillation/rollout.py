@@ -12,7 +12,8 @@ from torch import Tensor
 from compressor.config import RolloutConfig
 from compressor.generation import GenerationConfig
 from compressor.models.base import Seq2SeqModel
-from compressor.models.search import Choose, best_token, greedy, pad_sources
+from compressor.models.greedy import Choose, best_column
+from compressor.models.search import greedy, pad_sources
 
 
 def rollout(
@@ -37,7 +38,7 @@ def rollout(
         batch_tokens: padded source tokens decoded together.
     """
     rules = generation.model_copy(update={"no_repeat_ngram_size": 0})
-    choose = best_token if config.strategy == "greedy" else sample_top_k(config.top_k)
+    choose = best_column if config.strategy == "greedy" else sample_top_k(config.top_k)
     device = next(model.parameters()).device
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     outputs: list[list[int]] = [[] for _ in sources]

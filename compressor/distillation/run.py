@@ -63,12 +63,6 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
         _make_folder(out, fresh=force and not resume)
     console = Console(stderr=True, quiet=not progress or not process.is_main_process)
     console.print(setup.data["report_text"], highlight=False)
-    if size := setup.generation.no_repeat_ngram_size:
-        console.print(
-            f"the teacher blocks repeated {size}-grams, which an exported graph cannot: `compress export` will refuse "
-            "this run; --set teacher.no_repeat_ngram_size=0 makes a student that does without",
-            highlight=False,
-        )
     with process.main_process_first():
         outputs = teacher_outputs(setup, out, console)
     trainer = Trainer(setup, outputs)

@@ -1,4 +1,4 @@
-"""A trained run becomes an ONNX bundle, proved against PyTorch before it is published."""
+"""A trained run, or a Marian checkpoint, becomes an ONNX bundle, proved against PyTorch before it is published."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from rich.console import Console
 
 from compressor.bundle import (
     CARD_FILE,
-    DECODER_STEP,
     MANIFEST_FILE,
     PARITY_FILE,
     TOKENIZER_FOLDER,
@@ -28,18 +27,21 @@ from compressor.data.corpus import load_corpus
 from compressor.data.readers import read_lines
 from compressor.errors import ConfigError, DataError, ExportError
 from compressor.exporters import parity, quantize
+from compressor.exporters.calibration import calibrate
 from compressor.exporters.card import model_card
-from compressor.exporters.graphs import SOURCE_MULTIPLE
+from compressor.exporters.exportable import load_exportable
+from compressor.exporters.graphs import SOURCE_MULTIPLE, max_beams
 from compressor.exporters.onnx import build_graphs
 from compressor.exporters.weights import write_graphs
 from compressor.files import new_folder
 from compressor.models.base import count_parameters
-from compressor.models.storage import Run, load_run
+from compressor.models.storage import Run
 from compressor.progress import Bar
 from compressor.provenance import provenance, sanitize
 from compressor.runtime.generator import Generator
 from compressor.runtime.session import check_onnxruntime
 
+CALIBRATION_SOURCES = 128
 PRECISIONS = {"fp32": "32-bit floating point", "int8": quantize.SCHEME}
 
 
@@ -58,7 +60,7 @@ def export_bundle(
     fp32 is always built, for it is what every other precision is compared with, and published if it was asked for.
 
     Args:
-        run_dir: A run folder.
+        run_dir: A run folder, or a Hugging Face checkpoint in Marian's layout (folder or hub name).
         out_dir: The bundle's folder.
         precisions: ``fp32`` and ``int8``.
         dev_source: Sources to prove the export on, one a line; by default the run's own dev set.
@@ -83,9 +85,9 @@ def export_bundle(
     check_onnxruntime()
     with new_folder(out_dir, force=force) as folder, Bar(Console(stderr=True), progress) as bar:
         bar.start("tracing", None)
-        run = load_run(run_dir)
+        run = load_exportable(run_dir)
         dev = dev_set(run, dev_source, dev_reference)
-        _write_precisions(run, folder, precisions)
+        _write_precisions(run, folder, precisions, dev)
         run.tokenizer.save(folder / TOKENIZER_FOLDER)
         manifest = _manifest(run, folder)
         generators = {
@@ -137,12 +139,14 @@ def _recorded(run: Run) -> list[tuple[str, str | None]]:
         raise ExportError(f"the run's dev set cannot be read ({error}): give --dev-source FILE") from None
 
 
-def _write_precisions(run: Run, folder: Path, precisions: Sequence[str]) -> None:
+def _write_precisions(run: Run, folder: Path, precisions: Sequence[str], dev: parity.DevSet) -> None:
     graphs = build_graphs(run.model, run.generation)
     if "int8" in precisions:
+        chosen = [dev.ids[index] for index in parity.spread(len(dev.ids), CALIBRATION_SOURCES)]
+        ranges = calibrate(graphs, chosen, min(run.generation.max_new_tokens, run.model.config.max_length))
         quantized = {name: model.clone() for name, model in graphs.items()}
-        for name, model in quantized.items():
-            quantize.quantize(model, run.model.config.vocab_size, is_step=name == DECODER_STEP)
+        for model in quantized.values():
+            quantize.quantize(model, run.model.config.vocab_size, ranges)
         for path in write_graphs(quantized, folder / "int8").values():
             quantize.check_quantized(path)
     write_graphs(graphs, folder / "fp32")
@@ -175,6 +179,7 @@ def _manifest(run: Run, folder: Path) -> Manifest:
             "generation": generation,
             "max_source_tokens": _max_source_tokens(run),
             "max_new_tokens": longest,
+            "max_num_beams": max_beams(len(run.generation.allowed_ids(config.vocab_size))),
             "precisions": {name: _precision(folder, name) for name in names},
             "lineage": _lineage(run, recipe),
             "files": files,

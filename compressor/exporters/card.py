@@ -23,8 +23,8 @@ def _head(manifest: Manifest) -> str:
         f"# {title}\n\n"
         f"A {manifest.architecture} of {manifest.parameters:,} parameters ({sizes.get('encoder_layers')} encoder and "
         f"{sizes.get('decoder_layers')} decoder layers, width {sizes.get('d_model')}, vocabulary "
-        f"{manifest.vocab_size:,}) as ONNX graphs. It searches greedily, over sources of at most "
-        f"{manifest.max_source_tokens} tokens."
+        f"{manifest.vocab_size:,}) as ONNX graphs. The whole search is in them, greedy or with up to "
+        f"{manifest.max_num_beams} beams; sources have at most {manifest.max_source_tokens} tokens."
     )
 
 

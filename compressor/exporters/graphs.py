@@ -1,12 +1,11 @@
-"""The two modules that are traced: the encoder with the decoder's first state, and one decoder step with its search.
+"""The two modules that are traced, for each search: the encoder with the first states, and one step.
 
-A model's ``State`` is flattened to named tensors (``cross_key_0``, ``self_key_0``, ``mask``, ...). Names tell what is
-fed where: the encoder's output ``x`` is the step's input ``x``, and the step's output ``next_x`` is its next input
-``x``. What a step hands back untouched (cross-attention keys and values, the mask) is *constant*: an input only. All
-this is found by running the model, so that any architecture behind the interface exports the same way.
+A model's state and a search's are flattened to named tensors (``cross_key_0``, ``self_key_0``, ``sequences``, ...).
+Names tell what is fed where: the encoder's output ``x`` is the step's input ``x``, and the step's output ``next_x`` is
+its next input ``x``. What a step hands back untouched (cross-attention keys and values, the mask) is *constant*: an
+input only. All this is found by running the model, so that any architecture behind the interface exports the same way.
 
-Shapes: batch, source_len, past_len = tokens decoded so far, rows = those of the output layer: one a token, but for
-suppressed ones.
+Shapes: batch, source_len, past_len = entries of the cache, length = tokens so far with the start token, beams.
 """
 
 from __future__ import annotations
@@ -19,9 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.exporters.search import GreedySearch
 from compressor.generation import GenerationConfig
 from compressor.models.base import Seq2SeqModel
+from compressor.models.beam import STOP_HEURISTIC, BeamOptions, BeamSearch
+from compressor.models.constraints import search_options
+from compressor.models.greedy import GreedySearch
+
+Search = GreedySearch | BeamSearch
 
 SOURCE_MULTIPLE = 4
 """Sources are padded to a multiple of this. ONNX Runtime's product of one row (cross-attention of one step) adds four
@@ -31,44 +34,80 @@ the same source padded to 8 in a batch, which int8 rounding makes visible. Measu
 WORTH_DROPPING = 0.1
 """Share of the vocabulary from which suppressed tokens lose their rows of the output layer."""
 
-STEP_INPUTS = ("token", "step", "max_new_tokens", "finished")
-STEP_OUTPUTS = ("next_token", "next_finished", "unfinished", "logits")
+MAX_BEAMS = 64
+WORTH_SHRINKING = 0.75
+"""Finished sentences leave the batch when less than this share of it goes on."""
 
 
-class Probe(NamedTuple):
-    """A state met while running the model on sizes that differ in every dynamic dimension."""
-
-    sizes: dict[str, int]
-    state: Any
-    constant: list[bool]
+def max_beams(tokens: int) -> int:
+    """The most beams of a search that may generate so many tokens: a step takes two candidates a beam."""
+    return max(1, min(MAX_BEAMS, tokens // 2))
 
 
-class StateLayout:
-    """Names of a state's tensors, which of them are constant, and the name of every dynamic dimension."""
+class Slot(NamedTuple):
+    """A tensor of a state."""
 
-    def __init__(self, model: Seq2SeqModel) -> None:
-        small, large = _probe(model, 2, 5, 3), _probe(model, 3, 7, 4)
-        self.example = small
-        self.names = [name for name, _ in named_tensors(small.state)]
-        self.constant = small.constant
-        self.dynamic = [
-            _dynamic_dims(first, second, small.sizes, large.sizes)
-            for (_, first), (_, second) in zip(named_tensors(small.state), named_tensors(large.state), strict=True)
-        ]
+    name: str
+    example: Tensor
+    axes: dict[int, str]
+    """Dynamic axes, by name."""
+    constant: bool
+    """Whether a step hands it back untouched."""
 
     @property
-    def carried(self) -> list[str]:
-        """Names of the tensors that change from step to step."""
-        return [name for name, constant in zip(self.names, self.constant, strict=True) if not constant]
+    def is_row(self) -> bool:
+        """Whether it has a row a sentence."""
+        return self.axes.get(0) == "batch"
+
+
+class Layout:
+    """The tensors of a model's state and of a search's, found by running both on sizes that differ in every axis."""
+
+    def __init__(self, model: Seq2SeqModel, search: Search) -> None:
+        self.search = search
+        self.has_beams = isinstance(search, BeamSearch)
+        self.max_beams = max_beams(search.constraints.eos.shape[0])
+        small, large = _probe(model, search, 2, 5, 3), _probe(model, search, 3, 7, 4)
+        sizes = {(small.sizes[name], large.sizes[name]): name for name in small.sizes}
+        self.options = _slots(small.options, large.options, sizes)
+        self.found = _slots(small.found, large.found, sizes)
+        self.state = _slots(small.state, large.state, sizes, small.constant)
+        by_name = {slot.name: slot for slot in self.found}
+        self.results = {name: by_name[source] for name, source in search.RESULTS.items()}
+        self._state = small.state
+
+    @property
+    def carried(self) -> list[Slot]:
+        """The model's tensors that change from step to step."""
+        return [slot for slot in self.state if not slot.constant]
+
+    @property
+    def constant_rows(self) -> list[Slot]:
+        """What has a row a sentence, beside what every step changes."""
+        return [
+            slot
+            for slot in (*self.options, *self.state)
+            if slot.is_row and (slot.constant or slot.name == "prefix_ids")
+        ]
 
     def rebuild(self, tensors: list[Tensor]) -> Any:
-        """The state that has these tensors, in the order of ``names``."""
+        """The model's state that has these tensors, in the order of ``state``."""
         remaining = iter(tensors)
         fields = [
             tuple(next(remaining) for _ in field) if isinstance(field, tuple) else next(remaining)
-            for field in self.example.state
+            for field in self._state
         ]
-        return type(self.example.state)(*fields)
+        return type(self._state)(*fields)
+
+
+class Probe(NamedTuple):
+    """States met while running a model and a search."""
+
+    sizes: dict[str, int]
+    options: Any
+    found: Any
+    state: Any
+    constant: list[bool]
 
 
 def named_tensors(state: Any) -> Iterator[tuple[str, Tensor]]:
@@ -81,76 +120,106 @@ def named_tensors(state: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 @torch.no_grad()
-def _probe(model: Seq2SeqModel, batch: int, source_len: int, steps: int) -> Probe:
+def _probe(model: Seq2SeqModel, search: Search, batch: int, source_len: int, steps: int) -> Probe:
     source = torch.zeros(batch, source_len, dtype=torch.int64)
     state = model.initial_state(model.encode(source, torch.ones(batch, source_len, dtype=torch.bool)))
-    for _ in range(steps):
+    prefix_len = steps + 7  # a size of its own
+    options: Any = search_options(search.generation, batch, prefix=source.new_zeros(batch, prefix_len))
+    found: Any
+    beams = 1
+    if isinstance(search, BeamSearch):
+        beams = 2 * steps
+        options = BeamOptions._make([*options, torch.tensor(1.0), torch.tensor(STOP_HEURISTIC)])
+        found = search.start(source[:, 0], torch.zeros(beams))
+    else:
+        found = search.start(source[:, 0])
+    for step in range(steps):
         before = state
-        _, state = model.step(torch.zeros(batch, dtype=torch.int64), state)
+        _, state, found = search.advance(model, state, found, torch.tensor(step), options)
     pairs = zip(named_tensors(before), named_tensors(state), strict=True)
-    sizes = {"batch": batch, "source_len": source_len, "past_len": steps}
-    return Probe(sizes, state, [old is new for (_, old), (_, new) in pairs])
+    constant = [old is new for (_, old), (_, new) in pairs]
+    sizes = {"batch": batch, "source_len": source_len, "prefix_len": prefix_len, "length": steps + 1}
+    sizes |= {"past_len": steps * beams, "beams": beams} if beams > 1 else {"past_len": steps}
+    return Probe(sizes, options, found, state, constant)
 
 
-def _dynamic_dims(first: Tensor, second: Tensor, small: dict[str, int], large: dict[str, int]) -> dict[int, str]:
-    """{axis: name} of the axes that grew as one of the probe's sizes did."""
-    names = {(small[name], large[name]): name for name in small}
-    pairs = enumerate(zip(first.shape, second.shape, strict=True))
-    return {axis: names[pair] for axis, pair in pairs if pair[0] != pair[1]}
+def _slots(
+    first: Any, second: Any, sizes: dict[tuple[int, int], str], constant: list[bool] | None = None
+) -> list[Slot]:
+    """Axes that grew as one of the probe's sizes did have its name."""
+    slots: list[Slot] = []
+    for (name, one), (_, other) in zip(named_tensors(first), named_tensors(second), strict=True):
+        axes = {
+            axis: sizes[pair]
+            for axis, pair in enumerate(zip(one.shape, other.shape, strict=True))
+            if pair[0] != pair[1]
+        }
+        slots.append(Slot(name, one, axes, bool(constant and constant[len(slots)])))
+    return slots
 
 
 class EncoderGraph(nn.Module):
-    """Source ids to the decoder's first state; keys and values of cross-attention are computed here, once."""
+    """Source ids to the first states of decoder and search, keys and values of cross-attention among them."""
 
-    def __init__(self, model: Seq2SeqModel) -> None:
+    def __init__(self, model: Seq2SeqModel, search: Search) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.search = model, search
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        """Both int64 [batch, source_len]; returns the state's tensors, padded to a multiple of ``SOURCE_MULTIPLE``."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, *slots: Tensor) -> tuple[Tensor, ...]:
+        """Sources are padded to a multiple of ``SOURCE_MULTIPLE``.
+
+        Args:
+            input_ids, attention_mask: int64 [batch, source_len].
+            slots: for beams, a vector of that many.
+
+        Returns:
+            The search's state, then the model's.
+        """
         width = (input_ids.shape[1] + SOURCE_MULTIPLE - 1) // SOURCE_MULTIPLE * SOURCE_MULTIPLE
-        input_ids = F.pad(input_ids, (0, SOURCE_MULTIPLE - 1), value=self.model.config.pad_id)[:, :width]
-        attention_mask = F.pad(attention_mask, (0, SOURCE_MULTIPLE - 1))[:, :width]
-        state = self.model.initial_state(self.model.encode(input_ids, attention_mask != 0))
-        return tuple(tensor for _, tensor in named_tensors(state))
+        padded = F.pad(input_ids, (0, SOURCE_MULTIPLE - 1), value=self.model.config.pad_id)[:, :width]
+        mask = F.pad(attention_mask, (0, SOURCE_MULTIPLE - 1))[:, :width]
+        state = self.model.initial_state(self.model.encode(padded, mask != 0))
+        return *self.search.start(input_ids[:, 0], *slots), *(tensor for _, tensor in named_tensors(state))
 
 
 @torch.no_grad()
-def without_suppressed(model: Seq2SeqModel, generation: GenerationConfig) -> tuple[Seq2SeqModel, Tensor | None]:
-    """A copy that never writes what is suppressed, at no cost a step.
+def searched(model: Seq2SeqModel, generation: GenerationConfig, *, beams: bool) -> tuple[Seq2SeqModel, Search]:
+    """A copy of a model, and the search over it, that never write what is suppressed.
 
-    Many suppressed tokens lose their rows of the output layer; the tokens of the rows that are left come with the copy.
-    Few are taken out by the output bias: the output layer still shares its bytes with a tied embedding then.
+    Many suppressed tokens lose their rows of the output layer. Few are taken out by the output bias, at no cost a step,
+    but for beam search: its log-probabilities have them in the sum, as Hugging Face's.
     """
     model, vocab_size = copy.deepcopy(model), model.config.vocab_size
-    if len(generation.suppressed_ids) < WORTH_DROPPING * vocab_size:
+    rules, tokens = generation.model_copy(update={"suppressed_ids": ()}), None
+    if len(generation.suppressed_ids) >= WORTH_DROPPING * vocab_size:
+        tokens = torch.tensor(generation.allowed_ids(vocab_size))
+        model.restrict_output(tokens)
+    elif beams:
+        rules = generation
+    else:
         model.output_bias[list(generation.suppressed_ids)] = -torch.inf
-        return model, None
-    tokens = torch.tensor(generation.allowed_ids(vocab_size))
-    model.restrict_output(tokens)
-    return model, tokens
+    return model, (BeamSearch if beams else GreedySearch)(rules, vocab_size, tokens)
 
 
-class DecoderStepGraph(nn.Module):
+class StepGraph(nn.Module):
     """One token further: the model's step, then the search's."""
 
-    def __init__(self, model: Seq2SeqModel, generation: GenerationConfig, layout: StateLayout) -> None:
+    def __init__(self, model: Seq2SeqModel, layout: Layout) -> None:
         super().__init__()
-        self.model, tokens = without_suppressed(model, generation)
-        self.layout = layout
-        rules = generation.model_copy(update={"suppressed_ids": ()})
-        self.search = GreedySearch(rules, model.config.vocab_size, tokens)
+        self.model, self.layout, self.search = model, layout, layout.search
 
-    def forward(
-        self, token: Tensor, step: Tensor, max_new_tokens: Tensor, finished: Tensor, *state: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Inputs in the order of ``STEP_INPUTS`` and ``StateLayout.names``.
+    def forward(self, step: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """``step`` (int64 scalar, from 0), the call's options, the search's state, the model's state.
 
         Returns:
-            ``STEP_OUTPUTS``, then the carried tensors of the next state.
+            The next step's number; whether enough of the batch goes on (bool scalar); the search's next state; the
+            model's carried tensors; the logits.
         """
-        logits, following = self.model.step(token, self.layout.rebuild(list(state)))
-        token, finished, unfinished = self.search(logits, step, max_new_tokens, finished)
-        tensors = [tensor for _, tensor in named_tensors(following)]
-        carried = [tensor for tensor, constant in zip(tensors, self.layout.constant, strict=True) if not constant]
-        return token, finished, unfinished, logits, *carried
+        layout, remaining = self.layout, list(tensors)
+        options: Any = self.search.Options(*(remaining.pop(0) for _ in layout.options))
+        found: Any = self.search.State(*(remaining.pop(0) for _ in layout.found))
+        logits, state, found = self.search.advance(self.model, layout.rebuild(remaining), found, step, options)
+        going = found.open.float().mean(dim=0) > WORTH_SHRINKING
+        pairs = zip(named_tensors(state), layout.state, strict=True)
+        carried = [tensor for (_, tensor), slot in pairs if not slot.constant]
+        return step + 1, going, *found, *carried, logits

@@ -19,15 +19,16 @@ import torch
 
 from compressor.bundle import DECODER_STEP, ENCODER, ParitySummary, Quality
 from compressor.errors import ExportError
-from compressor.exporters.search import GreedySearch
 from compressor.generation import GenerationConfig
 from compressor.models.base import Seq2SeqModel
+from compressor.models.constraints import Constraints, search_options
 from compressor.models.search import greedy, pad_sources
 from compressor.progress import Bar
 from compressor.provenance import cpu
 from compressor.quality import Scores, score
 from compressor.runtime import streaming
 from compressor.runtime.generator import Generator, batches
+from compressor.runtime.search import resolve
 
 NEAR_TIE = 1e-4
 """Largest difference in logit that the order of floating-point additions explains."""
@@ -208,20 +209,22 @@ def _difference(
 def torch_logits(model: Seq2SeqModel, generation: GenerationConfig, source: list[int], prefix: list[int]) -> Any:
     """[vocab] of the token after ``prefix``, forbidden tokens at minus infinity, by PyTorch."""
     ids, mask = pad_sources([source], generation.pad_id)
-    logits = model.decode(model.encode(ids, mask), torch.tensor([[generation.start_id, *prefix]]))[:, -1]
-    return GreedySearch(generation, model.config.vocab_size).process(logits, torch.tensor(len(prefix)))[0].numpy()
+    so_far = torch.tensor([[generation.start_id, *prefix]])
+    logits = model.decode(model.encode(ids, mask), so_far)[:, -1]
+    constraints, options = Constraints(generation, model.config.vocab_size), search_options(generation, 1)
+    return constraints.forbid(constraints.always(logits), so_far, torch.tensor(len(prefix)), options)[0].numpy()
 
 
 def graph_logits(generator: Generator, source: list[int], prefix: list[int]) -> Any:
     """[vocab] of the token after ``prefix``, by the step graph, the source being alone."""
-    encoder, step = generator.session(ENCODER), generator.session(DECODER_STEP)
-    feeds = streaming.first_feeds(encoder, step, generator.manifest.generation, *generator.pad([source]), 1 << 20)
-    logits = None
-    for index, token in enumerate([generator.manifest.generation.start_id, *prefix]):
-        feeds |= {"token": np.array([token]), "finished": np.zeros(1, np.bool_)}
-        (logits,) = streaming.advance(step, feeds, index, ["logits"])
-    assert logits is not None
     rules, vocab_size = generator.manifest.generation, generator.manifest.vocab_size
+    options = resolve(generator.manifest, {}).feeds(np.array([prefix], np.int64).reshape(1, -1))
+    encoder, step = generator.session(ENCODER), generator.session(DECODER_STEP)
+    feeds = streaming.first_feeds(encoder, step, *generator.pad([source]), options)
+    logits = None
+    for _ in range(len(prefix) + 1):
+        (logits,) = streaming.advance(step, feeds, ["logits"])
+    assert logits is not None
     if logits.shape[-1] == vocab_size:
         return logits[0]
     full = np.full(vocab_size, -np.inf, np.float32)

@@ -29,7 +29,7 @@ def write_graphs(graphs: dict[str, ir.Model], folder: Path) -> dict[str, Path]:
     regions: dict[bytes, int] = {}
     with (folder / WEIGHTS_FILE).open("wb") as stream:
         for model in graphs.values():
-            for value in model.graph.initializers.values():
+            for value in _initializers(model):
                 tensor = value.const_value
                 assert tensor is not None
                 data = tensor.tobytes()
@@ -56,3 +56,9 @@ def write_graphs(graphs: dict[str, ir.Model], folder: Path) -> dict[str, Path]:
     for name, model in graphs.items():
         ir.save(model, paths[name])
     return paths
+
+
+def _initializers(model: ir.Model) -> list[ir.Value]:
+    """Of a graph and its subgraphs."""
+    graphs = [model.graph, *model.graph.subgraphs()]
+    return [value for graph in graphs for value in graph.initializers.values()]

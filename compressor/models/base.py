@@ -75,8 +75,18 @@ class Seq2SeqModel(nn.Module):
         """State before the first token."""
         raise TypeError(f"{type(self).__name__} must define initial_state")
 
-    def step(self, token: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """One token further: int64 [batch] in, logits [batch, vocab] and the next state out."""
+    def step(self, token: Tensor, state: Any, visible: Tensor | None = None) -> tuple[Tensor, Any]:
+        """One token further.
+
+        Args:
+            token: int64 [batch]; with ``visible``, [batch, beams].
+            state: from ``initial_state`` or the step before.
+            visible: bool [batch, beams, steps * beams], this step included: the beams of a sentence share its state,
+                and these are the tokens of each beam's own history.
+
+        Returns:
+            Logits [batch, vocab] or [batch, beams, vocab], and the next state.
+        """
         raise TypeError(f"{type(self).__name__} must define step")
 
     def select(self, state: Any, rows: Tensor) -> Any:

@@ -42,24 +42,31 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, heads
 
 
 def attend_cached(
-    query: Tensor, key: Tensor, value: Tensor, past: tuple[Tensor, Tensor], heads: int, fused: bool
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    past: tuple[Tensor, Tensor],
+    mask: Tensor | None,
+    heads: int,
+    fused: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """New tokens attend to all earlier ones and to themselves (one token at a time: nothing is masked).
+    """New tokens, one a beam, attend to earlier ones and to themselves.
 
     Args:
-        query: [batch, 1, d] of the new token; ``key`` and ``value`` likewise.
-        past: keys and values of earlier tokens, [batch, heads, past_len, head_dim].
+        query: [batch, beams, d] of the new tokens; ``key`` and ``value`` likewise.
+        past: keys and values of earlier tokens, [batch, heads, entries, head_dim].
+        mask: bool [batch, 1, beams, entries + beams], True where a beam may look; None: everywhere (one beam).
         fused: see ``attend``; the operator then appends to the cache itself.
 
     Returns:
-        [batch, 1, d], and all keys and values so far.
+        [batch, beams, d], and all keys and values so far.
     """
     if fused:
-        mixed, keys, values, _ = onnx_attention(query, key, value, None, *past, q_num_heads=heads, kv_num_heads=heads)
+        mixed, keys, values, _ = onnx_attention(query, key, value, mask, *past, q_num_heads=heads, kv_num_heads=heads)
         return mixed, keys, values
     keys = torch.cat([past[0], split_heads(key, heads)], dim=2)
     values = torch.cat([past[1], split_heads(value, heads)], dim=2)
-    return _products(split_heads(query, heads), keys, values, None), keys, values
+    return _products(split_heads(query, heads), keys, values, mask), keys, values
 
 
 def split_heads(hidden: Tensor, heads: int) -> Tensor:
@@ -194,14 +201,15 @@ class DecoderLayer(nn.Module):
         self,
         hidden: Tensor,
         past: tuple[Tensor, Tensor],
+        self_mask: Tensor | None,
         cross: tuple[Tensor, Tensor],
         cross_mask: Tensor,
         fused: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One layer over one new token, [batch, 1, d]; ``past`` and results as in ``attend_cached``."""
+        """One layer over new tokens, [batch, beams, d]; ``past``, ``self_mask`` and results as in ``attend_cached``."""
         attention = self.self_attention
         query, key, value = attention.project(self.self_frame.enter(hidden))
-        mixed, keys, values = attend_cached(query, key, value, past, attention.heads, fused)
+        mixed, keys, values = attend_cached(query, key, value, past, self_mask, attention.heads, fused)
         hidden = self.self_frame.leave(hidden, attention.out(mixed))
         return self._look_and_think(hidden, cross, cross_mask, fused), keys, values
 

@@ -1,6 +1,6 @@
 """A Transformer with separate encoder and decoder depth (Vaswani et al. 2017), laid out as Marian by default.
 
-Shapes: batch, source_len, context_len, d, heads, head_dim, vocab.
+Shapes: batch, source_len, context_len, d, heads, head_dim, vocab, beams, entries = steps so far * beams.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class TransformerState(NamedTuple):
     cross_value: tuple[Tensor, ...]
     """[batch, source_len, d]"""
     self_key: tuple[Tensor, ...]
-    """[batch, heads, steps so far, head_dim]"""
+    """[batch, heads, entries, head_dim]: one entry a step and beam"""
     self_value: tuple[Tensor, ...]
-    """[batch, heads, steps so far, head_dim]"""
+    """[batch, heads, entries, head_dim]: one entry a step and beam"""
     mask: Tensor
     """[batch, 1, 1, source_len] bool"""
     position: Tensor
@@ -124,18 +124,23 @@ class Transformer(Seq2SeqModel):
         position = torch.zeros(1, dtype=torch.int64, device=memory.hidden.device)
         return TransformerState(keys, values, empty, empty, memory.mask[:, None, None, :], position)
 
-    def step(self, token: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
-        """See Seq2SeqModel."""
-        hidden = self._embed(token[:, None], F.embedding(state.position, self.positions), "target")
+    def step(
+        self, token: Tensor, state: TransformerState, visible: Tensor | None = None
+    ) -> tuple[Tensor, TransformerState]:
+        """See Seq2SeqModel; beams are queries of one attention, so that neither memory nor cache is repeated."""
+        tokens = token[:, None] if visible is None else token
+        self_mask = None if visible is None else visible[:, None]
+        hidden = self._embed(tokens, F.embedding(state.position, self.positions), "target")
         keys, values = [], []
         for index, layer in enumerate(self.decoder):
             past = state.self_key[index], state.self_value[index]
             cross = state.cross_key[index], state.cross_value[index]
-            hidden, key, value = layer.step(hidden, past, cross, state.mask, self.fused_attention)
+            hidden, key, value = layer.step(hidden, past, self_mask, cross, state.mask, self.fused_attention)
             keys.append(key)
             values.append(value)
-        logits = self.project(self.decoder_norm(hidden)).squeeze(1)
-        return logits, state._replace(self_key=tuple(keys), self_value=tuple(values), position=state.position + 1)
+        logits = self.project(self.decoder_norm(hidden))
+        following = state._replace(self_key=tuple(keys), self_value=tuple(values), position=state.position + 1)
+        return (logits.squeeze(1) if visible is None else logits), following
 
     def select(self, state: TransformerState, rows: Tensor) -> TransformerState:
         """See Seq2SeqModel."""

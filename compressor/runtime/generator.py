@@ -11,13 +11,23 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 
-from compressor.bundle import DECODER_STEP, ENCODER, GENERATE, TOKENIZER_FOLDER, Manifest, open_bundle
+from compressor.bundle import (
+    DECODER_STEP,
+    ENCODER,
+    GENERATE,
+    GENERATE_BEAMS,
+    TOKENIZER_FOLDER,
+    Manifest,
+    open_bundle,
+)
 from compressor.errors import InputError, TooLongError
+from compressor.generation import until_eos
 from compressor.runtime import streaming
+from compressor.runtime.search import Search, SearchOptions, resolve
 from compressor.runtime.session import open_session
 from compressor.tokenizer import Tokenizer, load_tokenizer
 
@@ -36,6 +46,27 @@ class Result:
     truncated: bool
     """Whether the source was cut."""
     finish_reason: Literal["eos", "length"]
+    score: float | None = None
+    """Log-probability divided by length to the length penalty; of beam search alone."""
+    alternatives: tuple[Alternative, ...] = ()
+    """The next best outputs, if more than one was asked for."""
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another output of the same source."""
+
+    text: str
+    token_ids: list[int]
+    score: float
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """Token ids of an output, and its score (None: greedy search gives none)."""
+
+    token_ids: list[int]
+    score: float | None
 
 
 class Generator:
@@ -106,23 +137,21 @@ class Generator:
         self,
         texts: Sequence[str],
         *,
-        num_beams: int = 1,
-        max_new_tokens: int | None = None,
-        length_penalty: float | None = None,
+        num_return_sequences: int = 1,
         batch_tokens: int = 4096,
         batch_size: int | None = None,
         truncation: Truncation = "error",
+        **search: Unpack[SearchOptions],
     ) -> list[Result]:
         """One result a text, in order. A blank text gives a blank result.
 
         Args:
             texts: Sources.
-            num_beams: This bundle searches greedily: 1.
-            max_new_tokens: Longest output, end of sentence included; None is the bundle's default.
-            length_penalty: Accepted, and without effect on a greedy search.
+            num_return_sequences: Outputs a text, at most one a beam; all but the best are its ``alternatives``.
             batch_tokens: Most source tokens in a batch, padding included.
             batch_size: Most texts in a batch; None leaves it to ``batch_tokens``.
             truncation: What to do with a source over the limit: refuse it, or cut it (its end of sentence is kept).
+            **search: ``num_beams`` and the other options of a search.
 
         Raises:
             TooLongError: A source is over the limit; says by how much, and which.
@@ -130,79 +159,127 @@ class Generator:
         """
         if isinstance(texts, str):
             raise InputError("texts is one string: give a list of them")
+        limit = resolve(self.manifest, search).max_new_tokens
         sources = [self._encode(number, text, truncation) for number, text in enumerate(texts, 1)]
         filled = [index for index, (ids, _) in enumerate(sources) if ids]
-        outputs = self.generate_ids(
+        found = self.search_ids(
             [sources[index][0] for index in filled],
-            num_beams=num_beams,
-            max_new_tokens=max_new_tokens,
-            length_penalty=length_penalty,
+            num_return_sequences=num_return_sequences,
             batch_tokens=batch_tokens,
             batch_size=batch_size,
+            **search,
         )
         results = [Result("", [], 0, 0, False, "eos")] * len(sources)
-        for index, ids in zip(filled, outputs, strict=True):
+        for index, hypotheses in zip(filled, found, strict=True):
             source, cut = sources[index]
-            reason = self._finish_reason(ids, self.check_limit(max_new_tokens))
-            results[index] = Result(self.tokenizer.decode(ids), ids, len(source), len(ids), cut, reason)
+            best, *others = hypotheses
+            ids = best.token_ids
+            results[index] = Result(
+                text=self.tokenizer.decode(ids),
+                token_ids=ids,
+                input_tokens=len(source),
+                output_tokens=len(ids),
+                truncated=cut,
+                finish_reason=self._finish_reason(ids, limit),
+                score=best.score,
+                alternatives=tuple(
+                    Alternative(self.tokenizer.decode(other.token_ids), other.token_ids, other.score)
+                    for other in others
+                    if other.score is not None
+                ),
+            )
         return results
 
-    def generate_ids(
+    def generate_ids(self, sources: Sequence[Sequence[int]], **options: Any) -> list[list[int]]:
+        """The best output of each source; see ``search_ids``."""
+        return [found[0].token_ids for found in self.search_ids(sources, **options)]
+
+    def search_ids(
         self,
         sources: Sequence[Sequence[int]],
         *,
-        num_beams: int = 1,
-        max_new_tokens: int | None = None,
-        length_penalty: float | None = None,
+        prefixes: Sequence[Sequence[int]] | None = None,
+        num_return_sequences: int = 1,
         batch_tokens: int = 4096,
         batch_size: int | None = None,
         truncation: Truncation = "error",
-    ) -> list[list[int]]:
-        """As ``generate``, on token ids as ``tokenizer.encode_source`` gives them; outputs end with EOS if finished."""
-        limit = self.check_limit(max_new_tokens, num_beams)
+        **search: Unpack[SearchOptions],
+    ) -> list[list[Hypothesis]]:
+        """As ``generate``, on token ids as ``tokenizer.encode_source`` gives them; outputs end with EOS if finished.
+
+        Args:
+            sources: Token ids.
+            prefixes: Token ids that each output must begin with.
+            num_return_sequences: Outputs a source, best first.
+            batch_tokens, batch_size, truncation, search: See ``generate``.
+        """
+        settings = resolve(self.manifest, search)
         if batch_tokens < 1 or (batch_size is not None and batch_size < 1):
             raise InputError("batch_tokens and batch_size: give 1 or more")
+        if not 1 <= num_return_sequences <= settings.num_beams:
+            raise InputError(
+                f"num_return_sequences is {num_return_sequences}: give 1 to num_beams, which is {settings.num_beams}"
+            )
         checked = [self._check_ids(number, ids, truncation)[0] for number, ids in enumerate(sources, 1)]
-        outputs: list[list[int]] = [[] for _ in checked]
-        for batch in batches([len(ids) for ids in checked], batch_tokens, batch_size):
-            input_ids, mask = self.pad([checked[index] for index in batch])
-            feeds = {"input_ids": input_ids, "attention_mask": mask, "max_new_tokens": np.array(limit, np.int64)}
-            (rows,) = self.session(GENERATE).run(["output_ids"], feeds)
-            for index, row in zip(batch, rows.tolist(), strict=True):
-                outputs[index] = self._until_eos(row)
+        begun = self._check_prefixes(prefixes, len(checked), settings.max_new_tokens)
+        outputs: list[list[Hypothesis]] = [[] for _ in checked]
+        for group in _same_length(begun):
+            for batch in batches([len(checked[index]) for index in group], batch_tokens, batch_size):
+                rows = [group[index] for index in batch]
+                found = self._run([checked[row] for row in rows], [begun[row] for row in rows], settings)
+                for row, hypotheses in zip(rows, found, strict=True):
+                    outputs[row] = hypotheses[:num_return_sequences]
         return outputs
 
-    def stream(
-        self,
-        text: str,
-        *,
-        num_beams: int = 1,
-        max_new_tokens: int | None = None,
-        length_penalty: float | None = None,
-        truncation: Truncation = "error",
-    ) -> Iterator[str]:
+    def _run(
+        self, sources: list[Sequence[int]], prefixes: list[Sequence[int]], settings: Search
+    ) -> Iterator[list[Hypothesis]]:
+        """All outputs of a batch, best first; prefixes are of one length."""
+        input_ids, mask = self.pad(sources)
+        begun = np.array(prefixes, np.int64).reshape(len(sources), -1)
+        feeds = {"input_ids": input_ids, "attention_mask": mask, **settings.feeds(begun)}
+        eos, pad = self.manifest.generation.eos_id, self.manifest.generation.pad_id
+        if settings.num_beams == 1:
+            (ids,) = self.session(GENERATE).run(["output_ids"], feeds)
+            return ([Hypothesis(until_eos(row, eos, pad), None)] for row in ids.tolist())
+        ids, scores = self.session(GENERATE_BEAMS).run(["output_ids", "scores"], feeds)
+        return (
+            [Hypothesis(until_eos(row, eos, pad), score) for row, score in zip(*found, strict=True)]
+            for found in zip(ids.tolist(), scores.tolist(), strict=True)
+        )
+
+    def stream(self, text: str, *, truncation: Truncation = "error", **search: Unpack[SearchOptions]) -> Iterator[str]:
         """Yields the output piece by piece as it is decoded; the pieces joined are ``generate``'s text.
 
-        Parameters are checked at once, not when the first piece is asked for. Closing the iterator stops the search.
+        Beams decide at their end: with more than one there is one piece. Parameters are checked at once, not when the
+        first piece is asked for. Closing the iterator stops the search.
         """
-        limit = self.check_limit(max_new_tokens, num_beams)
+        settings = resolve(self.manifest, search)
         source, _ = self._encode(1, text, truncation)
         if not source:
             return iter(())
-        encoder, step, generation = self.session(ENCODER), self.session(DECODER_STEP), self.manifest.generation
-        feeds = streaming.first_feeds(encoder, step, generation, *self.pad([source]), limit)
-        tokens = streaming.greedy_tokens(step, feeds, generation.eos_id, limit)
-        return streaming.text_deltas(tokens, self.tokenizer.decode)
+        if settings.num_beams > 1:
+            return (result.text for result in self.generate([text], truncation=truncation, **search))
+        encoder, step = self.session(ENCODER), self.session(DECODER_STEP)
+        feeds = streaming.first_feeds(encoder, step, *self.pad([source]), settings.feeds(np.zeros((1, 0), np.int64)))
+        return streaming.text_deltas(
+            streaming.greedy_tokens(step, feeds, settings.max_new_tokens), self.tokenizer.decode
+        )
 
-    def check_limit(self, max_new_tokens: int | None, num_beams: int = 1) -> int:
-        """The output limit of a call. Raises InputError where the bundle cannot do what is asked."""
-        if num_beams != 1:
-            raise InputError(f"num_beams is {num_beams}: this bundle searches greedily (num_beams 1)")
-        limit = self.manifest.generation.max_new_tokens if max_new_tokens is None else max_new_tokens
-        most = self.manifest.max_new_tokens
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= most:
-            raise InputError(f"max_new_tokens is {limit}: give an integer from 1 to {most}")
-        return limit
+    def _check_prefixes(self, prefixes: Sequence[Sequence[int]] | None, count: int, limit: int) -> list[Sequence[int]]:
+        """One prefix a source, within the vocabulary and the limit."""
+        begun: list[Sequence[int]] = [[]] * count if prefixes is None else list(prefixes)
+        if len(begun) != count:
+            raise InputError(f"there are {count} sources and {len(begun)} prefixes: give one a source")
+        rules, vocab_size = self.manifest.generation, self.manifest.vocab_size
+        for number, ids in enumerate(begun, 1):
+            if wrong := [token for token in ids if not 0 <= token < vocab_size or token == rules.eos_id]:
+                raise InputError(f"prefix {number}: token id {wrong[0]} is no token of an output that goes on")
+            if len(ids) >= limit:
+                raise InputError(
+                    f"prefix {number} has {len(ids)} tokens, and max_new_tokens is {limit}: it must be longer"
+                )
+        return begun
 
     def pad(self, sources: Sequence[Sequence[int]]) -> tuple[Any, Any]:
         """Lists of ids -> input_ids and attention_mask, int64 [batch, source_len]."""
@@ -253,14 +330,13 @@ class Generator:
         forced = generation.forced_eos_id is not None and len(ids) >= limit
         return "eos" if ids and ids[-1] == generation.eos_id and not forced else "length"
 
-    def _until_eos(self, row: list[int]) -> list[int]:
-        """Tokens up to and with the first EOS, else up to the padding at the end."""
-        generation = self.manifest.generation
-        if generation.eos_id in row:
-            return row[: row.index(generation.eos_id) + 1]
-        while row and row[-1] == generation.pad_id:
-            row.pop()
-        return row
+
+def _same_length(items: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Indices in groups of equal length."""
+    groups: dict[int, list[int]] = {}
+    for index, item in enumerate(items):
+        groups.setdefault(len(item), []).append(index)
+    return list(groups.values())
 
 
 def batches(lengths: Sequence[int], batch_tokens: int, batch_size: int | None) -> Iterator[list[int]]:

@@ -12,51 +12,41 @@ from typing import Any
 
 import numpy as np
 
-from compressor.generation import GenerationConfig
-
 _NEXT = "next_"
 
 
 def first_feeds(
-    encoder: Any, decoder_step: Any, generation: GenerationConfig, input_ids: Any, attention_mask: Any, limit: int
+    encoder: Any, decoder_step: Any, input_ids: Any, attention_mask: Any, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the first step is fed, but for the number of the step: reads the source once.
+    """What the first step is fed: reads the source once.
 
     Args:
         encoder: Session of the encoder graph.
         decoder_step: Session of the step graph.
-        generation: Has the start token.
         input_ids: int64 [1, source_len], as ``attention_mask``.
         attention_mask: 1 where there is a token.
-        limit: The most tokens to generate.
+        options: From ``Search.feeds``.
     """
     names = [output.name for output in encoder.get_outputs()]
     values = encoder.run(names, {"input_ids": input_ids, "attention_mask": attention_mask})
-    state = dict(zip(names, values, strict=True))
-    feeds = {name: state[name] for name in (argument.name for argument in decoder_step.get_inputs()) if name in state}
-    return feeds | {
-        "token": np.full(1, generation.start_id, np.int64),
-        "finished": np.zeros(1, np.bool_),
-        "max_new_tokens": np.array(limit, np.int64),
-    }
+    given = {**dict(zip(names, values, strict=True)), **options, "step": np.array(0, np.int64)}
+    return {name: given[name] for name in (argument.name for argument in decoder_step.get_inputs())}
 
 
-def advance(decoder_step: Any, feeds: dict[str, Any], step: int, wanted: Sequence[str] = ()) -> list[Any]:
-    """Runs step number ``step`` (from 0), puts what it hands on into ``feeds``, and returns the outputs ``wanted``."""
+def advance(decoder_step: Any, feeds: dict[str, Any], wanted: Sequence[str] = ()) -> list[Any]:
+    """Makes a step, puts what it hands on into ``feeds``, and returns the outputs ``wanted``."""
     carried = [output.name for output in decoder_step.get_outputs() if output.name.startswith(_NEXT)]
-    feeds["step"] = np.array(step, np.int64)
     outputs: list[Any] = decoder_step.run([*wanted, *carried], feeds)
     feeds |= {name.removeprefix(_NEXT): value for name, value in zip(carried, outputs[len(wanted) :], strict=True)}
     return outputs[: len(wanted)]
 
 
-def greedy_tokens(decoder_step: Any, feeds: dict[str, Any], eos_id: int, limit: int) -> Iterator[int]:
+def greedy_tokens(decoder_step: Any, feeds: dict[str, Any], limit: int) -> Iterator[int]:
     """Yields the tokens of one source, end of sentence included, from ``first_feeds``."""
-    for step in range(limit):
-        advance(decoder_step, feeds, step)
-        token = int(feeds["token"][0])
-        yield token
-        if token == eos_id:
+    for _ in range(limit):
+        advance(decoder_step, feeds)
+        yield int(feeds["sequences"][0, -1])
+        if not feeds["open"][0]:
             return
 
 

@@ -18,9 +18,10 @@ from transformers.utils import logging as hf_logging
 
 from compressor.config import TeacherConfig
 from compressor.errors import ModelError
+from compressor.generation import until_eos
 from compressor.models.base import count_parameters
 from compressor.models.marian import from_marian
-from compressor.models.search import Hypothesis, until_eos
+from compressor.models.search import Hypothesis
 from compressor.models.transformer import Transformer
 from compressor.teachers.adapter import adapt, set_languages
 from compressor.teachers.base import Teacher

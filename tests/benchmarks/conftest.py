@@ -22,7 +22,7 @@ def manifest_only(tmp_path: Path) -> Path:
     record = FileRecord(size=1, sha256="0" * 64)
     files, precisions = {"tokenizer/vocab.json": record}, {}
     for name, size in (("fp32", 400), ("int8", 100)):
-        graphs = {graph: f"{name}/{graph}.onnx" for graph in ("generate", "encoder", "decoder_step")}
+        graphs = {graph: f"{name}/{graph}.onnx" for graph in ("generate", "generate_beams", "encoder", "decoder_step")}
         files |= dict.fromkeys(graphs.values(), record)
         files[f"{name}/weights.bin"] = FileRecord(size=size, sha256="1" * 64)
         precisions[name] = Precision(graphs=graphs, weights=f"{name}/weights.bin", scheme="test")
@@ -36,6 +36,7 @@ def manifest_only(tmp_path: Path) -> Path:
         generation=GENERATION,
         max_source_tokens=32,
         max_new_tokens=16,
+        max_num_beams=1,
         precisions=precisions,
         files=files,
     )

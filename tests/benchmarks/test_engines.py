@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.engines import Engine, EngineName, EngineSpec, import_engine
+from compressor.bundle import read_manifest
 from compressor.errors import BundleError, CompressError, ModelError
 
 TEXTS = ["Der Hund sieht den Baum.", "Der Arzt sucht den Tisch.", "Der Vogel ruft den Mann."]
@@ -35,11 +36,13 @@ def test_torch_is_the_runs_own_greedy_search(tiny_run: Path) -> None:
 def test_all_engines_give_the_same_output_for_the_same_weights(tiny_run: Path, tiny_bundle: Path) -> None:
     own, theirs = load("torch", tiny_run), load("transformers", tiny_run)
     graph = load("onnx", tiny_bundle, precision="fp32")
-    expected = own.translate(TEXTS, num_beams=1)
-    assert theirs.translate(TEXTS, num_beams=1) == expected
-    assert graph.translate(TEXTS, num_beams=1) == expected
+    for beams in (1, 3):
+        expected = own.translate(TEXTS, num_beams=beams)
+        assert theirs.translate(TEXTS, num_beams=beams) == expected
+        assert graph.translate(TEXTS, num_beams=beams) == expected
     assert own.parameters == theirs.parameters == graph.parameters
-    assert (own.max_num_beams, theirs.max_num_beams, graph.max_num_beams) == (None, None, 1)
+    most = read_manifest(tiny_bundle).max_num_beams
+    assert (own.max_num_beams, theirs.max_num_beams, graph.max_num_beams) == (None, None, most)
 
 
 def test_a_bundles_size_is_that_of_its_precision(tiny_bundle: Path) -> None:
@@ -61,6 +64,24 @@ def test_a_checkpoint_runs_through_its_own_tokenizer_and_generate(marian_folder:
         ids = model.generate(input_ids=torch.tensor([[*text, eos]]), num_beams=2, do_sample=False, max_new_tokens=9)
         assert answer.split() == [f"w{index}" for index in ids[0].tolist()[1:] if index != eos]
         assert tokens == ids.shape[1] - 1 <= 9
+
+
+def test_ctranslate2_gives_what_generate_gives(tiny_run: Path) -> None:
+    own = load("torch", tiny_run)
+    for precision in ("fp32", "int8"):
+        theirs = load("ctranslate2", tiny_run, precision=precision)
+        assert (theirs.parameters, theirs.max_num_beams) == (own.parameters, None)
+        for beams in (1, 3):
+            found, expected = (engine.translate(TEXTS, num_beams=beams) for engine in (theirs, own))
+            assert len(found.texts) == len(TEXTS) and theirs.size_mb > 0
+            assert precision == "int8" or beams > 1 or found == expected  # beams stop by another rule there
+
+
+def test_ctranslate2_says_what_it_cannot_run(tmp_path: Path, tiny_run: Path) -> None:
+    with pytest.raises(ModelError, match=r"cannot be converted to CTranslate2 .*not a run folder"):
+        load("ctranslate2", tmp_path)
+    with pytest.raises(ModelError, match="no precision bf16, choose fp32 or int8"):
+        load("ctranslate2", tiny_run, precision="bf16")
 
 
 def test_a_prefix_goes_before_every_source(marian_folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.latency import ROW_KEYS, BenchConfig, batches, run, spread, with_speedup
-from benchmarks.settings import contenders, resolve
+from benchmarks.settings import check_peers, contenders, resolve
 from compressor.errors import BundleError, ConfigError, DataError
 
 ISSUE_KEYS = [
@@ -154,6 +154,19 @@ def test_the_students_files_answer_what_is_not_said(stage: Any, manifest_only: P
     assert [spec.name for spec in specs] == [name for name in stage.cast if "torch" not in name]
     assert {spec.max_new_tokens for spec in specs} == {16}
     assert resolve(BenchConfig(bundle=manifest_only, source=source, max_new_tokens=3)).max_new_tokens == 3
+
+
+def test_a_peer_runs_the_weights_of_teacher_and_run(manifest_only: Path, test_set: TestSet, tmp_path: Path) -> None:
+    source, _ = test_set(2)
+    config = BenchConfig(teacher="hub/name", run=tmp_path, source=source, peers=("ctranslate2",), max_new_tokens=7)
+    found = [(spec.model, spec.precision, spec.path) for spec in contenders(config) if spec.engine == "ctranslate2"]
+    assert found == [
+        *(("teacher", precision, "hub/name") for precision in ("fp32", "int8")),
+        *(("student", precision, str(tmp_path)) for precision in ("fp32", "int8")),
+    ]
+    assert check_peers(["ctranslate2"]) == ("ctranslate2",)
+    with pytest.raises(ConfigError, match="peers: marian: choose from ctranslate2"):
+        check_peers(["ctranslate2", "marian"])
 
 
 def test_impossible_requests_are_refused(manifest_only: Path, test_set: TestSet, tmp_path: Path) -> None:

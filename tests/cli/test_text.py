@@ -79,7 +79,7 @@ def test_json_lines(tiny_bundle: Path, outputs: dict[str, str]) -> None:
     [
         ("translate", [], f"{DOG}\n{DOG * 5}\n", InputError.exit_code, "line 2 has "),
         ("translate", [], f"{DOG}\n\udcff\n", DataError.exit_code, "line 2: not UTF-8"),
-        ("translate", ["--num-beams", "3"], f"{DOG}\n", InputError.exit_code, "num_beams is 3"),
+        ("translate", ["--num-beams", "300"], f"{DOG}\n", InputError.exit_code, "num_beams is 300"),
         ("translate", ["--precision", "int4"], f"{DOG}\n", InputError.exit_code, "fp32, int8"),
         ("translate", ["--expect-digest", "0" * 64], f"{DOG}\n", BundleError.exit_code, "digest"),
         ("summarize", [], f"{DOG}\n", InputError.exit_code, "compress translate"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import onnx_ir as ir
 import pytest
 import torch
 
+from compressor.exporters.calibration import calibrate
 from compressor.exporters.onnx import build_graphs
-from compressor.exporters.quantize import quantize
+from compressor.exporters.quantize import Ranges, quantize
 from compressor.exporters.weights import write_graphs
 from compressor.generation import GenerationConfig
 from compressor.models.base import ModelConfig, Seq2SeqModel
@@ -53,12 +55,19 @@ def graphs(model: Seq2SeqModel) -> dict[str, ir.Model]:
 
 
 @pytest.fixture(scope="session")
-def folders(graphs: dict[str, ir.Model], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def ranges(graphs: dict[str, ir.Model]) -> Ranges:
+    """Of the activations on sources like those of the tests."""
+    chance = random.Random(9)
+    return calibrate(graphs, [[chance.randrange(1, 60) for _ in range(9)] + [0] for _ in range(60)], 12)
+
+
+@pytest.fixture(scope="session")
+def folders(graphs: dict[str, ir.Model], ranges: Ranges, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Precision to the folder of its graphs."""
     root = tmp_path_factory.mktemp("graphs")
     quantized = {name: graph.clone() for name, graph in graphs.items()}
-    for name, graph in quantized.items():
-        quantize(graph, VOCAB, is_step=name == "decoder_step")
+    for graph in quantized.values():
+        quantize(graph, VOCAB, ranges)
     write_graphs(quantized, root / "int8")
     write_graphs({name: graph.clone() for name, graph in graphs.items()}, root / "fp32")
     return {"fp32": root / "fp32", "int8": root / "int8"}

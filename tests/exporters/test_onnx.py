@@ -14,9 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import ExportError
-from compressor.exporters.onnx import build_graphs, trace
+from compressor.exporters.calibration import calibrate
+from compressor.exporters.onnx import build_graphs
 from compressor.exporters.quantize import quantize
+from compressor.exporters.tracing import trace
+from compressor.generation import GenerationConfig
 from compressor.models.base import Seq2SeqModel
+from compressor.models.constraints import search_options
 from compressor.models.search import greedy, pad_sources
 from compressor.onnxfile import graph_needs
 from tests.exporters.conftest import EVERY_RULE, PLAIN, VOCAB, random_model
@@ -33,10 +37,15 @@ def session(path: Path | bytes) -> Any:
     return onnxruntime.InferenceSession(path, options)
 
 
-def run(graph: Any, batch: list[list[int]], limit: int) -> list[list[int]]:
+def feeds(ids: Tensor, mask: Tensor, limit: int, rules: GenerationConfig = EVERY_RULE) -> dict[str, Any]:
+    options = search_options(rules, len(ids), limit)._asdict()
+    given = {"input_ids": ids, "attention_mask": mask.long(), **options}
+    return {name: tensor.numpy() for name, tensor in given.items()}
+
+
+def run(graph: Any, batch: list[list[int]], limit: int, rules: GenerationConfig = EVERY_RULE) -> list[list[int]]:
     ids, mask = pad_sources(batch, 60)
-    feeds = {"input_ids": ids.numpy(), "attention_mask": mask.long().numpy(), "max_new_tokens": np.array(limit)}
-    (output,) = graph.run(["output_ids"], feeds)
+    (output,) = graph.run(["output_ids"], feeds(ids, mask, limit, rules))
     return [row[: row.index(0) + 1] if 0 in row else row for row in output.tolist()]
 
 
@@ -64,7 +73,7 @@ def test_other_layouts(sizes: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "generate.onnx"
     ir.save(build_graphs(model, PLAIN)["generate"], path)
     chosen = sources(5)
-    assert run(session(path), chosen, 9) == greedy(model, PLAIN, *pad_sources(chosen, 60), 9)
+    assert run(session(path), chosen, 9, PLAIN) == greedy(model, PLAIN, *pad_sources(chosen, 60), 9)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -73,7 +82,7 @@ def test_many_suppressed_tokens_have_no_rows_in_the_output_layer(tmp_path: Path,
     rules = EVERY_RULE.model_copy(update={"suppressed_ids": tuple(sorted(set(range(VOCAB)) - allowed))})
     graphs = build_graphs(model, rules)
     if precision == "int8":
-        quantize(graphs["generate"], VOCAB)
+        quantize(graphs["generate"], VOCAB, calibrate(graphs, sources(40, seed=5), 12))
     ir.save(graphs["generate"], tmp_path / "generate.onnx")
     (rows,) = {value.shape[-1] for value in graphs["decoder_step"].graph.outputs if value.name == "logits"}
     chosen = sources(16)
@@ -87,8 +96,7 @@ def test_the_loop_stops_when_all_are_finished(folders: dict[str, Path]) -> None:
     graph = session(folders["fp32"] / "generate.onnx")
     short = [source for source in sources(40) if len(run(graph, [source], 30)[0]) < 20]
     ids, mask = pad_sources(short, 60)
-    feeds = {"input_ids": ids.numpy(), "attention_mask": mask.long().numpy(), "max_new_tokens": np.array(30)}
-    (output,) = graph.run(None, feeds)
+    (output,) = graph.run(None, feeds(ids, mask, 30))
     ends = [row.index(0) + 1 for row in output.tolist()]
     assert output.shape == (len(short), max(ends)) and len(short) > 3
     assert all(set(row[end:]) <= {60} for row, end in zip(output.tolist(), ends, strict=True))
@@ -112,10 +120,10 @@ def test_padding_does_not_move_a_bit(folders: dict[str, Path]) -> None:
         ids = np.array([source + [60] * (width - len(source))])
         mask = (np.arange(width) < len(source))[None].astype(np.int64)
         names = [output.name for output in encoder.get_outputs()]
-        feeds = dict(zip(names, encoder.run(names, {"input_ids": ids, "attention_mask": mask}), strict=True))
-        feeds |= {"token": np.array([60]), "step": np.array(0), "max_new_tokens": np.array(9)}
-        feeds |= {"finished": np.array([False])}
-        return step.run(["logits"], {name: feeds[name] for name in wanted})[0]
+        given = feeds(torch.tensor(ids), torch.tensor(mask), 9)
+        given |= dict(zip(names, encoder.run(names, {"input_ids": ids, "attention_mask": mask}), strict=True))
+        given["step"] = np.array(0)
+        return step.run(["logits"], {name: given[name] for name in wanted})[0]
 
     for source in sources(20):
         alone = logits(source, len(source))
@@ -140,11 +148,6 @@ def test_graphs_hold_no_paths_of_this_machine(folders: dict[str, Path]) -> None:
 
 def test_the_model_is_left_as_it_was(model: Seq2SeqModel) -> None:
     assert model.fused_attention is False and not model.training
-
-
-def test_what_the_graph_cannot_honour_is_refused(model: Seq2SeqModel) -> None:
-    with pytest.raises(ExportError, match="no_repeat_ngram_size"):
-        build_graphs(model, PLAIN.model_copy(update={"no_repeat_ngram_size": 2}))
 
 
 class Untraceable(nn.Module):

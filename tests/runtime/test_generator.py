@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from compressor.errors import BundleError, InputError, TooLongError
+from compressor.models.search import beam_search, pad_sources
+from compressor.models.storage import load_run
 from compressor.runtime.generator import Generator, Result, batches
 
 TEXTS = ["Der Hund sieht den Baum.", "", "Der Baum", "  ", "den Hund sieht der Baum den Hund.", "Der Hund."]
@@ -75,7 +77,14 @@ def test_a_cut_source_keeps_its_end(int8: Generator) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"num_beams": 4}, "num_beams is 4: this bundle searches greedily"),
+        ({"num_beams": 0}, "num_beams is 0: give an integer from 1 to"),
+        ({"num_beams": 10_000}, "num_beams is 10000: give an integer from 1 to"),
+        ({"num_return_sequences": 2}, "num_return_sequences is 2: give 1 to num_beams, which is 1"),
+        ({"min_new_tokens": -1}, "min_new_tokens is -1"),
+        ({"no_repeat_ngram_size": True}, "no_repeat_ngram_size is True"),
+        ({"length_penalty": math.nan}, "length_penalty is nan: give a number"),
+        ({"early_stopping": "soon"}, "early_stopping is 'soon'"),
+        ({"top_k": 5}, "unknown options: top_k"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0: give an integer from 1 to 32"),
         ({"max_new_tokens": 10**9}, "give an integer from 1 to 32"),
         ({"max_new_tokens": True}, "max_new_tokens is True"),
@@ -88,6 +97,41 @@ def test_a_cut_source_keeps_its_end(int8: Generator) -> None:
 def test_parameters_are_checked(int8: Generator, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         int8.generate(["Der Hund."], **options)
+
+
+def test_beams_give_their_best_and_its_alternatives(generator: Generator, tiny_run: Path) -> None:
+    run, texts = load_run(tiny_run), ["Der Hund sieht den Baum.", "", "Der Baum"]
+    found = generator.generate(texts, num_beams=4, num_return_sequences=3, length_penalty=0.7)
+    assert found[1] == Result("", [], 0, 0, False, "eos")
+    sources = [run.tokenizer.encode_source(text) for text in texts if text]
+    rules = run.generation.model_copy(update={"length_penalty": 0.7})
+    expected = beam_search(run.model, rules, *pad_sources(sources, rules.pad_id), num_beams=4, num_return=3)
+    if generator.precision == "fp32":
+        for result, hypotheses in zip(found[::2], expected, strict=True):
+            outputs = [(result.token_ids, result.score), *((one.token_ids, one.score) for one in result.alternatives)]
+            assert [tokens for tokens, _ in outputs] == [hypothesis.tokens for hypothesis in hypotheses]
+            assert [score for _, score in outputs] == pytest.approx([one.score for one in hypotheses], abs=1e-4)
+    alone = [generator.generate([text], num_beams=4, num_return_sequences=3, length_penalty=0.7)[0] for text in texts]
+    assert [result.token_ids for result in alone] == [result.token_ids for result in found]
+    (piece,) = generator.stream(texts[0], num_beams=4, length_penalty=0.7)
+    assert piece == found[0].text
+
+
+def test_an_output_begins_with_its_prefix(int8: Generator) -> None:
+    sources = [int8.tokenizer.encode_source(text) for text in ("Der Hund sieht den Baum.", "Der Baum", "Der Hund.")]
+    free = int8.generate_ids(sources)
+    begun = int8.generate_ids(sources, prefixes=[free[0][:2], [], free[2][:1]])
+    assert begun == free  # what it would have written anyway changes nothing
+    other = free[0][1]
+    assert int8.generate_ids(sources[1:2], prefixes=[[other]], num_beams=2)[0][0] == other
+    for prefixes, said in (
+        ([[]], "3 sources and 1 prefixes"),
+        ([[10**6], [], []], "prefix 1: token id 1000000"),
+        ([[], [int8.manifest.generation.eos_id], []], "prefix 2: token id"),
+        ([[], [], [other] * 4], "prefix 3 has 4 tokens, and max_new_tokens is 4"),
+    ):
+        with pytest.raises(InputError, match=said):
+            int8.generate_ids(sources, prefixes=prefixes, max_new_tokens=4)
 
 
 @pytest.mark.parametrize(

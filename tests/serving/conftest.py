@@ -37,19 +37,25 @@ class EchoEngine:
             target_language=target,
             max_source_tokens=9,
             max_new_tokens=6,
+            max_num_beams=4,
             generation=SimpleNamespace(max_new_tokens=4),
         )
         self.precision = "int8"
         self.tokenizer: Any = WordTokenizer()
         self.release = threading.Event()
         self.seen: list[str] = []
+        self.search: dict[str, Any] = {}
 
     def generate(
-        self, texts: Sequence[str], *, max_new_tokens: int | None = None, truncation: str = "error"
+        self, texts: Sequence[str], *, max_new_tokens: int | None = None, truncation: str = "error", **search: Any
     ) -> list[Result]:
+        self.search = search
         return [self._one(text, max_new_tokens or 4, truncation) for text in texts]
 
-    def stream(self, text: str, *, max_new_tokens: int | None = None, truncation: str = "error") -> Iterator[str]:
+    def stream(
+        self, text: str, *, max_new_tokens: int | None = None, truncation: str = "error", **search: Any
+    ) -> Iterator[str]:
+        self.search = search
         for number, word in enumerate(self._one(text, max_new_tokens or 4, truncation).text.split()):
             if word == "MIDWAY":
                 raise RuntimeError("the engine broke")

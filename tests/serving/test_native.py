@@ -43,13 +43,14 @@ def test_every_field_at_its_supported_value(server: Any) -> None:
         format="text",
         split="none",
         truncation="longest_first",
-        parameters={"num_beams": 1, "max_new_tokens": 6, "length_penalty": 1.0},
+        parameters={"num_beams": 4, "max_new_tokens": 6, "length_penalty": 0.6},
         timeout_ms=5000,
         stream=False,
     )
     assert answer.status_code == 200
     (output,) = answer.json()["outputs"]
     assert (output["text"], output["finish_reason"]) == ("A B C D E F", "length")
+    assert server.engine.search == {"num_beams": 4, "length_penalty": 0.6}
 
 
 def test_default_output_limit_is_the_models(server: Any) -> None:
@@ -73,12 +74,12 @@ REFUSED = [
     ({"format": "pdf"}, "/format", "'text' or 'html'"),
     ({"split": "sentences"}, "/split", "not supported"),
     ({"truncation": "only_first"}, "/truncation", "'error' or 'longest_first'"),
-    ({"parameters": {"num_beams": 10000}}, "/parameters/num_beams", "is 10000, the limit is 1"),
+    ({"parameters": {"num_beams": 10000}}, "/parameters/num_beams", "is 10000, the limit is 4"),
     ({"parameters": {"num_beams": 0}}, "/parameters/num_beams", "greater than or equal to 1"),
     ({"parameters": {"max_new_tokens": 10**9}}, "/parameters/max_new_tokens", "is 1000000000, the limit is 6"),
     ({"parameters": {"max_new_tokens": 1.5}}, "/parameters/max_new_tokens", "integer"),
     ({"parameters": {"max_new_tokens": True}}, "/parameters/max_new_tokens", "integer"),
-    ({"parameters": {"length_penalty": 0.6}}, "/parameters/length_penalty", "not supported"),
+    ({"parameters": {"length_penalty": 1000}}, "/parameters/length_penalty", "less than or equal to 100"),
     ({"parameters": {"top_k": 5}}, "/parameters", "'top_k' is not known"),
     ({"parameters": [1]}, "/parameters", "valid dictionary"),
     ({"timeout_ms": 0}, "/timeout_ms", "greater than or equal to 1"),

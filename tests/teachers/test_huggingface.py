@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from compressor.config import TeacherConfig
-from compressor.models.search import until_eos
+from compressor.generation import until_eos
 from compressor.teachers.huggingface import HuggingFaceTeacher
 from compressor.tokenizer import load_tokenizer
 from tests.teachers.conftest import SENTENCES, Pair

@@ -1,0 +1,71 @@
+"""A model in Marian's layout to CTranslate2: ``python -m benchmarks.convert_ctranslate2 MODEL FOLDER PRECISION``.
+
+The vocabulary is the token ids as strings, so that the engine takes and gives what every other engine does. Marian
+starts decoding from a zero embedding: in Hugging Face the row of padding, the last one, which CTranslate2 does without.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from ctranslate2.converters.transformers import MarianMTLoader
+from torch import nn
+from transformers import MarianMTModel
+
+from benchmarks.engines.ctranslate2 import ABOUT, MODEL, TOKENIZER
+from compressor.exporters.exportable import load_exportable
+from compressor.models.base import count_parameters
+from compressor.models.marian import to_marian
+
+QUANTIZATION = {"fp32": "float32", "int8": "int8"}
+
+
+@torch.no_grad()
+def convert(source: Path, folder: Path, precision: str) -> None:
+    """Writes the converted model, the tokenizer and what else must be known.
+
+    Raises:
+        ModelError: the layout is not Marian's.
+    """
+    run = load_exportable(source)
+    rules, vocab_size = run.generation, run.model.config.vocab_size
+    marian = to_marian(run.model, rules)
+    for token in rules.suppressed_ids:
+        marian.final_logits_bias[0, token] = -1e9  # never generated, in no distribution
+    order = [
+        *(index for index in range(vocab_size) if index != rules.pad_id),
+        rules.pad_id,
+    ]  # the loader drops the last
+    marian.final_logits_bias = marian.final_logits_bias[:, order]
+    tables = {table.weight for table in (marian.model.shared, marian.lm_head, *_embeddings(marian))}
+    for weight in tables:
+        weight.data = weight.data[order]
+    spec = MarianMTLoader().get_model_spec(marian)
+    tokens = [str(index) for index in order[:-1]]
+    spec.register_source_vocabulary(tokens)
+    spec.register_target_vocabulary(tokens)
+    spec.config.eos_token = spec.config.bos_token = spec.config.decoder_start_token = str(rules.eos_id)
+    spec.config.unk_token = str(rules.eos_id)
+    spec.validate()
+    spec.optimize(quantization=QUANTIZATION[precision])
+    (folder / MODEL).mkdir(parents=True)
+    spec.save(str(folder / MODEL))
+    run.tokenizer.save(folder / TOKENIZER)
+    about = {
+        "parameters": run.info.get("parameters") or count_parameters(run.model),
+        "eos_id": rules.eos_id,
+        "max_source_tokens": rules.max_source_tokens,
+        "max_new_tokens": rules.max_new_tokens,
+    }
+    (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+
+
+def _embeddings(marian: MarianMTModel) -> list[nn.Module]:
+    return [side.embed_tokens for side in (marian.model.encoder, marian.model.decoder)]
+
+
+if __name__ == "__main__":
+    convert(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

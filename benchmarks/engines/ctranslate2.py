@@ -1,0 +1,78 @@
+"""CTranslate2, the engine to beat: a model in Marian's layout, converted with token ids as its vocabulary.
+
+The conversion runs in a process of its own, so that torch is neither in the memory that is measured nor in its way.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ctranslate2
+
+from benchmarks.engines.base import EngineSpec, Output
+from compressor.errors import ModelError
+from compressor.tokenizer import load_tokenizer
+
+_COMPUTE_TYPES = {"fp32": "float32", "int8": "int8"}
+ABOUT, MODEL, TOKENIZER = "about.json", "model", "tokenizer"
+
+
+class CTranslate2Engine:
+    """Token ids go in as strings and come out as strings; everything else is the library's default."""
+
+    max_num_beams: int | None = None
+
+    def __init__(self, spec: EngineSpec, threads: int) -> None:
+        if spec.precision not in _COMPUTE_TYPES:
+            raise ModelError(f"ctranslate2 engine: no precision {spec.precision}, choose {' or '.join(_COMPUTE_TYPES)}")
+        with tempfile.TemporaryDirectory() as folder:
+            about = _convert(spec, Path(folder))
+            self._tokenizer = load_tokenizer(Path(folder) / TOKENIZER)
+            self._translator = ctranslate2.Translator(
+                str(Path(folder) / MODEL),
+                device="cpu",
+                compute_type=_COMPUTE_TYPES[spec.precision],
+                inter_threads=1,
+                intra_threads=threads,
+            )
+            self.size_mb = (Path(folder) / MODEL / "model.bin").stat().st_size / 1e6
+        self.parameters: int | None = about["parameters"]
+        self._eos: int = about["eos_id"]
+        self._longest_source: int = about["max_source_tokens"]
+        self._max_new_tokens: int = spec.max_new_tokens or about["max_new_tokens"]
+
+    def translate(self, texts: Sequence[str], *, num_beams: int) -> Output:
+        """Tokenizes, searches and decodes one batch."""
+        sources = [self._cut(self._tokenizer.encode_source(text)) for text in texts]
+        results = self._translator.translate_batch(
+            [[str(token) for token in ids] for ids in sources],
+            beam_size=num_beams,
+            max_decoding_length=self._max_new_tokens,
+            max_batch_size=0,
+        )
+        rows = [[int(token) for token in result.hypotheses[0]] for result in results]
+        return Output([self._tokenizer.decode(row) for row in rows], [len(row) + 1 for row in rows])
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        return ids if len(ids) <= self._longest_source else [*ids[: self._longest_source - 1], self._eos]
+
+
+def load(spec: EngineSpec, threads: int) -> CTranslate2Engine:
+    """Converts and opens a run or checkpoint in Marian's layout. Raises ModelError where it has another."""
+    return CTranslate2Engine(spec, threads)
+
+
+def _convert(spec: EngineSpec, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.convert_ctranslate2", spec.path, str(folder), spec.precision]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ModelError(f"{spec.path}: cannot be converted to CTranslate2 ({said})")
+    about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    return about

@@ -1,0 +1,36 @@
+"""What can be exported: a run, or a checkpoint in Marian's layout, which needs no distillation to become fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compressor.config import TeacherConfig
+from compressor.errors import ExportError
+from compressor.models.storage import Run, is_run, load_run
+from compressor.teachers.loading import load_teacher
+
+
+def load_exportable(path: Path) -> Run:
+    """A run folder, or a Hugging Face MarianMT folder or hub name.
+
+    Raises:
+        ModelError: there is no such model, or it is damaged.
+        ExportError: it has another layout.
+    """
+    if is_run(path) or not _is_checkpoint(path):
+        return load_run(path)
+    teacher = load_teacher(TeacherConfig(path=str(path)))
+    model = teacher.transformer()
+    if model is None:
+        raise ExportError(
+            f"{path}: only runs and Marian checkpoints can be exported as they are: distil a student of it"
+        )
+    origin = {"name": teacher.name, "parameters": teacher.parameters}
+    info = {"task": "translation", "teacher": origin, "parameters": teacher.parameters}
+    return Run(model, teacher.generation, teacher.tokenizer, info=info)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """A Hugging Face folder, or what can only be a hub name: ``owner/name`` where there is no such folder."""
+    looks_like_name = not path.is_absolute() and len(path.parts) == 2 and not Path(path.parts[0]).exists()
+    return (path / "config.json").is_file() or looks_like_name

@@ -1,0 +1,138 @@
+"""PyTorch modules to ONNX graphs, one by one.
+
+Shapes: batch, source_len, beams, length, past_len as in ``graphs``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from compressor.errors import ExportError
+from compressor.exporters.graphs import EncoderGraph, Layout, StepGraph, searched
+from compressor.generation import GenerationConfig
+from compressor.models.base import Seq2SeqModel
+
+OPSET = 23
+
+Inputs = dict[str, tuple[Tensor, dict[int, str]]]
+"""Name to example tensor and the names of its dynamic axes."""
+
+
+class Parts(NamedTuple):
+    """Graphs of a model and of a search over it, and the tensors that they hand on."""
+
+    layout: Layout
+    encoder: ir.Model
+    step: ir.Model
+
+
+@torch.no_grad()
+def trace_parts(model: Seq2SeqModel, generation: GenerationConfig, *, beams: bool) -> Parts:
+    """Traces what ``join`` needs for greedy search, or for beam search.
+
+    Raises:
+        ExportError: PyTorch cannot export it.
+    """
+    restricted, search = searched(model, generation, beams=beams)
+    layout = Layout(restricted, search)
+    return Parts(layout, _encoder(restricted, layout), _step(restricted, layout))
+
+
+def _encoder(model: Seq2SeqModel, layout: Layout) -> ir.Model:
+    ids, axes = torch.zeros(2, 5, dtype=torch.int64), {0: "batch", 1: "source_len"}
+    inputs: Inputs = {"input_ids": (ids, axes), "attention_mask": (torch.ones_like(ids), axes)}
+    if layout.has_beams:
+        inputs["slots"] = (torch.zeros(3, dtype=torch.int64), {0: "beams"})
+    names = [slot.name for slot in (*layout.found, *layout.state)]
+    return trace(
+        EncoderGraph(model, layout.search), inputs, names, packed=len(inputs) - 2, largest={"beams": layout.max_beams}
+    )
+
+
+def _step(model: Seq2SeqModel, layout: Layout) -> ir.Model:
+    inputs: Inputs = {"step": (torch.tensor(1), {})}
+    inputs |= {slot.name: (slot.example, slot.axes) for slot in (*layout.options, *layout.found, *layout.state)}
+    names = ["next_step", "going", *(f"next_{slot.name}" for slot in (*layout.found, *layout.carried)), "logits"]
+    return trace(StepGraph(model, layout), inputs, names, packed=len(inputs) - 1, largest={"beams": layout.max_beams})
+
+
+def trace(
+    module: nn.Module,
+    inputs: Inputs,
+    output_names: Sequence[str],
+    *,
+    packed: int = 0,
+    largest: Mapping[str, int] | None = None,
+) -> ir.Model:
+    """Traces a module.
+
+    Args:
+        module: What to trace.
+        inputs: Name to example tensor and the names of its dynamic axes, in the order of ``forward``. Axes of one name
+            have one size.
+        output_names: Names of the outputs.
+        packed: How many of the last inputs ``forward`` takes as ``*args``.
+        largest: The most that axes of that name can be.
+
+    Raises:
+        ExportError: PyTorch cannot export it.
+    """
+    names = sorted({axis for _, axes in inputs.values() for axis in axes.values()})
+    dims = {name: Dim(name, min=1, max=(largest or {}).get(name, 1 << 20)) for name in names}
+    shapes: list[Any] = [{axis: dims[name] for axis, name in axes.items()} for _, axes in inputs.values()]
+    if packed:
+        shapes[-packed:] = [tuple(shapes[-packed:])]
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module.eval(),
+                tuple(tensor for tensor, _ in inputs.values()),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=list(output_names),
+                dynamic_shapes=tuple(shapes),
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ExportError(f"{type(module).__name__} cannot be traced: {' '.join(str(error).split())[:300]}") from error
+    assert program is not None and len(program.model.graph.outputs) == len(output_names)
+    return _tidied(program.model, {name: axes for name, (_, axes) in inputs.items()})
+
+
+def _tidied(model: ir.Model, inputs: dict[str, dict[int, str]]) -> ir.Model:
+    """Drops metadata (it holds file paths), and makes sure that no dynamic axis was fixed."""
+    for item in (model, model.graph, *model.graph, *(value for node in model.graph for value in node.outputs)):
+        item.metadata_props.clear()
+        item.doc_string = None
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for value in model.graph.inputs:
+        for axis in inputs[str(value.name)]:
+            if isinstance(value.shape[axis], int):  # type: ignore[index]
+                raise ExportError(f"the model fixes axis {axis} of {value.name} to {value.shape[axis]}")  # type: ignore[index]
+    model.producer_name = "compressor"
+    model.producer_version = None
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns about its own dependencies, several times a call."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

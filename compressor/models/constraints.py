@@ -1,0 +1,142 @@
+"""The rules of a generation configuration, as a module: the same one runs in PyTorch and in the exported graph.
+
+They are Hugging Face's logits processors. What a caller may choose (shortest output, blocked n-grams, a prefix) comes
+as tensors, what belongs to the model (suppressed and forced tokens) is built in.
+
+Shapes: rows = sentences or beams, columns = those of the output layer, length = tokens so far, with the start token.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from compressor.generation import GenerationConfig
+
+
+class SearchOptions(NamedTuple):
+    """What is chosen for a call; all but the prefix are scalars."""
+
+    max_new_tokens: Tensor
+    """int64: the prefix counts."""
+    min_new_tokens: Tensor
+    """int64: after the prefix."""
+    no_repeat_ngram_size: Tensor
+    """int64: 0 is off."""
+    prefix_ids: Tensor
+    """int64 [batch, prefix_len]: every output begins with these."""
+
+
+def search_options(
+    generation: GenerationConfig, batch: int, limit: int | None = None, prefix: Tensor | None = None
+) -> SearchOptions:
+    """The options that a configuration asks for."""
+    numbers = (limit or generation.max_new_tokens, generation.min_new_tokens, generation.no_repeat_ngram_size)
+    no_prefix = torch.zeros(batch, 0, dtype=torch.int64)
+    longest, shortest, size = map(torch.tensor, numbers)
+    return SearchOptions(longest, shortest, size, no_prefix if prefix is None else prefix)
+
+
+class Constraints(nn.Module):
+    """Forbids tokens, and forces them."""
+
+    def __init__(self, generation: GenerationConfig, vocab_size: int, tokens: Tensor | None = None) -> None:
+        """``tokens``, int64 [columns]: the token of each column, where they are not the whole vocabulary."""
+        super().__init__()
+        self.generation, self.vocab_size = generation, vocab_size
+        self.register_buffer("tokens", tokens)
+        self.tokens: Tensor | None
+        self.register_buffer("suppressed", self._penalty(generation.suppressed_ids))
+        self.register_buffer("begin_suppressed", self._penalty(generation.begin_suppressed_ids))
+        self.register_buffer("eos", self._penalty((generation.eos_id,)))
+        self.suppressed: Tensor
+        self.begin_suppressed: Tensor
+        self.eos: Tensor
+        columns = torch.arange(vocab_size)
+        if tokens is not None:  # a token without a column gets the one behind the last
+            columns = torch.full((vocab_size,), len(tokens))
+            columns[tokens] = torch.arange(len(tokens))
+        self.register_buffer("columns", columns)
+        self.columns: Tensor
+
+    def _penalty(self, ids: tuple[int, ...]) -> Tensor:
+        """[columns]: minus infinity at ``ids``, zero elsewhere."""
+        penalty = torch.zeros(self.vocab_size)
+        penalty[list(ids)] = -torch.inf
+        return penalty if self.tokens is None else penalty[self.tokens]
+
+    def token(self, column: Tensor) -> Tensor:
+        """The tokens of columns."""
+        return column if self.tokens is None else self.tokens.index_select(0, column.flatten()).view(column.shape)
+
+    def always(self, scores: Tensor) -> Tensor:
+        """Takes out what is suppressed at every step: [..., columns] -> [..., columns]."""
+        return scores + self.suppressed if self.generation.suppressed_ids else scores
+
+    def active(self, step: Tensor, options: SearchOptions) -> Tensor:
+        """Whether anything else is forbidden or forced at this step (int64 scalar, from 0): bool scalar."""
+        prefix_len = options.prefix_ids.shape[1]
+        after = step - prefix_len
+        active = (after < 0) | (after < options.min_new_tokens) | (options.no_repeat_ngram_size > 0)
+        if self.generation.begin_suppressed_ids:
+            active = active | (after <= self._begin(prefix_len))
+        if self.generation.forced_bos_id is not None:
+            active = active | (step == 0)
+        if self.generation.forced_eos_id is not None:
+            active = active | (step == options.max_new_tokens - 1)
+        return active
+
+    def _begin(self, prefix_len: int) -> int:
+        """The step after the prefix that counts as the beginning: a forced first token is not."""
+        forced = self.generation.forced_bos_id is not None and prefix_len == 0
+        return 1 if forced else 0
+
+    def forbid(self, scores: Tensor, so_far: Tensor, step: Tensor, options: SearchOptions) -> Tensor:
+        """Puts what may not come at this step at minus infinity.
+
+        Args:
+            scores: logits or log-probabilities [rows, columns].
+            so_far: int64 [rows, length].
+            step: int64 scalar, tokens generated so far.
+            options: of this call.
+        """
+        prefix_len = options.prefix_ids.shape[1]
+        after = step - prefix_len
+        nothing = torch.zeros_like(self.eos)
+        if self.generation.begin_suppressed_ids:
+            scores = scores + torch.where(after == self._begin(prefix_len), self.begin_suppressed, nothing)
+        scores = scores + torch.where(after < options.min_new_tokens, self.eos, nothing)
+        blocked = self.columns[so_far]
+        blocked = torch.where(_repeats(so_far, options.no_repeat_ngram_size), blocked, scores.shape[1])
+        penalty = scores.new_zeros(scores.shape[0], scores.shape[1] + 1).scatter(1, blocked, -torch.inf)
+        return scores + penalty[:, :-1]
+
+    def forced(self, step: Tensor, options: SearchOptions) -> tuple[Tensor, Tensor]:
+        """Whether the token of this step is given (bool scalar), and which it is (int64 [batch])."""
+        prefix, generation = options.prefix_ids, self.generation
+        batch, prefix_len = prefix.shape
+        in_prefix = step < prefix_len
+        padded = torch.cat([prefix, prefix.new_zeros(batch, 1)], dim=1)
+        token = padded.index_select(1, step.clamp(max=prefix_len).reshape(1))[:, 0]
+        flag = in_prefix
+        if generation.forced_bos_id is not None:
+            first = (step == 0) & ~in_prefix
+            token, flag = torch.where(first, generation.forced_bos_id, token), flag | first
+        if generation.forced_eos_id is not None:
+            last = (step == options.max_new_tokens - 1) & ~in_prefix
+            token, flag = torch.where(last, generation.forced_eos_id, token), flag | last
+        return flag, token
+
+
+def _repeats(so_far: Tensor, size: Tensor) -> Tensor:
+    """Bool [rows, length]: whether that token would now end an n-gram which has been there before.
+
+    It would if the size - 1 tokens before it are those at the end. Compared for every offset from the end at once.
+    """
+    place = torch.arange(so_far.shape[1], device=so_far.device)
+    before = place[:, None] - 1 - place[None, :]  # [token, offset]: where the token before, the one before that, ... is
+    differs = (so_far[:, before.clamp(min=0)] != so_far.flip(1)[:, None, :]) | (before < 0)
+    matters = place < size - 1
+    return ((differs & matters).sum(dim=-1) == 0) & (size > 0)

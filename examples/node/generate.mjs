@@ -1,0 +1,60 @@
+// Token ids in, token ids out: a JSON list a line, the whole search in one call of ONNX Runtime.
+//
+//   npm install --ignore-scripts
+//   echo '[88, 41, 7, 0]' | node generate.mjs ../de-en [--num-beams 5] [--precision int8]
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { InferenceSession, Tensor } from "onnxruntime-node";
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    "num-beams": { type: "string", default: "1" },
+    precision: { type: "string" },
+  },
+});
+if (positionals.length !== 1) throw new Error("usage: node generate.mjs BUNDLE [--num-beams N] [--precision P] < IDS");
+
+const folder = positionals[0];
+const manifest = JSON.parse(readFileSync(join(folder, "bundle.json"), "utf8"));
+const { eos_id, pad_id, max_new_tokens, min_new_tokens, no_repeat_ngram_size, length_penalty } = manifest.generation;
+const numBeams = Number(options["num-beams"]);
+if (!(numBeams >= 1 && numBeams <= manifest.max_num_beams)) {
+  throw new Error(`--num-beams is ${options["num-beams"]}: give 1 to ${manifest.max_num_beams}`);
+}
+
+const sources = readFileSync(0, "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line));
+const width = Math.max(...sources.map((ids) => ids.length));
+const int64 = (numbers, shape) => new Tensor("int64", BigInt64Array.from(numbers, BigInt), shape);
+const padded = (row, filling) => [...row, ...Array(width - row.length).fill(filling)];
+
+const feeds = {
+  input_ids: int64(sources.flatMap((ids) => padded(ids, pad_id)), [sources.length, width]),
+  attention_mask: int64(sources.flatMap((ids) => padded(ids.map(() => 1), 0)), [sources.length, width]),
+  max_new_tokens: int64([max_new_tokens], []),
+  min_new_tokens: int64([min_new_tokens], []),
+  no_repeat_ngram_size: int64([no_repeat_ngram_size], []),
+  prefix_ids: int64([], [sources.length, 0]),
+};
+if (numBeams > 1) {
+  feeds.num_beams = int64([numBeams], []);
+  feeds.length_penalty = new Tensor("float32", [length_penalty], []);
+  feeds.early_stopping = int64([0], []);
+}
+
+const size = (name) => manifest.files[manifest.precisions[name].weights].size;
+const [smallest] = Object.keys(manifest.precisions).sort((a, b) => size(a) - size(b));
+const { graphs } = manifest.precisions[options.precision ?? smallest];
+const session = await InferenceSession.create(join(folder, graphs[numBeams > 1 ? "generate_beams" : "generate"]));
+const { output_ids } = await session.run(feeds);
+
+const length = output_ids.dims.at(-1);
+const rowsPerSource = output_ids.dims.length === 3 ? output_ids.dims[1] : 1; // beams, best first
+for (let source = 0; source < sources.length; source++) {
+  const start = source * rowsPerSource * length;
+  const ids = Array.from(output_ids.data.slice(start, start + length), Number);
+  const end = ids.indexOf(eos_id);
+  console.log(JSON.stringify(end < 0 ? ids : ids.slice(0, end + 1)));
+}

@@ -1,0 +1,66 @@
+"""A Marian checkpoint is exported as it is, and searches as Hugging Face does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer, MarianMTModel
+
+from compressor.errors import ExportError, ModelError
+from compressor.exporters import export_bundle
+from compressor.exporters.exportable import load_exportable
+from compressor.runtime.generator import Generator
+from tests.teachers import checkpoints
+from tests.teachers.conftest import SENTENCES
+
+
+@pytest.fixture(scope="module")
+def texts(tiny_corpus: Path) -> list[list[str]]:
+    return [(tiny_corpus / f"train.{language}").read_text("utf-8").splitlines() for language in ("de", "en")]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(texts: list[list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("marian")
+    checkpoints.marian(folder, texts)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def generators(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Generator]:
+    folder = tmp_path_factory.mktemp("exported")
+    (folder / "dev.de").write_text("\n".join(SENTENCES) + "\n", encoding="utf-8")
+    bundle = export_bundle(checkpoint, folder / "bundle", dev_source=folder / "dev.de")
+    return {name: Generator.load(bundle, precision=name, intra_threads=1) for name in ("fp32", "int8")}
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_outputs_are_those_of_generate(checkpoint: Path, generators: dict[str, Generator], num_beams: int) -> None:
+    model, tokenizer = MarianMTModel.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
+    batch = tokenizer(list(SENTENCES), return_tensors="pt", padding=True)
+    with torch.inference_mode():
+        found = model.generate(**batch, num_beams=num_beams, do_sample=False, renormalize_logits=False)
+    expected = tokenizer.batch_decode(found, skip_special_tokens=True)
+    results = generators["fp32"].generate(SENTENCES, num_beams=num_beams)
+    assert [result.text for result in results] == expected
+    assert len(generators["int8"].generate(SENTENCES, num_beams=num_beams)) == len(expected)
+
+
+def test_the_manifest_names_the_checkpoint(checkpoint: Path, generators: dict[str, Generator]) -> None:
+    lineage = generators["int8"].manifest.lineage
+    assert lineage.teacher is not None and lineage.teacher["name"] == checkpoint.name and lineage.method is None
+
+
+def test_other_layouts_are_to_be_distilled(texts: list[list[str]], tmp_path: Path) -> None:
+    checkpoints.bart(tmp_path, texts)
+    with pytest.raises(ExportError, match=r"only runs and Marian checkpoints.*distil"):
+        load_exportable(tmp_path)
+
+
+@pytest.mark.parametrize("make", [lambda path: path / "none", lambda path: path], ids=["no folder", "an empty folder"])
+def test_what_is_no_model_is_told_so(tmp_path: Path, make: Any) -> None:
+    with pytest.raises(ModelError, match=r"not a run folder|no such"):
+        load_exportable(make(tmp_path))
