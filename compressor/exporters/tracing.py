@@ -111,10 +111,12 @@ def trace(
 
 def _tidied(model: ir.Model, inputs: dict[str, dict[int, str]]) -> ir.Model:
     """Drops metadata (it holds file paths), and makes sure that no dynamic axis was fixed."""
-    for item in (model, model.graph, *model.graph, *(value for node in model.graph for value in node.outputs)):
+    nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
+    graphs = [model.graph, *model.graph.subgraphs()]
+    for item in (model, *graphs, *nodes, *(value for node in nodes for value in node.outputs)):
         item.metadata_props.clear()
         item.doc_string = None
-    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+    for value in (value for graph in graphs for value in (*graph.inputs, *graph.initializers.values())):
         value.metadata_props.clear()
     for value in model.graph.inputs:
         for axis in inputs[str(value.name)]:

@@ -170,6 +170,7 @@ def test_models_say_what_they_take(server: Any) -> None:
                 "precision": "int8",
                 "max_source_tokens": 9,
                 "max_new_tokens": 6,
+                "max_num_beams": 4,
                 "max_items": 64,
             }
         ]
