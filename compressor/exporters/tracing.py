@@ -113,7 +113,8 @@ def _tidied(model: ir.Model, inputs: dict[str, dict[int, str]]) -> ir.Model:
     """Drops metadata (it holds file paths), and makes sure that no dynamic axis was fixed."""
     nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
     graphs = [model.graph, *model.graph.subgraphs()]
-    for item in (model, *graphs, *nodes, *(value for node in nodes for value in node.outputs)):
+    documented: list[Any] = [model, *graphs, *nodes, *(value for node in nodes for value in node.outputs)]
+    for item in documented:
         item.metadata_props.clear()
         item.doc_string = None
     for value in (value for graph in graphs for value in (*graph.inputs, *graph.initializers.values())):
