@@ -15,12 +15,10 @@ from ctranslate2.converters.transformers import MarianMTLoader
 from torch import nn
 from transformers import MarianMTModel
 
-from benchmarks.engines.ctranslate2 import ABOUT, MODEL, TOKENIZER
+from benchmarks.engines.ctranslate2 import ABOUT, COMPUTE_TYPES, MODEL, TOKENIZER
 from compressor.exporters.exportable import load_exportable
 from compressor.models.base import count_parameters
 from compressor.models.marian import to_marian
-
-QUANTIZATION = {"fp32": "float32", "int8": "int8"}
 
 
 @torch.no_grad()
@@ -35,22 +33,20 @@ def convert(source: Path, folder: Path, precision: str) -> None:
     marian = to_marian(run.model, rules)
     for token in rules.suppressed_ids:
         marian.final_logits_bias[0, token] = -1e9  # never generated, in no distribution
-    order = [
-        *(index for index in range(vocab_size) if index != rules.pad_id),
-        rules.pad_id,
-    ]  # the loader drops the last
+    others = [index for index in range(vocab_size) if index != rules.pad_id]
+    order = [*others, rules.pad_id]  # the loader drops the last
     marian.final_logits_bias = marian.final_logits_bias[:, order]
     tables = {table.weight for table in (marian.model.shared, marian.lm_head, *_embeddings(marian))}
     for weight in tables:
         weight.data = weight.data[order]
     spec = MarianMTLoader().get_model_spec(marian)
-    tokens = [str(index) for index in order[:-1]]
+    tokens = [str(index) for index in others]
     spec.register_source_vocabulary(tokens)
     spec.register_target_vocabulary(tokens)
     spec.config.eos_token = spec.config.bos_token = spec.config.decoder_start_token = str(rules.eos_id)
     spec.config.unk_token = str(rules.eos_id)
     spec.validate()
-    spec.optimize(quantization=QUANTIZATION[precision])
+    spec.optimize(quantization=COMPUTE_TYPES[precision])
     (folder / MODEL).mkdir(parents=True)
     spec.save(str(folder / MODEL))
     run.tokenizer.save(folder / TOKENIZER)

@@ -128,6 +128,8 @@ def contenders(config: BenchConfig) -> list[EngineSpec]:
     if config.bundle is not None:
         precisions = config.precisions or _about_bundle(read_manifest(config.bundle)).precisions
         specs += [spec_of(config.bundle, "student", precision, limit) for precision in precisions]
+    if config.peers and config.teacher is None and config.run is None:
+        raise ConfigError("peers: give --teacher or --run, whose weights they are to run")
     weights: list[tuple[ModelName, str | Path | None]] = [("teacher", config.teacher), ("student", config.run)]
     return specs + [
         EngineSpec(engine=peer, model=model, path=str(path), precision=precision, max_new_tokens=limit)

@@ -1,6 +1,6 @@
 """CTranslate2, the engine to beat: a model in Marian's layout, converted with token ids as its vocabulary.
 
-The conversion runs in a process of its own, so that torch is neither in the memory that is measured nor in its way.
+The conversion runs in a process of its own, so that the model in torch is not in the memory that is measured.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 import ctranslate2
 
 from benchmarks.engines.base import EngineSpec, Output
+from compressor.data.corpus import cut
 from compressor.errors import ModelError
 from compressor.tokenizer import load_tokenizer
 
-_COMPUTE_TYPES = {"fp32": "float32", "int8": "int8"}
+COMPUTE_TYPES = {"fp32": "float32", "int8": "int8"}
 ABOUT, MODEL, TOKENIZER = "about.json", "model", "tokenizer"
 
 
@@ -29,15 +30,15 @@ class CTranslate2Engine:
     max_num_beams: int | None = None
 
     def __init__(self, spec: EngineSpec, threads: int) -> None:
-        if spec.precision not in _COMPUTE_TYPES:
-            raise ModelError(f"ctranslate2 engine: no precision {spec.precision}, choose {' or '.join(_COMPUTE_TYPES)}")
+        if spec.precision not in COMPUTE_TYPES:
+            raise ModelError(f"ctranslate2 engine: no precision {spec.precision}, choose {' or '.join(COMPUTE_TYPES)}")
         with tempfile.TemporaryDirectory() as folder:
             about = _convert(spec, Path(folder))
             self._tokenizer = load_tokenizer(Path(folder) / TOKENIZER)
             self._translator = ctranslate2.Translator(
                 str(Path(folder) / MODEL),
                 device="cpu",
-                compute_type=_COMPUTE_TYPES[spec.precision],
+                compute_type=COMPUTE_TYPES[spec.precision],
                 inter_threads=1,
                 intra_threads=threads,
             )
@@ -49,7 +50,8 @@ class CTranslate2Engine:
 
     def translate(self, texts: Sequence[str], *, num_beams: int) -> Output:
         """Tokenizes, searches and decodes one batch."""
-        sources = [self._cut(self._tokenizer.encode_source(text)) for text in texts]
+        limit, eos = self._longest_source, self._eos
+        sources = [cut(self._tokenizer.encode_source(text), limit, eos) for text in texts]
         results = self._translator.translate_batch(
             [[str(token) for token in ids] for ids in sources],
             beam_size=num_beams,
@@ -57,10 +59,8 @@ class CTranslate2Engine:
             max_batch_size=0,
         )
         rows = [[int(token) for token in result.hypotheses[0]] for result in results]
-        return Output([self._tokenizer.decode(row) for row in rows], [len(row) + 1 for row in rows])
-
-    def _cut(self, ids: list[int]) -> list[int]:
-        return ids if len(ids) <= self._longest_source else [*ids[: self._longest_source - 1], self._eos]
+        counts = [min(len(row) + 1, self._max_new_tokens) for row in rows]  # its end of sentence is not in the row
+        return Output([self._tokenizer.decode(row) for row in rows], counts)
 
 
 def load(spec: EngineSpec, threads: int) -> CTranslate2Engine:

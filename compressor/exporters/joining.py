@@ -7,7 +7,7 @@ by the values that feed it, and its nodes move to where they belong, a loop's bo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,7 @@ class Plumbing:
         """
         graph = model.graph.clone()
         replaced = {value: feeds[str(value.name)] for value in graph.inputs}
-        for part in (graph, *_branches(graph)):
+        for part in (graph, *graph.subgraphs()):
             for name, value in part.initializers.items():
                 assert value.const_value is not None
                 replaced[value] = self.weights.add(prefix + name, value.const_value)
@@ -85,7 +85,7 @@ class Plumbing:
         graph.outputs.clear()
         for value, replacement in replaced.items():
             ir.convenience.replace_all_uses_with(value, replacement)
-        for part in _branches(graph):
+        for part in graph.subgraphs():
             part.initializers.clear()
         for node in ir.traversal.RecursiveGraphIterator(graph):
             node.name = f"{prefix}{node.name}"
@@ -161,14 +161,6 @@ def kind(slot: Slot) -> ir.TensorType:
 def _fixed_sizes(slot: Slot) -> list[int | None]:
     """The shape without its dynamic dimensions."""
     return [None if axis in slot.axes else size for axis, size in enumerate(slot.example.shape)]
-
-
-def _branches(graph: ir.Graph) -> Iterator[ir.Graph]:
-    """Of the conditions in a graph."""
-    for node in ir.traversal.RecursiveGraphIterator(graph):
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                yield attribute.as_graph()
 
 
 def _prefixed(dim: int | ir.SymbolicDim, prefix: str) -> int | str | None:

@@ -140,6 +140,7 @@ class BeamSearch(nn.Module):
         tokens = torch.where(flag, token[:, None, None], self.constraints.token(columns))
         return values, tokens
 
+    # Both branches of the condition return: columns (and their values), whether a token is given, and which.
     def _free(self, log_probs: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor, ...]:
         values, columns = log_probs.topk(2 * log_probs.shape[1], dim=2)
         return values, columns, step < 0, sequences[:, 0, 0].clone()

@@ -84,6 +84,7 @@ class GreedySearch(nn.Module):
         logits, state = model.step(found.sequences[:, -1], state)
         return logits, state, self(logits, found, step, options)
 
+    # Both branches of the condition return: columns (and their values), whether a token is given, and which.
     def _free(self, logits: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor, ...]:
         return self.choose(logits), step < 0, sequences[:, 0].clone()
 

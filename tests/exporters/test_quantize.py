@@ -24,7 +24,7 @@ from compressor.exporters.quantize import (
     quantize_columns,
 )
 from compressor.models.base import Seq2SeqModel
-from tests.exporters.conftest import EVERY_RULE, VOCAB
+from tests.exporters.conftest import VOCAB
 
 
 def test_blocks_are_rounded_to_their_own_scale() -> None:
@@ -104,19 +104,31 @@ def test_every_product_and_embedding_is_quantized(graphs: dict[str, ir.Model], r
                        for value in part.initializers.values())  # fmt: skip
 
 
-def test_the_product_is_that_of_the_rounded_weight(graphs: dict[str, ir.Model], folders: dict[str, Path]) -> None:
-    """Logits of the int8 step, from the same state, are close to fp32's: an 8-bit weight and activation apart."""
-    steps = {name: onnxruntime.InferenceSession(folders[name] / "decoder_step.onnx") for name in folders}
+def test_a_product_is_the_integers_product_to_the_last_bits() -> None:
+    """x W + b of one quantized product, against the same integers multiplied by numpy."""
     chance = np.random.default_rng(0)
-    feeds = {"sequences": np.array([[60, 5, 4], [60, 7, 9]]), "open": np.ones(2, bool), "position": np.array([2])}
-    feeds |= {"mask": np.ones((2, 1, 1, 8), bool), "prefix_ids": np.zeros((2, 0), np.int64), "step": np.array(2)}
-    feeds |= {name: np.array(value) for name, value in (("max_new_tokens", 9), ("min_new_tokens", 0))}
-    feeds["no_repeat_ngram_size"] = np.array(0)
-    past, memory = ("self_key_0", "self_value_0"), ("cross_key_0", "cross_value_0")
-    for name, shape in (*((name, (2, 2, 2, 8)) for name in past), *((name, (2, 8, 16)) for name in memory)):
-        feeds[name] = chance.normal(size=shape).astype(np.float32)
-    fp32, int8 = (
-        np.delete(steps[name].run(["logits"], feeds)[0], EVERY_RULE.suppressed_ids, 1) for name in ("fp32", "int8")
+    weight, bias = (chance.normal(size=shape).astype(np.float32) for shape in ((32, 12), (12,)))
+    x = chance.uniform(-3, 5, size=(2, 7, 32)).astype(np.float32)
+    entry = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["batch", "length", 32]))
+    graph = ir.Graph([entry], [], nodes=[], opset_imports={"": 23}, name="product")
+    factor, added = (
+        ir.Value(name=name, shape=ir.Shape(array.shape), type=entry.type, const_value=ir.Tensor(array, name=name))
+        for name, array in (("weight", weight), ("bias", bias))
     )
-    assert 0 < np.abs(fp32 - int8).max() < 0.2 * fp32.std()
-    assert np.corrcoef(fp32.flatten(), int8.flatten())[0, 1] > 0.999
+    for value in (factor, added):
+        graph.register_initializer(value)
+    product = ir.node("MatMul", [entry, factor])
+    total = ir.node("Add", [product.outputs[0], added])
+    product.name, total.name, product.outputs[0].name, total.outputs[0].name = "product", "total", "xw", "y"
+    total.outputs[0].type, total.outputs[0].shape = entry.type, ir.Shape(["batch", "length", 12])
+    graph.extend([product, total])
+    graph.outputs.append(total.outputs[0])
+    model = ir.Model(graph, ir_version=10)
+    (only,) = products(model)
+    quantize(model, VOCAB, {only.key: (-3.0, 5.0)})
+    (found,) = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString()).run(["y"], {"x": x})
+    step, scales = np.float32(8 / 255), np.abs(weight).max(axis=0) / 64
+    integers = (np.clip(np.rint(x / step) + round(3 / (8 / 255)), 0, 255) - round(3 / (8 / 255))) @ np.rint(
+        weight / scales
+    )
+    np.testing.assert_allclose(found, integers * step * scales + bias, atol=1e-4)
