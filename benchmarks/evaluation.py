@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks.settings import about, spec_of
@@ -34,6 +35,7 @@ def evaluate(
     threads: int = 1,
     batch_size: int = 32,
     task: str | None = None,
+    told: Mapping[str, str] = MappingProxyType({}),
     progress: Callable[[int, int], object] | None = None,
     connect: Connect = LocalHost,
 ) -> Evaluation:
@@ -48,6 +50,8 @@ def evaluate(
         threads: Threads inside one operator.
         batch_size: Sentences a call.
         task: ``translation`` or ``summarization``; by default what the bundle or run says, else translation.
+        told: What a Hugging Face checkpoint is told beside the text: ``source_prefix``, ``source_language``,
+            ``target_language``, ``revision``.
         progress: Called with (sentences done, sentences in all).
         connect: Where the engine runs.
 
@@ -56,6 +60,9 @@ def evaluate(
     """
     sources, references = read_test_set(source, reference)
     spec = spec_of(path, "student", precision, None)
+    if told and spec.engine != "transformers":
+        raise ConfigError(f"{path}: {', '.join(told)}: for Hugging Face checkpoints, others know it themselves")
+    spec = spec.model_copy(update=dict(told))
     task = task or about(path).task or "translation"
     host = connect(spec, threads)
     try:

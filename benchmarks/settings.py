@@ -22,7 +22,8 @@ Peer = Literal["ctranslate2"]
 PEER_PRECISIONS: dict[Peer, tuple[str, ...]] = {"ctranslate2": ("fp32", "int8")}
 
 RUN_MODEL_FILE, RECIPE_FILE = "model.json", "recipe.yaml"  # of a run folder; compressor.models needs torch to say so
-TOLD = ("source_prefix", "source_language", "target_language")
+TOLD = ("source_prefix", "source_language", "target_language", "revision")
+"""What the recipe knows of a teacher and its folder may not."""
 
 
 class BenchConfig(BaseModel):
@@ -50,6 +51,7 @@ class BenchConfig(BaseModel):
     source_prefix: str | None = Field(None, description="Text before the teacher's sources; null: as in the recipe.")
     source_language: str | None = Field(None, description="Code for a multilingual teacher; null: as in the recipe.")
     target_language: str | None = Field(None, description="Code for a multilingual teacher; null: as in the recipe.")
+    revision: str | None = Field(None, description="Of a teacher on the hub; null: as in the recipe.")
 
 
 def check_peers(names: Sequence[str]) -> tuple[Peer, ...]:
@@ -96,7 +98,7 @@ def spec_of(path: str | Path, model: ModelName, precision: str | None, max_new_t
 
 
 def resolve(config: BenchConfig) -> BenchConfig:
-    """Fills in what the models' files say: task, length limit, and what a multilingual teacher is told.
+    """Fills in what the models' files say: task, length limit, and what the teacher is told.
 
     Raises:
         ConfigError: there is nothing to measure.

@@ -82,6 +82,8 @@ def export(
     precisions: Sequence[str] = ("fp32", "int8"),
     dev_source: str | PathLike[str] | None = None,
     dev_reference: str | PathLike[str] | None = None,
+    quality_budget: float = 0.3,
+    ungated: bool = False,
     force: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -93,6 +95,8 @@ def export(
         precisions: any of ``fp32`` and ``int8``.
         dev_source: text file whose lines are compared token by token; default: the dev set of the run's recipe.
         dev_reference: its references, for BLEU or ROUGE of each precision.
+        quality_budget: the most BLEU or ROUGE-L that int8 may lose; where it loses more, some layers stay in fp32.
+        ungated: publish int8 whatever it loses, and without references, too.
         force: replace ``out``.
         progress: show a progress bar on standard error.
 
@@ -100,7 +104,7 @@ def export(
         The bundle folder.
 
     Raises:
-        ExportError: an exported graph does not compute what the model computes.
+        ExportError: an exported graph does not compute what the model computes, or int8 loses too much quality.
     """
     from compressor.exporters import export_bundle
 
@@ -111,6 +115,8 @@ def export(
         precisions=tuple(precisions),
         dev_source=source,
         dev_reference=reference,
+        quality_budget=quality_budget,
+        ungated=ungated,
         force=force,
         progress=progress,
     )

@@ -67,6 +67,7 @@ class Precision(Part):
     graphs: dict[str, str] = Field(description="Graph name (generate, generate_beams, encoder, decoder_step) to file.")
     weights: str = Field(description="File of the weights that the graphs share.")
     scheme: str = Field(description="How weights are stored and multiplied.")
+    float_layers: tuple[str, ...] = Field((), description="Layers that stay in fp32, for quality's sake.")
     quality: Quality | None = Field(None, description="Measured at export; null where there were no sources.")
 
 

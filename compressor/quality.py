@@ -38,6 +38,11 @@ class Scores:
         """The score that selects a checkpoint: BLEU, or ROUGE-1 F1 for summarization."""
         return float((self.bleu if self.bleu is not None else self.rouge1) or 0.0)
 
+    @property
+    def headline(self) -> float:
+        """The score that is compared: BLEU, or ROUGE-L F1 for summarization."""
+        return float((self.bleu if self.bleu is not None else self.rouge_l) or 0.0)
+
     def to_dict(self) -> dict[str, Any]:
         """The scores for JSON."""
         return asdict(self)

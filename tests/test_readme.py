@@ -120,6 +120,7 @@ def test_the_first_example_is_true() -> None:
     assert [result.text for result in generator.generate([said[1]])] == [said[3]]
 
 
+@pytest.mark.slow
 def test_commands_run(request: pytest.FixtureRequest, world: Path, tiny_recipe: Path, tiny_run: Path) -> None:
     needs_headlines = any(called(command) == "summarize" for command in COMMANDS)
     headlines = request.getfixturevalue("headlines") if needs_headlines else None

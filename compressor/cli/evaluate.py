@@ -30,6 +30,16 @@ def command(
         Literal["translation", "summarization"] | None,
         typer.Option("--task", help="Of a Hugging Face checkpoint; default: translation."),
     ] = None,
+    source_prefix: Annotated[
+        str | None, typer.Option("--source-prefix", help="Of a T5 checkpoint: its task, put before every source.")
+    ] = None,
+    source_language: Annotated[
+        str | None, typer.Option("--source-language", help="Of a multilingual checkpoint: a code of its own.")
+    ] = None,
+    target_language: Annotated[
+        str | None, typer.Option("--target-language", help="Of a multilingual checkpoint: a code of its own.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Of a checkpoint on the hub.")] = None,
     json: options.JsonFile = None,
 ) -> None:
     """Score a model on a test set.
@@ -40,6 +50,12 @@ def command(
     from compressor.cli.output import check_writable, print_fields, progress_bar, readable, write_json
 
     check_writable([json])
+    told = {
+        "source_prefix": source_prefix,
+        "source_language": source_language,
+        "target_language": target_language,
+        "revision": revision,
+    }
     with progress_bar("evaluate") as progress:
         bar = progress.add_task("", total=None)
         done = evaluate(
@@ -51,6 +67,7 @@ def command(
             threads=threads,
             batch_size=batch_size,
             task=task,
+            told={name: value for name, value in told.items() if value is not None},
             progress=lambda count, total: progress.update(bar, completed=count, total=total),
         )
     if json is not None:

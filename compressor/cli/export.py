@@ -30,13 +30,20 @@ def command(
     dev_reference: Annotated[
         Path | None, typer.Option("--dev-reference", metavar="FILE", help="Their references, to score each precision.")
     ] = None,
+    quality_budget: Annotated[
+        float, typer.Option("--quality-budget", min=0, help="The most BLEU or ROUGE-L that int8 may lose on dev data.")
+    ] = 0.3,
+    ungated: Annotated[
+        bool, typer.Option("--ungated", help="Publish int8 whatever it loses, and without references, too.")
+    ] = False,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
     """Export a run as an ONNX bundle.
 
     It is proved on the dev set that the bundle computes what the run computes; the report lies in the bundle. A Hugging
-    Face MarianMT checkpoint (folder or hub name) is exported as it is: fast, without a student; give it --dev-source.
+    Face MarianMT checkpoint (folder or hub name) is exported as it is: fast, without a student; give it --dev-source
+    and --dev-reference. Where int8 loses too much quality, the layers to blame stay in fp32.
     """
     import compressor
     from compressor.cli.folders import describe
@@ -48,6 +55,8 @@ def command(
         precisions=options.names(precision),
         dev_source=dev_source,
         dev_reference=dev_reference,
+        quality_budget=quality_budget,
+        ungated=ungated,
         force=force,
     )
     fields = describe(bundle)

@@ -7,12 +7,14 @@ with aligned files. As many lines go out as came in; if the last had no newline,
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
 import typer
 
@@ -65,13 +67,22 @@ def run(bundle: Path, task: str, *, load: dict[str, Any], generate: dict[str, An
     generator = Generator.load(bundle, **load)
     if generator.task != task:
         raise InputError(f"{bundle}: a bundle for {generator.task}; use `compress {_COMMAND_OF[generator.task]}`")
-    number = 0
-    with progress_bar(task) as progress:
-        bar = progress.add_task("", total=None)
+    number, size = 0, _file_size(sys.stdin.buffer)
+    with progress_bar(task, counted="lines" if size is None else "bytes") as progress:
+        bar = progress.add_task("", total=size)
         for lines, terminated in chunks(cast("ByteStream", sys.stdin.buffer)):
             _write(_generate(generator, lines, number, generate), terminated, as_json)
             number += len(lines)
-            progress.advance(bar, len(lines))
+            progress.update(bar, completed=number if size is None else sys.stdin.buffer.tell())
+
+
+def _file_size(stream: BinaryIO) -> int | None:
+    """Bytes of a file; None of a pipe or a terminal, whose end nobody knows."""
+    try:
+        status = os.fstat(stream.fileno())
+    except OSError:  # no file at all
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _generate(generator: Generator, lines: list[str], before: int, options: dict[str, Any]) -> list[Result]:

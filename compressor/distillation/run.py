@@ -63,10 +63,11 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
         _make_folder(out, fresh=force and not resume)
     console = Console(stderr=True, quiet=not progress or not process.is_main_process)
     console.print(setup.data["report_text"], highlight=False)
+    start = time.monotonic()
     with process.main_process_first():
         outputs = teacher_outputs(setup, out, console)
+    state = Progress(recipe_digest=recipe_digest(recipe), seconds=time.monotonic() - start)
     trainer = Trainer(setup, outputs)
-    state = Progress(recipe_digest=recipe_digest(recipe))
     if resume:
         if (out / FOLDER).is_dir():
             state = load_checkpoint(out, setup.student, trainer.optimizer, state.recipe_digest)

@@ -38,7 +38,9 @@ def _quality(manifest: Manifest) -> str:
     table = ["| precision | weights | MB | against references | against fp32 |", "| --- | --- | --- | --- | --- |"]
     for name, precision in manifest.precisions.items():
         size = manifest.files[precision.weights].size / 1e6
-        table.append(f"| {name} | {precision.scheme} | {size:.1f} | {_scores(precision.quality)} |")
+        kept = f"; in fp32: {', '.join(precision.float_layers)}" if precision.float_layers else ""
+        scheme = precision.scheme + kept
+        table.append(f"| {name} | {scheme} | {size:.1f} | {_scores(precision.quality)} |")
     notes = []
     measured = next((p.quality for p in manifest.precisions.values() if p.quality), None)
     if measured is not None:

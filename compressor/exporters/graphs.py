@@ -23,6 +23,7 @@ from compressor.models.base import Seq2SeqModel
 from compressor.models.beam import STOP_HEURISTIC, BeamOptions, BeamSearch
 from compressor.models.constraints import search_options
 from compressor.models.greedy import GreedySearch
+from compressor.models.search import WORTH_SHRINKING
 
 Search = GreedySearch | BeamSearch
 
@@ -35,8 +36,6 @@ WORTH_DROPPING = 0.1
 """Share of the vocabulary from which suppressed tokens lose their rows of the output layer."""
 
 MAX_BEAMS = 64
-WORTH_SHRINKING = 0.75
-"""Finished sentences leave the batch when less than this share of it goes on."""
 
 
 def max_beams(tokens: int) -> int:

@@ -19,20 +19,20 @@ import torch
 
 from compressor.bundle import DECODER_STEP, ENCODER, ParitySummary, Quality
 from compressor.errors import ExportError
+from compressor.exporters.dev import DevSet
 from compressor.generation import GenerationConfig
 from compressor.models.base import Seq2SeqModel
 from compressor.models.constraints import Constraints, search_options
 from compressor.models.search import greedy, pad_sources
 from compressor.progress import Bar
 from compressor.provenance import cpu
-from compressor.quality import Scores, score
+from compressor.quality import score
 from compressor.runtime import streaming
 from compressor.runtime.generator import Generator, batches
 from compressor.runtime.search import resolve
 
 NEAR_TIE = 1e-4
 """Largest difference in logit that the order of floating-point additions explains."""
-MAX_SOURCES = 1000
 BATCH_SIZES = (1, 8, 32)
 TIES = {"fp32": NEAR_TIE, "int8": 0.05}
 """Logits so close that a batch may decide between them; in int8 the last bit of a sum can move a rounded activation."""
@@ -51,15 +51,6 @@ class Difference:
     tokens: tuple[int | None, int | None]
     gap: float
     batch_size: int | None = None
-
-
-@dataclass(frozen=True)
-class DevSet:
-    """What an export is proved on."""
-
-    sources: list[str]
-    references: list[str] | None
-    ids: list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -93,11 +84,6 @@ class Report:
         }
 
 
-def spread(count: int, limit: int = MAX_SOURCES) -> list[int]:
-    """At most ``limit`` indices, evenly over ``count``: a dev set may be several corpora one after the other."""
-    return list(range(count)) if count <= limit else [index * count // limit for index in range(limit)]
-
-
 def check(
     model: Seq2SeqModel, generation: GenerationConfig, generators: dict[str, Generator], dev: DevSet, bar: Bar
 ) -> Report:
@@ -107,7 +93,7 @@ def check(
         model: What was exported.
         generation: Its generation configuration.
         generators: Precision to runtime.
-        dev: Sources, at most ``MAX_SOURCES``.
+        dev: Sources.
         bar: Shows the generation of each precision.
 
     Raises:
@@ -238,13 +224,9 @@ def _quality(task: str, name: str, texts: dict[str, list[str]], references: list
     scores = against_references or against_fp32
     return Quality(
         metric="bleu" if task == "translation" else "rouge_l",
-        against_fp32=_headline(task, against_fp32),
-        against_references=_headline(task, against_references),
+        against_fp32=against_fp32.headline if against_fp32 else None,
+        against_references=against_references.headline if against_references else None,
         sentences=len(texts[name]),
         signature=scores.signature if scores else None,
         processor_features=tuple(cpu()["features"]),
     )
-
-
-def _headline(task: str, scores: Scores | None) -> float | None:
-    return None if scores is None else scores.bleu if task == "translation" else scores.rouge_l

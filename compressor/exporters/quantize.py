@@ -13,8 +13,7 @@ Shapes: d = a product's inputs, columns = its outputs, rows = those of a table, 
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,9 +46,20 @@ class Product(NamedTuple):
 
     @property
     def key(self) -> bytes:
-        """SHA-256 of the weight: tells products apart in all graphs, each of which names its values in its own way."""
+        """Tells products apart in all graphs, each of which names its values in its own way."""
+        return weight_key(self.array)
+
+    @property
+    def array(self) -> np.ndarray[Any, Any]:
+        """The weight as [d, columns]."""
         assert self.weight.const_value is not None
-        return hashlib.sha256(self.weight.const_value.tobytes()).digest()
+        array = self.weight.const_value.numpy()
+        return array.T if self.turned else array
+
+
+def weight_key(weight: np.ndarray[Any, Any]) -> bytes:
+    """SHA-256 of a weight [d, columns]."""
+    return hashlib.sha256(np.ascontiguousarray(weight).tobytes()).digest()
 
 
 def products(model: ir.Model) -> list[Product]:
@@ -90,20 +100,22 @@ def activation_scale(low: float, high: float) -> tuple[np.float32, np.uint8]:
     return scale, np.uint8(np.clip(np.rint(-low / scale), 0, 255))
 
 
-def quantize(model: ir.Model, vocab_size: int, ranges: Ranges) -> None:
+def quantize(model: ir.Model, vocab_size: int, ranges: Ranges, float_weights: Collection[bytes] = ()) -> None:
     """Rewrites a graph in place, its subgraphs included.
 
     Args:
         model: A graph from ``build_graphs``.
         vocab_size: Tables of that many rows are embeddings; other tables (positions) stay as they are.
         ranges: Of the activations, from ``calibrate``.
+        float_weights: Keys of the products that stay in fp32.
 
     Raises:
         ExportError: a table's width is not a multiple of the smallest block.
     """
     model.graph.opset_imports["com.microsoft"] = 1
     for product in products(model):
-        _replace_product(product, *activation_scale(*ranges[product.key]))
+        if (key := product.key) not in float_weights:
+            _replace_product(product, *activation_scale(*ranges[key]))
     for node in list(_nodes(model.graph)):
         if node.op_type == "Gather" and (table := _table(node, vocab_size)) is not None:
             _replace_gather(node, table)
@@ -143,8 +155,7 @@ def _table(node: ir.Node, vocab_size: int) -> ir.Value | None:
 def _replace_product(product: Product, scale: np.float32, zero: np.uint8) -> None:
     """MatMul, and the Add of its bias if there is one, become QuantizeLinear and an integer product."""
     node, weight, turned = product
-    array = weight.const_value.numpy()  # type: ignore[union-attr]
-    levels, scales = quantize_columns(np.ascontiguousarray(array.T) if turned else array)
+    levels, scales = quantize_columns(np.ascontiguousarray(product.array))
     name = f"{weight.name}{'.T' if turned else ''}.q8"
     step = [_beside(weight, f"{name}.in_scale", np.array(scale)), _beside(weight, f"{name}.in_zero", np.array(zero))]
     rounding = ir.node("QuantizeLinear", [node.inputs[0], *step])
@@ -210,8 +221,12 @@ def _drop_unused(main: ir.Graph) -> None:
                 graph.initializers.pop(name)
 
 
-def check_quantized(path: Path) -> None:
+def check_quantized(path: Path, float_weights: Collection[bytes] = ()) -> None:
     """Looks for float products with a constant weight, in the graph as it is stored and as ONNX Runtime optimizes it.
+
+    Args:
+        path: The graph's file.
+        float_weights: Keys of the weights that are meant to be in fp32.
 
     Raises:
         ExportError: names the products that were left in fp32.
@@ -219,25 +234,35 @@ def check_quantized(path: Path) -> None:
     import onnxruntime
 
     stored = ir.load(path)
-
-    with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = 1
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    beside = path.with_suffix(".optimized")  # it refers to the same file of weights
+    options.optimized_model_filepath = str(beside)
+    try:
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        optimized = float_products(ir.load(options.optimized_model_filepath))
-    left = float_products(stored) or optimized
+        optimized = float_products(ir.load(beside), float_weights)
+    finally:
+        beside.unlink(missing_ok=True)
+    left = float_products(stored, float_weights) or optimized
     if left:
         raise ExportError(f"{path.name}: these products were left in fp32: {', '.join(left)}")
 
 
-def float_products(model: ir.Model) -> list[str]:
-    """Names of the products, subgraphs included, one factor of which is a constant matrix."""
+def float_products(model: ir.Model, float_weights: Collection[bytes] = ()) -> list[str]:
+    """Names of the products, subgraphs included, one factor of which is a constant matrix that is not meant to be."""
     return [
         str(node.name)
         for node in _nodes(model.graph)
-        if node.op_type in _PRODUCTS
-        and any(v is not None and v.const_value is not None and len(v.shape or ()) >= 2 for v in node.inputs)
+        if node.op_type in _PRODUCTS and any(_is_unmeant(value, float_weights) for value in node.inputs)
     ]
+
+
+def _is_unmeant(value: ir.Value | None, float_weights: Collection[bytes]) -> bool:
+    if value is None or value.const_value is None or len(value.shape or ()) < 2:
+        return False
+    if not float_weights:
+        return True
+    array = value.const_value.numpy()
+    return not {weight_key(array), weight_key(array.T)}.intersection(float_weights)

@@ -15,9 +15,12 @@ from torch import Tensor
 
 from compressor.generation import GenerationConfig, until_eos
 from compressor.models.base import Seq2SeqModel
-from compressor.models.beam import STOP_HEURISTIC, BeamOptions, BeamSearch
+from compressor.models.beam import STOP_HEURISTIC, BeamOptions, Beams, BeamSearch
 from compressor.models.constraints import SearchOptions, search_options
 from compressor.models.greedy import Choose, Greedy, GreedySearch, best_column
+
+WORTH_SHRINKING = 0.75
+"""Finished sentences leave the batch when less than this share of it goes on."""
 
 
 @torch.no_grad()
@@ -50,7 +53,7 @@ def greedy(
         alive = int(found.open.sum())
         if not alive:
             break
-        if alive <= 0.75 * len(rows):
+        if alive <= WORTH_SHRINKING * len(rows):
             keep = found.open.nonzero()[:, 0]
             rows, found, state = rows[keep], Greedy(*(tensor[keep] for tensor in found)), model.select(state, keep)
             options = options._replace(prefix_ids=options.prefix_ids[keep])
@@ -85,16 +88,25 @@ def beam_search(
     options = BeamOptions(*_moved([*common, *own], device))
     beams = search.start(source[:, 0], torch.arange(count, device=device))
     state = model.initial_state(model.encode(source, source_mask))
-    for step in range(int(options.max_new_tokens)):
+    rows, outputs = torch.arange(source.shape[0], device=device), [list[Hypothesis]() for _ in source]
+    for step in range(limit := int(options.max_new_tokens)):
         _, state, beams = search.advance(model, state, beams, torch.tensor(step, device=device), options)
-        if not beams.open.any():
+        alive = int(beams.open.sum()) if step < limit - 1 else 0
+        if alive and alive > WORTH_SHRINKING * len(rows):
+            continue
+        for row, tokens, scores in zip(
+            rows.tolist(), beams.finished.tolist(), beams.finished_scores.tolist(), strict=True
+        ):
+            outputs[row] = [
+                Hypothesis(score, until_eos(output[1:], generation.eos_id, generation.pad_id))
+                for score, output in zip(scores[:num_return], tokens, strict=False)
+            ]
+        if not alive:
             break
-    outputs, scores = beams.finished[:, :num_return, 1:].tolist(), beams.finished_scores.tolist()
-    eos, pad = generation.eos_id, generation.pad_id
-    return [
-        [Hypothesis(score, until_eos(tokens, eos, pad)) for tokens, score in zip(*found, strict=False)]
-        for found in zip(outputs, scores, strict=True)
-    ]
+        keep = beams.open.nonzero()[:, 0]
+        rows, beams, state = rows[keep], Beams(*(tensor[keep] for tensor in beams)), model.select(state, keep)
+        options = options._replace(prefix_ids=options.prefix_ids[keep])
+    return outputs
 
 
 def _moved(tensors: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:

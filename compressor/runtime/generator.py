@@ -106,7 +106,7 @@ class Generator:
         Args:
             bundle_dir: The bundle's folder.
             precision: ``fp32`` or ``int8``; None takes the smallest.
-            intra_threads: Threads inside one operator; None: all cores.
+            intra_threads: Threads inside one operator; None: all processors that this process may use.
             expect_digest: What the manifest's digest must be.
             spinning: Whether idle threads wait busily; servers that share a machine say no.
 

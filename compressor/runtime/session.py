@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor.errors import BundleError, DependencyError
+from compressor.runtime.threads import choose_threads
 
 MIN_VERSION = (1, 28)
 """Opset 23's Attention is sound from here on: before, a fully masked row gave NaN."""
@@ -45,7 +46,7 @@ def open_session(path: Path, *, intra_threads: int | None = None, spinning: bool
 
     Args:
         path: An ``.onnx`` file whose bundle has been checked.
-        intra_threads: Threads inside one operator; None leaves it to ONNX Runtime (all cores).
+        intra_threads: Threads inside one operator; None: all processors that this process may use.
         spinning: Whether idle threads wait busily: faster alone, a waste on a shared machine.
 
     Raises:
@@ -55,8 +56,7 @@ def open_session(path: Path, *, intra_threads: int | None = None, spinning: bool
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they come as exceptions too
     options.inter_op_num_threads = 1
-    if intra_threads is not None:
-        options.intra_op_num_threads = intra_threads
+    options.intra_op_num_threads = choose_threads(intra_threads)
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -21,7 +21,7 @@ from compressor.errors import ModelError
 from compressor.generation import until_eos
 from compressor.models.base import count_parameters
 from compressor.models.marian import from_marian
-from compressor.models.search import Hypothesis
+from compressor.models.search import Hypothesis, beam_search
 from compressor.models.transformer import Transformer
 from compressor.teachers.adapter import adapt, set_languages
 from compressor.teachers.base import Teacher
@@ -98,6 +98,15 @@ class HuggingFaceTeacher(Teacher):
         self, source: Tensor, source_mask: Tensor, num_beams: int, num_return: int = 1
     ) -> list[list[Hypothesis]]:
         """See Teacher."""
+        if self._transformer is not None and num_beams > 1 and not self._beam_rules:
+            return beam_search(
+                self._transformer,
+                self.generation,
+                source,
+                source_mask,
+                num_beams=num_beams,
+                num_return=num_return,
+            )
         scored = num_return > 1  # `generate` keeps the logits of every step to return scores: gigabytes
         output = self.model.generate(
             input_ids=source,

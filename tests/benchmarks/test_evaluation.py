@@ -41,3 +41,15 @@ def test_json_lines_hold_both_sides(tmp_path: Path) -> None:
     path = tmp_path / "test.jsonl"
     path.write_text("".join(json.dumps({"source": s, "target": t}) + "\n" for s, t in [("a", "b"), ("c", "d")]))
     assert read_test_set(path, None) == (["a", "c"], ["b", "d"])
+
+
+def test_a_checkpoint_is_told_its_task_and_languages(
+    stage: Any, manifest_only: Path, test_set: Callable[[int], tuple[Path, Path]]
+) -> None:
+    (source, reference), told = test_set(2), {"source_prefix": "translate: ", "target_language": "en_XX"}
+    stage.cast = {"student transformers fp32": (0.1, 10, None)}
+    evaluate("owner/name", source=source, reference=reference, told=told, connect=stage.connect)
+    spec = stage.hosts[0].spec
+    assert (spec.source_prefix, spec.target_language, spec.source_language) == ("translate: ", "en_XX", None)
+    with pytest.raises(ConfigError, match="source_prefix, target_language: for Hugging Face checkpoints"):
+        evaluate(manifest_only, source=source, reference=reference, told=told, connect=stage.connect)

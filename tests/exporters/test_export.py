@@ -79,7 +79,7 @@ def test_int8_alone_with_sources_of_ones_own_replaces_a_bundle(tiny_run: Path, t
     (out / "old.txt").write_text("old")
     (out / "bundle.json").write_text("{}")  # a bundle of old
     source.write_text("Der Hund sieht den Baum.\n\nDer Baum sieht den Hund.\n", encoding="utf-8")
-    export_bundle(tiny_run, out, precisions=["int8"], dev_source=source, force=True)
+    export_bundle(tiny_run, out, precisions=["int8"], dev_source=source, ungated=True, force=True)
     manifest = open_bundle(out)
     assert list(manifest.precisions) == ["int8"] and not (out / "fp32").exists() and not (out / "old.txt").exists()
     quality = manifest.precisions["int8"].quality

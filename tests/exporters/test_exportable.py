@@ -33,7 +33,7 @@ def checkpoint(texts: list[list[str]], tmp_path_factory: pytest.TempPathFactory)
 def generators(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Generator]:
     folder = tmp_path_factory.mktemp("exported")
     (folder / "dev.de").write_text("\n".join(SENTENCES) + "\n", encoding="utf-8")
-    bundle = export_bundle(checkpoint, folder / "bundle", dev_source=folder / "dev.de")
+    bundle = export_bundle(checkpoint, folder / "bundle", dev_source=folder / "dev.de", ungated=True)
     return {name: Generator.load(bundle, precision=name, intra_threads=1) for name in ("fp32", "int8")}
 
 

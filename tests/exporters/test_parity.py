@@ -11,6 +11,7 @@ import torch
 
 from compressor.errors import ExportError
 from compressor.exporters import parity
+from compressor.exporters.dev import spread
 from compressor.models.base import Seq2SeqModel
 from compressor.models.search import greedy, pad_sources
 from tests.exporters.conftest import PLAIN
@@ -72,7 +73,7 @@ def test_outputs_that_move_with_the_batch_are_found_and_refused(monkeypatch: pyt
 
 @pytest.mark.parametrize(("count", "limit"), [(5, 10), (10, 10), (1001, 1000), (7, 3)])
 def test_sources_are_spread_over_the_dev_set(count: int, limit: int) -> None:
-    chosen = parity.spread(count, limit)
+    chosen = spread(count, limit)
     assert len(chosen) == len(set(chosen)) == min(count, limit)
     assert chosen[0] == 0 and max(chosen) < count
     assert max(b - a for a, b in itertools.pairwise(chosen)) <= count // limit + 1

@@ -1,0 +1,88 @@
+"""The manifest of a bundle whose graphs are written: all but what is measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from compressor.bundle import WEIGHTS_FILE, Lineage, Manifest, Precision, file_records, tokenizer_digest
+from compressor.exporters import quantize
+from compressor.exporters.graphs import SOURCE_MULTIPLE, max_beams
+from compressor.models.base import count_parameters
+from compressor.models.storage import Run
+from compressor.provenance import provenance, sanitize
+
+PRECISIONS = {"fp32": "32-bit floating point", "int8": quantize.SCHEME}
+
+
+def max_source_tokens(run: Run) -> int:
+    """The longest source that the graphs take."""
+    longest = run.model.config.max_length // SOURCE_MULTIPLE * SOURCE_MULTIPLE  # sources are padded to a multiple
+    return min(run.generation.max_source_tokens, longest)
+
+
+def draft(run: Run, folder: Path) -> Manifest:
+    """The manifest of what is in the folder so far."""
+    files, config, info = file_records(folder), run.model.config, run.info
+    names = [name for name in PRECISIONS if (folder / name).is_dir()]
+    longest = config.max_length
+    recipe = run.recipe.model_dump(mode="json") if run.recipe else {}
+    generation = {**run.generation.model_dump(), "max_new_tokens": min(run.generation.max_new_tokens, longest)}
+    generation["max_source_tokens"] = max_source_tokens(run)
+    return Manifest.model_validate(
+        {
+            "task": info.get("task") or recipe.get("task") or "translation",
+            "source_language": info.get("source_language") or recipe.get("source_language"),
+            "target_language": info.get("target_language") or recipe.get("target_language"),
+            "architecture": config.architecture,
+            "sizes": config.model_dump(mode="json"),
+            "parameters": count_parameters(run.model),
+            "vocab_size": config.vocab_size,
+            "tokenizer_digest": tokenizer_digest(files),
+            "text_frame": run.tokenizer.frame.model_dump(mode="json"),
+            "generation": generation,
+            "max_source_tokens": max_source_tokens(run),
+            "max_new_tokens": longest,
+            "max_num_beams": max_beams(len(run.generation.allowed_ids(config.vocab_size))),
+            "precisions": {name: _precision(folder, name) for name in names},
+            "lineage": _lineage(run, recipe),
+            "files": files,
+        }
+    )
+
+
+def _precision(folder: Path, name: str) -> Precision:
+    graphs = {path.stem: path.relative_to(folder).as_posix() for path in sorted((folder / name).glob("*.onnx"))}
+    return Precision(graphs=graphs, weights=f"{name}/{WEIGHTS_FILE}", scheme=PRECISIONS[name])
+
+
+def _lineage(run: Run, recipe: dict[str, Any]) -> Lineage:
+    info = run.info
+    licences = {"weights": info.get("licence")}
+    return Lineage(
+        method=info.get("method"),
+        teacher=_published(info.get("teacher")),
+        recipe=_published(recipe) or None,
+        data=_published(_without_texts(info.get("data"))),
+        licences={name: text for name, text in licences.items() if text},
+        scores=info.get("dev") or {},
+        provenance={"training": info.get("provenance"), "export": provenance()},
+    )
+
+
+def _without_texts(data: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What a run records of its data, without the example sentences of its report: a corpus may be private."""
+    if data is None:
+        return None
+    report = {key: value for key, value in data.get("report", {}).items() if key != "examples"}
+    return {key: value for key, value in data.items() if key != "report_text"} | {"report": report}
+
+
+def _published(value: Any) -> Any:
+    """The value without paths of this machine."""
+    if isinstance(value, dict):
+        return {key: _published(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_published(item) for item in value]
+    is_path = isinstance(value, str) and value.startswith(("/", "~", ".."))
+    return sanitize(value) if is_path else value
