@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from compressor.config import Recipe
@@ -80,6 +80,7 @@ def export(
     out: str | PathLike[str],
     *,
     precisions: Sequence[str] = ("fp32", "int8"),
+    task: Literal["translation", "summarization"] | None = None,
     dev_source: str | PathLike[str] | None = None,
     dev_reference: str | PathLike[str] | None = None,
     quality_budget: float = 0.3,
@@ -90,9 +91,10 @@ def export(
     """Exports a run as an ONNX bundle and proves that it computes the same (``compress export``).
 
     Args:
-        run: folder that ``distill`` or ``train`` wrote, or a Hugging Face MarianMT checkpoint (folder or hub name).
+        run: folder that ``distill`` or ``train`` wrote, or a Hugging Face checkpoint in Marian's or BART's layout.
         out: folder of the bundle; it must not exist unless ``force``.
         precisions: any of ``fp32`` and ``int8``.
+        task: of a checkpoint; default: translation.
         dev_source: text file whose lines are compared token by token; default: the dev set of the run's recipe.
         dev_reference: its references, for BLEU or ROUGE of each precision.
         quality_budget: the most BLEU or ROUGE-L that int8 may lose; where it loses more, some layers stay in fp32.
@@ -113,6 +115,7 @@ def export(
         Path(run),
         Path(out),
         precisions=tuple(precisions),
+        task=task,
         dev_source=source,
         dev_reference=reference,
         quality_budget=quality_budget,

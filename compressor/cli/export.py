@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,13 +16,17 @@ def command(
     run: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN", help="Folder written by `compress distill`, or a Marian checkpoint.", show_default=False
+            metavar="RUN", help="Folder written by `compress distill`, or a checkpoint.", show_default=False
         ),
     ],
     out: options.Out,
     precision: Annotated[
         str, typer.Option("--precision", metavar="LIST", help="Any of fp32 and int8, by commas.")
     ] = "fp32,int8",
+    task: Annotated[
+        Literal["translation", "summarization"] | None,
+        typer.Option("--task", help="Of a checkpoint; default: translation."),
+    ] = None,
     dev_source: Annotated[
         Path | None,
         typer.Option("--dev-source", metavar="FILE", help="Texts that all must agree on; default: the dev set."),
@@ -42,8 +46,8 @@ def command(
     """Export a run as an ONNX bundle.
 
     It is proved on the dev set that the bundle computes what the run computes; the report lies in the bundle. A Hugging
-    Face MarianMT checkpoint (folder or hub name) is exported as it is: fast, without a student; give it --dev-source
-    and --dev-reference. Where int8 loses too much quality, the layers to blame stay in fp32.
+    Face checkpoint in Marian's or BART's layout is exported as it is: fast, without a student; give it
+    --dev-source and --dev-reference. Where int8 loses too much quality, the layers to blame stay in fp32.
     """
     import compressor
     from compressor.cli.folders import describe
@@ -53,6 +57,7 @@ def command(
         run,
         out,
         precisions=options.names(precision),
+        task=task,
         dev_source=dev_source,
         dev_reference=dev_reference,
         quality_budget=quality_budget,

@@ -85,7 +85,8 @@ def _copy_largest_units(source: FeedForward, target: FeedForward) -> None:
 def _fitting(teacher: Teacher, student: Seq2SeqModel) -> tuple[Transformer, Transformer]:
     model = teacher.transformer()
     where = f"training.initialization: the layers of teacher {teacher.name} do not fit the student"
-    if model is None or not isinstance(student, Transformer):
+    own = model is not None and model.config.positions == "sinusoidal" and not model.config.embedding_norm
+    if model is None or not own or not isinstance(student, Transformer):
         raise ConfigError(f"{where}: only native and Marian layouts can be copied; teacher_embeddings always can")
     ours, theirs = student.config.model_dump(), model.config.model_dump()
     problems = [

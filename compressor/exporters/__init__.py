@@ -20,6 +20,7 @@ from compressor.bundle import (
     dump_manifest,
     file_records,
 )
+from compressor.config import Task
 from compressor.errors import ConfigError, ExportError
 from compressor.exporters import gate, parity, quantize
 from compressor.exporters.calibration import calibrate
@@ -44,6 +45,7 @@ def export_bundle(
     out_dir: Path,
     *,
     precisions: Sequence[str] = ("fp32", "int8"),
+    task: Task | None = None,
     dev_source: Path | None = None,
     dev_reference: Path | None = None,
     quality_budget: float = gate.BUDGET,
@@ -56,9 +58,10 @@ def export_bundle(
     fp32 is always built, for it is what every other precision is compared with, and published if it was asked for.
 
     Args:
-        run_dir: A run folder, or a Hugging Face checkpoint in Marian's layout (folder or hub name).
+        run_dir: A run folder, or a Hugging Face checkpoint in Marian's or BART's layout (folder or hub name).
         out_dir: The bundle's folder.
         precisions: ``fp32`` and ``int8``.
+        task: Of a checkpoint; by default translation.
         dev_source: Sources to prove the export on, one a line; by default the run's own dev set.
         dev_reference: Their references.
         quality_budget: The most BLEU or ROUGE-L that int8 may lose on dev data. Where it loses more, the layers to
@@ -85,7 +88,7 @@ def export_bundle(
     check_onnxruntime()
     with new_folder(out_dir, force=force) as folder, Bar(Console(stderr=True), progress) as bar:
         bar.start("tracing", None)
-        run = load_exportable(run_dir)
+        run = load_exportable(run_dir, task)
         dev = dev_set(run, dev_source, dev_reference)
         gated = "int8" in precisions and not ungated
         if gated and dev.references is None:

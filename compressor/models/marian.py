@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 from transformers import GenerationConfig as HFGenerationConfig
-from transformers import MarianConfig, MarianMTModel
+from transformers import MarianConfig, MarianMTModel, PreTrainedModel
 
 from compressor.errors import ModelError
 from compressor.generation import GenerationConfig
@@ -21,7 +24,8 @@ def to_marian(model: Seq2SeqModel, generation: GenerationConfig) -> MarianMTMode
         ModelError: the layout is not Marian's (post-norm, tied embeddings, decoding starts from padding).
     """
     config = model.config
-    if not isinstance(model, Transformer) or config.norm != "post" or not config.tie_embeddings:
+    plain = config.norm == "post" and config.positions == "sinusoidal" and not config.embedding_norm
+    if not (isinstance(model, Transformer) and plain and config.tie_embeddings):
         raise ModelError("only a post-norm Transformer with tied embeddings has Marian's layout")
     if generation.start_id != generation.pad_id:
         raise ModelError(f"Marian starts decoding from padding ({generation.pad_id}), not from {generation.start_id}")
@@ -111,10 +115,20 @@ def from_marian(marian: MarianMTModel) -> Transformer:
         ModelError: the checkpoint has a layout that ours does not cover (untied embeddings, an output with other rows).
     """
     theirs = marian.state_dict()
+    model = Transformer(native_config(marian)).eval()
+    model.load_state_dict(native_weights(model, theirs))
+    return model
+
+
+def native_weights(model: Transformer, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Embedding, output bias and layers of a Marian or BART checkpoint under our names.
+
+    Raises:
+        ModelError: its output layer is not its embedding.
+    """
     shared, output = theirs.get("model.shared.weight"), theirs["lm_head.weight"]
     if shared is None or not torch.equal(output, shared):
         raise ModelError("the checkpoint's output layer is not its embedding")
-    model = Transformer(_native_config(marian)).eval()
     state = {"embedding.shared": shared, "output_bias": theirs["final_logits_bias"][0]}
     for name in model.state_dict():
         side, _, rest = name.partition(".")
@@ -124,12 +138,12 @@ def from_marian(marian: MarianMTModel) -> Transformer:
         parts = NAMES[".".join(module)]
         parts = (parts,) if isinstance(parts, str) else parts
         state[name] = torch.cat([theirs[f"model.{side}.layers.{layer}.{part}.{kind}"] for part in parts])
-    model.load_state_dict(state)
-    return model
+    return state
 
 
-def _native_config(marian: MarianMTModel) -> ModelConfig:
-    config = marian.config
+def native_config(checkpoint: PreTrainedModel, **layout: Any) -> ModelConfig:
+    """The sizes of a Marian or BART checkpoint. Raises ModelError where ours cannot have them."""
+    config: Any = checkpoint.config
     if config.encoder_attention_heads != config.decoder_attention_heads:
         raise ModelError("the checkpoint's encoder and decoder have different numbers of attention heads")
     try:
@@ -144,8 +158,9 @@ def _native_config(marian: MarianMTModel) -> ModelConfig:
             scale_embedding=config.scale_embedding,
             max_length=config.max_position_embeddings,
             dropout=0.0,
-            vocab_size=marian.lm_head.weight.shape[0],
+            vocab_size=checkpoint.get_output_embeddings().weight.shape[0],
             pad_id=config.pad_token_id,
+            **layout,
         )
     except ValidationError as error:
         raise ModelError(f"the checkpoint's layout is not covered: {error.errors()[0]['loc'][0]}") from None

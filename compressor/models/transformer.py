@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from compressor.models.base import Memory, ModelConfig, Seq2SeqModel
 from compressor.models.layers import DecoderLayer, EncoderLayer, sinusoidal_positions
 
+SIDES = ("source", "target")
+
 
 class TransformerState(NamedTuple):
     """What ``step`` carries: one tensor a decoder layer in each tuple."""
@@ -53,8 +55,14 @@ class Transformer(Seq2SeqModel):
         pre = config.norm == "pre"
         self.encoder_norm = nn.LayerNorm(config.d_model) if pre else nn.Identity()
         self.decoder_norm = nn.LayerNorm(config.d_model) if pre else nn.Identity()
+        norms = {side: nn.LayerNorm(config.d_model) if config.embedding_norm else nn.Identity() for side in SIDES}
+        self.embedding_norm = nn.ModuleDict(norms)
         self.positions: Tensor
         self.register_buffer("positions", sinusoidal_positions(config.max_length, config.d_model), persistent=False)
+        learned = SIDES if config.positions == "learned" else ()
+        self.learned_positions = nn.ParameterDict(
+            {side: nn.Parameter(torch.empty(config.max_length, config.d_model)) for side in learned}
+        )
         self._initialise()
 
     def _initialise(self) -> None:
@@ -78,14 +86,20 @@ class Transformer(Seq2SeqModel):
         table: Tensor = self.embedding[name if name in self.embedding else "shared"]
         return table
 
-    def _embed(self, tokens: Tensor, positions: Tensor, name: str) -> Tensor:
+    def _positions(self, side: str) -> Tensor:
+        """The table of a side, [max_length, d]."""
+        table: Tensor = self.learned_positions.get(side, self.positions)
+        return table
+
+    def _embed(self, tokens: Tensor, positions: Tensor, side: str) -> Tensor:
         """[batch, len] -> [batch, len, d]; ``positions`` [len, d]."""
-        embedded = F.embedding(tokens, self._table(name), padding_idx=self.config.pad_id) * self.scale
-        return F.dropout(embedded + positions, self.config.dropout, self.training)
+        embedded = F.embedding(tokens, self._table(side), padding_idx=self.config.pad_id) * self.scale
+        normed = self.embedding_norm[side](embedded + positions)
+        return F.dropout(normed, self.config.dropout, self.training)
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
         """See Seq2SeqModel."""
-        hidden = self._embed(source, self.positions[: source.shape[1]], "source")
+        hidden = self._embed(source, self._positions("source")[: source.shape[1]], "source")
         mask = source_mask[:, None, None, :]
         for layer in self.encoder:
             hidden = layer(hidden, mask, self.fused_attention)
@@ -94,7 +108,7 @@ class Transformer(Seq2SeqModel):
     def features(self, memory: Memory, context: Tensor) -> Tensor:
         """See Seq2SeqModel."""
         length = context.shape[1]
-        hidden = self._embed(context, self.positions[:length], "target")
+        hidden = self._embed(context, self._positions("target")[:length], "target")
         causal = torch.ones(length, length, dtype=torch.bool, device=context.device).tril()[None, None]
         cross_mask = memory.mask[:, None, None, :]
         for layer in self.decoder:
@@ -130,7 +144,7 @@ class Transformer(Seq2SeqModel):
         """See Seq2SeqModel; beams are queries of one attention, so that neither memory nor cache is repeated."""
         tokens = token[:, None] if visible is None else token
         self_mask = None if visible is None else visible[:, None]
-        hidden = self._embed(tokens, F.embedding(state.position, self.positions), "target")
+        hidden = self._embed(tokens, F.embedding(state.position, self._positions("target")), "target")
         keys, values = [], []
         for index, layer in enumerate(self.decoder):
             past = state.self_key[index], state.self_value[index]

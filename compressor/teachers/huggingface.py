@@ -11,7 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianMTModel
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    BartForConditionalGeneration,
+    MarianMTModel,
+    MBartForConditionalGeneration,
+)
 from transformers import GenerationConfig as HFGenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging as hf_logging
@@ -19,6 +25,7 @@ from transformers.utils import logging as hf_logging
 from compressor.config import TeacherConfig
 from compressor.errors import ModelError
 from compressor.generation import until_eos
+from compressor.models.bart import from_bart
 from compressor.models.base import count_parameters
 from compressor.models.marian import from_marian
 from compressor.models.search import Hypothesis, beam_search
@@ -51,7 +58,8 @@ class HuggingFaceTeacher(Teacher):
         self.model, tokenizer = _load(config)
         self.model.eval().requires_grad_(False)
         given, described = self.model.generation_config, self.model.config
-        self._transformer = _as_transformer(self.model)
+        # Our own modules look at a batch of contexts in five sixths of the time; measured for Marian.
+        self._transformer = _native(self.model) if isinstance(self.model, MarianMTModel) else None
         self.vocab_size = int(self.model.get_output_embeddings().weight.shape[0])
         self.parameters = count_parameters(self.model)
         self.max_source, self.max_context = positions(described, "encoder"), positions(described, "decoder")
@@ -152,17 +160,19 @@ class HuggingFaceTeacher(Teacher):
 
     def transformer(self) -> Transformer | None:
         """See Teacher."""
-        return self._transformer
+        return self._transformer or _native(self.model)
 
 
-def _as_transformer(model: Any) -> Transformer | None:
-    """Our own modules look at a batch of contexts in five sixths of the time, and their layers can be copied."""
-    if not isinstance(model, MarianMTModel):
-        return None
+def _native(model: Any) -> Transformer | None:
+    """A model of our own with the same weights; None where ours does not cover the layout."""
     try:
-        return from_marian(model).requires_grad_(False)
-    except ModelError:  # a layout that ours does not cover
-        return None
+        if isinstance(model, MarianMTModel):
+            return from_marian(model).requires_grad_(False)
+        if isinstance(model, BartForConditionalGeneration | MBartForConditionalGeneration):
+            return from_bart(model).requires_grad_(False)
+    except ModelError:
+        pass
+    return None
 
 
 def _load(config: TeacherConfig) -> tuple[Any, Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer, MarianMTModel
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, BartForConditionalGeneration, MarianMTModel
 
-from compressor.errors import ExportError, ModelError
+from compressor.errors import ConfigError, ExportError, ModelError
 from compressor.exporters import export_bundle
 from compressor.exporters.exportable import load_exportable
 from compressor.runtime.generator import Generator
@@ -54,10 +56,46 @@ def test_the_manifest_names_the_checkpoint(checkpoint: Path, generators: dict[st
     assert lineage.teacher is not None and lineage.teacher["name"] == checkpoint.name and lineage.method is None
 
 
+def test_bart_is_exported_as_it_is(texts: list[list[str]], tiny_corpus: Path, tmp_path: Path) -> None:
+    """With its forced tokens, its ban of repeated n-grams and its least length; the task is said by the user."""
+    (tmp_path / "bart").mkdir()
+    checkpoints.bart(tmp_path / "bart", texts)
+    dev = tiny_corpus / "dev.de"
+    bundle = export_bundle(
+        tmp_path / "bart", tmp_path / "bundle", precisions=["fp32"], task="summarization", dev_source=dev
+    )
+    generator = Generator.load(bundle, intra_threads=1)
+    assert generator.task == "summarization"
+    model = BartForConditionalGeneration.from_pretrained(tmp_path / "bart")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "bart")
+    batch = tokenizer(list(SENTENCES), return_tensors="pt", padding=True)
+    for num_beams in (1, 3):
+        with torch.inference_mode():
+            found = model.generate(**batch, num_beams=num_beams)  # early stopping is its configuration's
+        expected = tokenizer.batch_decode(found, skip_special_tokens=True)
+        results = generator.generate(SENTENCES, num_beams=num_beams, early_stopping=True)
+        assert [result.text for result in results] == expected
+
+
 def test_other_layouts_are_to_be_distilled(texts: list[list[str]], tmp_path: Path) -> None:
-    checkpoints.bart(tmp_path, texts)
-    with pytest.raises(ExportError, match=r"only runs and Marian checkpoints.*distil"):
+    checkpoints.t5(tmp_path, texts)
+    with pytest.raises(ExportError, match=r"only runs, Marian and BART checkpoints.*distil"):
         load_exportable(tmp_path)
+
+
+def test_a_run_has_a_task_of_its_own(tiny_run: Path) -> None:
+    with pytest.raises(ConfigError, match="--task is for checkpoints"):
+        load_exportable(tiny_run, "summarization")
+
+
+def test_a_checkpoint_with_only_a_bin_file(checkpoint: Path, texts: list[list[str]], tmp_path: Path) -> None:
+    """As most opus-mt models were published."""
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "bin"))
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    expected, found = load_exportable(checkpoint).model.state_dict(), load_exportable(folder).model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("make", [lambda path: path / "none", lambda path: path], ids=["no folder", "an empty folder"])

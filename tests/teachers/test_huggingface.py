@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -92,6 +93,18 @@ def test_beam_search_is_hugging_faces(pair: Pair) -> None:
     """With the checkpoint's own number of beams, length penalty, early stopping and forced tokens."""
     found = pair.ours.generate(*pair.batch(), num_beams=pair.ours.generation.num_beams)
     assert [best.tokens for [best] in found] == own_search(pair, None)
+
+
+@pytest.mark.parametrize("num_return", [1, 3])
+def test_a_marian_teacher_searches_with_our_modules(open_pair: Callable[[str], Pair], num_return: int) -> None:
+    """Where its configuration asks for nothing that only Hugging Face's beam search knows."""
+    pair = open_pair("marian")
+    teacher = copy.copy(pair.ours)
+    teacher._beam_rules = {}
+    found = teacher.generate(*pair.batch(), num_beams=4, num_return=num_return)
+    expected = own_search(pair, 4, num_return_sequences=num_return, renormalize_logits=False)
+    assert [hypothesis.tokens for row in found for hypothesis in row] == expected
+    assert not any(math.isnan(hypothesis.score) for row in found for hypothesis in row)
 
 
 def test_n_best_outputs_come_best_first_with_their_scores(pair: Pair) -> None:
