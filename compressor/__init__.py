@@ -131,24 +131,29 @@ def load(
     precision: str | None = None,
     intra_threads: int | None = None,
     expect_digest: str | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> Generator:
     """Opens a bundle for generation on ONNX Runtime, without torch.
 
     Args:
         bundle: folder that ``export`` wrote.
         precision: one of the bundle's precisions; default: the smallest.
-        intra_threads: processor threads of one search; default: all cores.
+        intra_threads: processor threads of one search; default: all that this process may use.
         expect_digest: digest that the bundle's manifest must have.
+        device: where it runs.
 
     Returns:
         A generator whose ``generate(texts)`` gives one result a text, in order.
 
     Raises:
         BundleError: the bundle is incomplete, altered, or of another version.
+        DependencyError: ONNX Runtime is missing or too old, or cannot use the device.
     """
     from compressor.runtime.generator import Generator
 
-    return Generator.load(Path(bundle), precision=precision, intra_threads=intra_threads, expect_digest=expect_digest)
+    return Generator.load(
+        Path(bundle), precision=precision, intra_threads=intra_threads, expect_digest=expect_digest, device=device
+    )
 
 
 def _resolve(recipe: Recipe | str | PathLike[str], overrides: Sequence[str]) -> Recipe:

@@ -52,6 +52,7 @@ def load_bundle(path: Path, settings: Settings) -> Engine:
         precision=settings.precision,
         intra_threads=settings.threads,
         expect_digest=settings.expect_digest,
+        device=settings.device,
     )
 
 

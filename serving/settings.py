@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -18,8 +18,11 @@ class Settings(BaseModel):
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     precision: str | None = Field(default=None, description="Precision to load; None is the bundle's default.")
     threads: int | None = Field(
-        default=None, ge=1, description="Threads inside one inference; None leaves it to the runtime."
+        default=None,
+        ge=1,
+        description="Threads inside one inference; None takes all processors that this process may use.",
     )
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where inference runs.")
     expect_digest: str | None = Field(default=None, description="Digest that the manifest of the one bundle must have.")
     api_key: SecretStr | None = Field(
         default=None, description="Bearer token that every request but health checks must carry."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -38,7 +38,8 @@ JsonFile = Annotated[
 Precision = Annotated[
     str | None, typer.Option("--precision", help="fp32 or int8; default: the smallest that the bundle has.")
 ]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads; default: all cores.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads; default: all.")]
+Device = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where it runs; cuda takes an NVIDIA GPU.")]
 NumBeams = Annotated[int, typer.Option("--num-beams", min=1, help="Beams of the search; 1 is greedy.")]
 MaxNewTokens = Annotated[
     int | None, typer.Option("--max-new-tokens", min=1, help="Longest output; default: the bundle's.")

@@ -22,6 +22,7 @@ def command(
     ] = 8000,
     precision: options.Precision = None,
     threads: options.Threads = None,
+    device: options.Device = "cpu",
     max_num_beams: Annotated[
         int, typer.Option("--max-num-beams", min=1, help="Most beams that a request may ask for.")
     ] = 8,
@@ -47,6 +48,7 @@ def command(
         "port": port,
         "precision": precision,
         "threads": threads,
+        "device": device,
         "max_num_beams": max_num_beams,
         "expect_digest": expect_digest,
         "api_key": api_key,

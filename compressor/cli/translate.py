@@ -11,6 +11,7 @@ def command(
     bundle: options.Bundle,
     precision: options.Precision = None,
     threads: options.Threads = None,
+    device: options.Device = "cpu",
     num_beams: options.NumBeams = 1,
     max_new_tokens: options.MaxNewTokens = None,
     min_new_tokens: options.MinNewTokens = None,
@@ -29,7 +30,7 @@ def command(
     textstream.run(
         bundle,
         "translation",
-        load={"precision": precision, "intra_threads": threads, "expect_digest": expect_digest},
+        load={"precision": precision, "intra_threads": threads, "expect_digest": expect_digest, "device": device},
         generate={
             "num_beams": num_beams,
             "max_new_tokens": max_new_tokens,

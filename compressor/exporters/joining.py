@@ -116,6 +116,7 @@ class Plumbing:
             carried: What goes from turn to turn.
             values: By name: the carried ones' first values, and all others that the body reads.
             turn: Fills the body: from its values to whether to go on (bool scalar), and the carried ones' next values.
+                What computes the same in every turn is then taken out of it.
             holds_weights: Whether weights used in the body are the body's own; else they are of the graph around it.
 
         Returns:
@@ -131,6 +132,10 @@ class Plumbing:
             value = following[slot.name]
             value.type, value.shape = kind(slot), ir.Shape(_fixed_sizes(slot))
         body.outputs.extend([proceeds, *(following[slot.name] for slot in carried)])
+        for node in [*body]:
+            if _is_invariant(node, body):
+                body.remove(node)
+                self.graph.append(node)
         first = [trips, self.constant(True), *(values[slot.name] for slot in carried)]
         node = ir.node("Loop", first, {"body": body}, num_outputs=len(carried))
         node.name = name
@@ -140,6 +145,19 @@ class Plumbing:
             value = last[slot.name]
             value.name, value.type, value.shape = f"{name}.last.{slot.name}", kind(slot), ir.Shape(_fixed_sizes(slot))
         return last
+
+
+def _is_invariant(node: ir.Node, body: ir.Graph) -> bool:
+    """Whether a node of a loop's body computes the same in every turn, from what lies outside."""
+    inside = [value for value in node.inputs if value is not None and _home(value) is body]
+    has_graphs = any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values())
+    return not inside and not has_graphs and not any(value in body.outputs for value in node.outputs)
+
+
+def _home(value: ir.Value) -> ir.Graph | ir.Function | None:
+    """The graph that a value belongs to."""
+    producer = value.producer()
+    return value.graph if producer is None else producer.graph
 
 
 def new_value(name: str, kind: ir.TensorType, shape: Sequence[int | str | None]) -> ir.Value:

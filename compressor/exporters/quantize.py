@@ -158,7 +158,7 @@ def _replace_product(product: Product, scale: np.float32, zero: np.uint8) -> Non
     levels, scales = quantize_columns(np.ascontiguousarray(product.array))
     name = f"{weight.name}{'.T' if turned else ''}.q8"
     step = [_beside(weight, f"{name}.in_scale", np.array(scale)), _beside(weight, f"{name}.in_zero", np.array(zero))]
-    rounding = ir.node("QuantizeLinear", [node.inputs[0], *step])
+    rounding = ir.node("QuantizeLinear", [_without_relu(node.inputs[0], zero), *step])
     rounding.name = rounding.outputs[0].name = f"{node.name}.rounded"
     assert node.graph is not None
     node.graph.insert_before(node, rounding)
@@ -169,6 +169,12 @@ def _replace_product(product: Product, scale: np.float32, zero: np.uint8) -> Non
         last, value = bias
         inputs.append(value)
     _swap(node, last, ir.node("MatMulIntegerToFloat", inputs, domain="com.microsoft"))
+
+
+def _without_relu(value: ir.Value | None, zero: np.uint8) -> ir.Value | None:
+    """What a ReLU reads, where rounding to levels from zero on cuts negative values off, too."""
+    relu = None if value is None else value.producer()
+    return relu.inputs[0] if relu is not None and relu.op_type == "Relu" and zero == 0 else value
 
 
 def _bias(node: ir.Node, columns: int) -> tuple[ir.Node, ir.Value] | None:
@@ -182,10 +188,21 @@ def _bias(node: ir.Node, columns: int) -> tuple[ir.Node, ir.Value] | None:
 
 def _replace_gather(node: ir.Node, table: ir.Value) -> None:
     levels, scales = quantize_blocks(table.const_value.numpy())  # type: ignore[union-attr]
-    name = f"{table.name}.rows.q8"
+    last, factor = _factor(node)
+    name, scales = f"{table.name}.rows.q8{'' if factor is None else f'x{factor:g}'}", scales * np.float32(factor or 1.0)
     inputs = [_beside(table, name, levels), node.inputs[1], _beside(table, f"{name}.scales", scales)]
     attributes = {"bits": 8, "block_size": block_size(levels.shape[1]), "gather_axis": 0, "quantize_axis": 1}
-    _swap(node, node, ir.node("GatherBlockQuantized", inputs, attributes, domain="com.microsoft"))
+    _swap(node, last, ir.node("GatherBlockQuantized", inputs, attributes, domain="com.microsoft"))
+
+
+def _factor(node: ir.Node) -> tuple[ir.Node, float | None]:
+    """The only consumer of a table's rows, if it multiplies them by a constant (the square root of d), and that."""
+    consumers = list(node.outputs[0].consumers())
+    if len(consumers) == 1 and consumers[0].op_type == "Mul" and not node.outputs[0].is_graph_output():
+        value = next((_constant(v) for v in consumers[0].inputs if v is not node.outputs[0]), None)
+        if value is not None and value.const_value is not None and value.const_value.size == 1:
+            return consumers[0], float(value.const_value.numpy().item())
+    return node, None
 
 
 def _beside(neighbour: ir.Value, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
@@ -210,10 +227,10 @@ def _swap(first: ir.Node, last: ir.Node, new: ir.Node) -> None:
 
 
 def _drop_unused(main: ir.Graph) -> None:
-    """Transposes of tables and float weights that nothing reads any more."""
+    """Transposes of tables, ReLUs and float weights that nothing reads any more."""
     for node in reversed(list(_nodes(main))):
         used = any(value.uses() or value.is_graph_output() for value in node.outputs)
-        if node.op_type == "Transpose" and not used and node.graph is not None:
+        if node.op_type in ("Transpose", "Relu") and not used and node.graph is not None:
             node.graph.remove(node, safe=True)
     for graph in (main, *main.subgraphs()):
         for name, value in list(graph.initializers.items()):

@@ -134,25 +134,27 @@ class BeamSearch(nn.Module):
         operands = (log_probs, beams.sequences, step, *call)
         active = self.constraints.active(step, call)
         if torch.compiler.is_exporting():
-            values, columns, flag, token = torch.cond(active, self._constrained, self._free, operands)
+            values, tokens = torch.cond(active, self._constrained, self._free, operands)
         else:
-            values, columns, flag, token = (self._constrained if active else self._free)(*operands)
-        tokens = torch.where(flag, token[:, None, None], self.constraints.token(columns))
+            values, tokens = (self._constrained if active else self._free)(*operands)
         return values, tokens
 
-    # Both branches of the condition return: columns (and their values), whether a token is given, and which.
-    def _free(self, log_probs: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor, ...]:
+    # Both branches of the condition return values and tokens, [batch, beams, candidates].
+    def _free(self, log_probs: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor, Tensor]:
         values, columns = log_probs.topk(2 * log_probs.shape[1], dim=2)
-        return values, columns, step < 0, sequences[:, 0, 0].clone()
+        return values, self.constraints.token(columns)
 
-    def _constrained(self, log_probs: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor, ...]:
+    def _constrained(
+        self, log_probs: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
+    ) -> tuple[Tensor, Tensor]:
         call = SearchOptions(*options)
         allowed = self.constraints.forbid(log_probs.flatten(0, 1), sequences.flatten(0, 1), step, call)
         values, columns = allowed.view(log_probs.shape).topk(2 * log_probs.shape[1], dim=2)
         flag, token = self.constraints.forced(step, call)
         first = torch.arange(values.shape[2], device=values.device) == 0
         given = torch.where(first, 0.0, -torch.inf)  # a given token is certain, and there is no other
-        return torch.where(flag, given.expand_as(values), values), columns, flag, token
+        tokens = torch.where(flag, token[:, None, None], self.constraints.token(columns))
+        return torch.where(flag, given.expand_as(values), values), tokens
 
     @staticmethod
     def _can_change(running: Tensor, finished: Tensor, length: Tensor, options: BeamOptions) -> Tensor:

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from compressor.generation import GenerationConfig
 
+NEVER_FREE = 1 << 31
+"""A step that no search reaches."""
+
 
 class SearchOptions(NamedTuple):
     """What is chosen for a call; all but the prefix are scalars."""
@@ -76,14 +79,18 @@ class Constraints(nn.Module):
         return scores + self.suppressed if self.generation.suppressed_ids else scores
 
     def active(self, step: Tensor, options: SearchOptions) -> Tensor:
-        """Whether anything else is forbidden or forced at this step (int64 scalar, from 0): bool scalar."""
+        """Whether anything else is forbidden or forced at this step (int64 scalar, from 0): bool scalar.
+
+        The bounds depend on the call alone, so that a graph computes them once, and compares at every step.
+        """
         prefix_len = options.prefix_ids.shape[1]
-        after = step - prefix_len
-        active = (after < 0) | (after < options.min_new_tokens) | (options.no_repeat_ngram_size > 0)
+        least = options.min_new_tokens
         if self.generation.begin_suppressed_ids:
-            active = active | (after <= self._begin(prefix_len))
+            least = least.clamp(min=self._begin(prefix_len) + 1)
+        until = least + prefix_len
         if self.generation.forced_bos_id is not None:
-            active = active | (step == 0)
+            until = until.clamp(min=1)
+        active = step < torch.where(options.no_repeat_ngram_size > 0, NEVER_FREE, until)
         if self.generation.forced_eos_id is not None:
             active = active | (step == options.max_new_tokens - 1)
         return active

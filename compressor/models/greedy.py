@@ -69,11 +69,10 @@ class GreedySearch(nn.Module):
         operands = (self.constraints.always(logits), state.sequences, step, *options)
         active = self.constraints.active(step, options)
         if torch.compiler.is_exporting():
-            column, flag, given = torch.cond(active, self._constrained, self._free, operands)
+            (chosen,) = torch.cond(active, self._constrained, self._free, operands)
         else:
-            column, flag, given = (self._constrained if active else self._free)(*operands)
-        token = torch.where(flag, given, self.constraints.token(column))
-        token = torch.where(state.open, token, self.generation.pad_id)
+            (chosen,) = (self._constrained if active else self._free)(*operands)
+        token = torch.where(state.open, chosen, self.generation.pad_id)
         sequences = torch.cat([state.sequences, token[:, None]], dim=1)
         return Greedy(sequences, state.open & (token != self.generation.eos_id))
 
@@ -84,11 +83,12 @@ class GreedySearch(nn.Module):
         logits, state = model.step(found.sequences[:, -1], state)
         return logits, state, self(logits, found, step, options)
 
-    # Both branches of the condition return: columns (and their values), whether a token is given, and which.
-    def _free(self, logits: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor, ...]:
-        return self.choose(logits), step < 0, sequences[:, 0].clone()
+    # Both branches of the condition return the tokens, [batch].
+    def _free(self, logits: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor]:
+        return (self.constraints.token(self.choose(logits)),)
 
-    def _constrained(self, logits: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor, ...]:
+    def _constrained(self, logits: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor]:
         call = SearchOptions(*options)
         column = self.choose(self.constraints.forbid(logits, sequences, step, call))
-        return column, *self.constraints.forced(step, call)
+        flag, given = self.constraints.forced(step, call)
+        return (torch.where(flag, given, self.constraints.token(column)),)

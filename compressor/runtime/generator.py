@@ -28,7 +28,7 @@ from compressor.errors import InputError, TooLongError
 from compressor.generation import until_eos
 from compressor.runtime import streaming
 from compressor.runtime.search import Search, SearchOptions, resolve
-from compressor.runtime.session import open_session
+from compressor.runtime.session import Device, check_device, open_session
 from compressor.tokenizer import Tokenizer, load_tokenizer
 
 Truncation = Literal["error", "longest_first"]
@@ -80,13 +80,14 @@ class Generator:
         precision: str | None = None,
         intra_threads: int | None = None,
         spinning: bool = True,
+        device: Device = "cpu",
     ) -> None:
         self.manifest = manifest
         self.precision = precision or manifest.default_precision
         self.tokenizer: Tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
         self._folder = folder
         self._graphs = manifest.precision(precision).graphs
-        self._threads: dict[str, Any] = {"intra_threads": intra_threads, "spinning": spinning}
+        self._session_options: dict[str, Any] = {"intra_threads": intra_threads, "spinning": spinning, "device": device}
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
         self.session(GENERATE)
@@ -100,6 +101,7 @@ class Generator:
         intra_threads: int | None = None,
         expect_digest: str | None = None,
         spinning: bool = True,
+        device: Device = "cpu",
     ) -> Generator:
         """Checks a bundle and opens it.
 
@@ -109,17 +111,21 @@ class Generator:
             intra_threads: Threads inside one operator; None: all processors that this process may use.
             expect_digest: What the manifest's digest must be.
             spinning: Whether idle threads wait busily; servers that share a machine say no.
+            device: ``cpu`` or ``cuda``; the latter runs fp32 unless told otherwise.
 
         Raises:
             BundleError: everything that is wrong with the bundle.
             InputError: the bundle has no such precision.
-            DependencyError: ONNX Runtime is missing, too old, or installed twice.
+            DependencyError: ONNX Runtime is missing, too old, or installed twice, or cannot use the device.
         """
         if intra_threads is not None and intra_threads < 1:
             raise InputError(f"intra_threads is {intra_threads}: give 1 or more")
         folder = Path(bundle_dir)
+        check_device(device)
         manifest = open_bundle(folder, expect_digest)
-        return cls(folder, manifest, precision=precision, intra_threads=intra_threads, spinning=spinning)
+        if device == "cuda" and precision is None and "fp32" in manifest.precisions:
+            precision = "fp32"  # products of 8-bit integers are the processor's
+        return cls(folder, manifest, precision=precision, intra_threads=intra_threads, spinning=spinning, device=device)
 
     @property
     def task(self) -> str:
@@ -130,7 +136,7 @@ class Generator:
         """The ONNX Runtime session of a graph, opened when it is first asked for."""
         with self._lock:
             if graph not in self._sessions:
-                self._sessions[graph] = open_session(self._folder / self._graphs[graph], **self._threads)
+                self._sessions[graph] = open_session(self._folder / self._graphs[graph], **self._session_options)
             return self._sessions[graph]
 
     def generate(
