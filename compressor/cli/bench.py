@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,12 +14,8 @@ EXAMPLE = "compress bench bundles/de-en --teacher DIR --source test.de --referen
 
 def command(
     bundle: options.Bundle,
-    source: Annotated[
-        Path, typer.Option("--source", metavar="FILE", help="Text, a source a line, or JSON lines.", show_default=False)
-    ],
-    reference: Annotated[
-        Path | None, typer.Option("--reference", metavar="FILE", help="References, aligned with the sources.")
-    ] = None,
+    source: options.Source,
+    reference: options.Reference = None,
     teacher: Annotated[
         str | None, typer.Option("--teacher", metavar="DIR", help="Hugging Face folder or hub name, or a run.")
     ] = None,
@@ -56,11 +52,10 @@ def command(
     Latency, memory and quality of the teacher and of every form of its student: the engines take turns, so that a busy
     machine is unfair to none.
     """
-    from benchmarks import report
     from benchmarks.latency import run as measure
     from benchmarks.page import check_matplotlib
     from benchmarks.settings import BenchConfig, check_peers
-    from compressor.cli.output import check_writable, print_json
+    from compressor.cli.output import check_writable
 
     check_writable([json, markdown, None if html is None else str(html)])
     config = BenchConfig(
@@ -82,7 +77,14 @@ def command(
     )
     if html is not None:
         check_matplotlib()
-    table = measure(config)
+    _show(measure(config), json, markdown, html)
+
+
+def _show(table: dict[str, Any], json: str | None, markdown: str | None, html: Path | None) -> None:
+    """Prints the table in one form, and writes the files that were asked for."""
+    from benchmarks import report
+    from compressor.cli.output import print_json
+
     if json == "-":
         print_json(table)
     elif markdown == "-":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -16,12 +15,8 @@ def command(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A bundle, a run, or a Hugging Face checkpoint.", show_default=False)
     ],
-    source: Annotated[
-        Path, typer.Option("--source", metavar="FILE", help="Text, a source a line, or JSON lines.", show_default=False)
-    ],
-    reference: Annotated[
-        Path | None, typer.Option("--reference", metavar="FILE", help="References, aligned with the sources.")
-    ] = None,
+    source: options.Source,
+    reference: options.Reference = None,
     precision: options.Precision = None,
     num_beams: options.NumBeams = 1,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Processor threads.")] = 1,

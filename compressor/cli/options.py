@@ -12,6 +12,12 @@ from compressor.errors import ConfigError
 Bundle = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="Folder written by `compress export`.", show_default=False)
 ]
+Source = Annotated[
+    Path, typer.Option("--source", metavar="FILE", help="Text, a source a line, or JSON lines.", show_default=False)
+]
+Reference = Annotated[
+    Path | None, typer.Option("--reference", metavar="FILE", help="References, aligned with the sources.")
+]
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, see configs/.", show_default=False)]
 Set = Annotated[
     list[str],

@@ -11,13 +11,14 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
 import typer
 
+from compressor.cli import options
 from compressor.cli.failures import BROKEN_PIPE
 from compressor.errors import DataError, InputError
 
@@ -53,7 +54,45 @@ def chunks(stream: ByteStream) -> Iterator[tuple[list[str], bool]]:
         yield [_decode(rest, number + 1)], False
 
 
-def run(bundle: Path, task: str, *, load: dict[str, Any], generate: dict[str, Any], as_json: bool) -> None:
+def command_of(task: str, summary: str) -> Callable[..., None]:
+    """The command that does a task, line by line; ``summary`` begins its help."""
+
+    def command(
+        bundle: options.Bundle,
+        precision: options.Precision = None,
+        threads: options.Threads = None,
+        device: options.Device = "cpu",
+        num_beams: options.NumBeams = 1,
+        max_new_tokens: options.MaxNewTokens = None,
+        min_new_tokens: options.MinNewTokens = None,
+        no_repeat_ngram_size: options.NoRepeatNgramSize = None,
+        length_penalty: options.LengthPenalty = None,
+        batch_tokens: options.BatchTokens = 4096,
+        truncate: options.Truncate = False,
+        expect_digest: options.Digest = None,
+        json: options.JsonLines = False,
+    ) -> None:
+        load = {"precision": precision, "intra_threads": threads, "expect_digest": expect_digest, "device": device}
+        search = {
+            "num_beams": num_beams,
+            "max_new_tokens": max_new_tokens,
+            "min_new_tokens": min_new_tokens,
+            "no_repeat_ngram_size": no_repeat_ngram_size,
+            "length_penalty": length_penalty,
+            "batch_tokens": batch_tokens,
+            "truncation": "longest_first" if truncate else "error",
+        }
+        _run(bundle, task, load, search, as_json=json)
+
+    command.__doc__ = f"""{summary}
+
+    As many lines come out as go in, and a blank line stays blank. A source over the model's limit is an error, unless
+    --truncate says to cut it.
+    """
+    return command
+
+
+def _run(bundle: Path, task: str, load: dict[str, Any], search: dict[str, Any], *, as_json: bool) -> None:
     """Generates for every line of standard input and prints the outputs in order, as they come.
 
     Raises:
@@ -71,7 +110,7 @@ def run(bundle: Path, task: str, *, load: dict[str, Any], generate: dict[str, An
     with progress_bar(task, counted="lines" if size is None else "bytes") as progress:
         bar = progress.add_task("", total=size)
         for lines, terminated in chunks(cast("ByteStream", sys.stdin.buffer)):
-            _write(_generate(generator, lines, number, generate), terminated, as_json)
+            _write(_generate(generator, lines, number, search), terminated, as_json)
             number += len(lines)
             progress.update(bar, completed=number if size is None else sys.stdin.buffer.tell())
 
@@ -85,10 +124,10 @@ def _file_size(stream: BinaryIO) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _generate(generator: Generator, lines: list[str], before: int, options: dict[str, Any]) -> list[Result]:
+def _generate(generator: Generator, lines: list[str], before: int, search: dict[str, Any]) -> list[Result]:
     """Results of a chunk; an error names the line as the user counts, and the option as the user knows it."""
     try:
-        return generator.generate(lines, **options)
+        return generator.generate(lines, **search)
     except InputError as error:
         message = re.sub(r"^text (\d+)", lambda found: f"line {before + int(found[1])}", str(error))
         raise InputError(message.replace("truncation longest_first", "--truncate")) from None

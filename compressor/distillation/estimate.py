@@ -10,6 +10,7 @@ from typing import Any
 from compressor.config import Recipe
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.student import set_up
+from compressor.distillation.teacher_outputs import estimated_seconds
 from compressor.distillation.trainer import Trainer, recipe_digest
 from compressor.models.base import count_parameters
 
@@ -22,9 +23,9 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
 
     Returns:
         ``student_parameters``, ``teacher_parameters`` (null without a teacher), ``ratio``, ``updates``,
-        ``updates_per_pass``, ``seconds_per_update``, ``minutes``, ``memory_mb`` (peak of this process). Time for dev
-        scores, and for teacher outputs that SeqKD needs beforehand, is not in it. A young student's rollouts end
-        late, so ``minutes`` leans to the high side.
+        ``updates_per_pass``, ``seconds_per_update``, ``minutes`` of updates, ``teacher_outputs_minutes`` for what
+        SeqKD and ImitKD* have the teacher write beforehand (else null), ``memory_mb`` (peak of this process). Time
+        for dev scores is not in it. A young student's rollouts end late, so ``minutes`` leans to the high side.
 
     Raises:
         DataError, ModelError, VocabularyError: as the run itself would.
@@ -41,6 +42,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
             seconds, counted = seconds + time.perf_counter() - start, counted + len(group)
         if number + 1 == GROUPS:
             break
+    written = estimated_seconds(setup)
     student = count_parameters(setup.student)
     teacher = setup.teacher.parameters if setup.teacher else None
     return {
@@ -52,6 +54,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         "updates_per_pass": len(trainer.batches.plan(0)),
         "seconds_per_update": round(seconds / counted, 3),
         "minutes": round(seconds / counted * trainer.updates / 60, 1),
+        "teacher_outputs_minutes": None if written is None else round(written / 60, 1),
         "memory_mb": round(_peak_mb()),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from pathlib import Path
 
 import torch
@@ -32,19 +33,39 @@ def teacher_outputs(setup: Setup, out: Path, console: Console) -> TokenRows | No
     path, key = out / FILE, _key(setup)
     found = _read(path, key)
     missing = [index for index in range(len(setup.train.sources)) if index not in found]
-    missing.sort(key=lambda index: int(setup.train.sources.lengths[index]))
-    beams, budget = recipe.teacher.num_beams, max(1, 4 * recipe.training.batch_tokens // recipe.teacher.num_beams)
+    beams = recipe.teacher.num_beams
     with storage_errors(path), path.open("a", encoding="utf-8") as stream, _bar(console) as bar:
         if not found:
             stream.write(json.dumps({"key": key}) + "\n")
         task = bar.add_task(f"teacher's outputs, {beams} beams", total=len(found) + len(missing), completed=len(found))
-        for rows in chunks(missing, setup.train.sources.lengths, budget):
+        for rows in _chunks(setup, missing, beams):
             for index, tokens in zip(rows, _best(teacher, setup, rows, beams), strict=True):
                 found[index] = tokens
                 stream.write(json.dumps({"index": index, "tokens": tokens}) + "\n")
             stream.flush()
             bar.advance(task, len(rows))
     return TokenRows(found[index] for index in range(len(found)))
+
+
+def estimated_seconds(setup: Setup) -> float | None:
+    """What ``teacher_outputs`` will take, from one chunk in each quarter of the work; None if the method needs none."""
+    recipe, teacher = setup.recipe, setup.teacher
+    if teacher is None or recipe.teacher is None or not resolve(recipe.method).needs_teacher_outputs:
+        return None
+    beams = recipe.teacher.num_beams
+    work = _chunks(setup, list(range(len(setup.train.sources))), beams)
+    chosen = [work[(2 * quarter + 1) * len(work) // 8] for quarter in range(4)]
+    start = time.perf_counter()
+    for rows in chosen:
+        _best(teacher, setup, rows, beams)
+    return (time.perf_counter() - start) / len(chosen) * len(work)
+
+
+def _chunks(setup: Setup, indices: list[int], beams: int) -> list[list[int]]:
+    """Sources that are searched together, shortest first."""
+    lengths = setup.train.sources.lengths
+    budget = max(1, 4 * setup.recipe.training.batch_tokens // beams)
+    return chunks(sorted(indices, key=lambda index: int(lengths[index])), lengths, budget)
 
 
 def _best(teacher: Teacher, setup: Setup, rows: list[int], beams: int) -> list[list[int]]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-import onnx_ir as ir
 import pytest
 
-from compressor import exporters
 from compressor.bundle import open_bundle
 from compressor.errors import ConfigError, DataError, ExportError, ModelError, OutputExistsError, StorageError
 from compressor.exporters import dev_set, export_bundle
@@ -60,20 +59,28 @@ def test_an_existing_folder_is_not_overwritten(tiny_run: Path, tmp_path: Path) -
 
 
 def test_a_full_disk_leaves_nothing_behind(
-    tiny_run: Path, graphs: dict[str, ir.Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_run: Path,
+    trace_once: Callable[[pytest.MonkeyPatch], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    traced = {name: graph.clone() for name, graph in graphs.items()}
-    monkeypatch.setattr(exporters, "build_graphs", lambda *args: traced)  # tracing is slow, and writes nothing
+    trace_once(monkeypatch)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="the disk is full; nothing was written"):
         export_bundle(tiny_run, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_int8_alone_with_sources_of_ones_own_replaces_a_bundle(tiny_run: Path, tmp_path: Path) -> None:
+def test_int8_alone_with_sources_of_ones_own_replaces_a_bundle(
+    tiny_run: Path,
+    trace_once: Callable[[pytest.MonkeyPatch], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trace_once(monkeypatch)
     out, source = tmp_path / "out", tmp_path / "dev.de"
     out.mkdir()
     (out / "old.txt").write_text("old")
