@@ -27,7 +27,7 @@ from compressor.errors import BundleError, InputError
 from compressor.generation import GenerationConfig
 from compressor.onnxfile import graph_needs
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST_FILE, PARITY_FILE, CARD_FILE, TOKENIZER_FOLDER = "bundle.json", "parity.json", "README.md", "tokenizer"
 GENERATE, GENERATE_BEAMS, ENCODER, DECODER_STEP = "generate", "generate_beams", "encoder", "decoder_step"
 WEIGHTS_FILE = "weights.bin"

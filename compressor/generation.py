@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
@@ -50,6 +50,7 @@ class GenerationConfig(BaseModel):
     min_new_tokens: int = Field(0, ge=0, description="End of sentence is suppressed before that many tokens.")
     no_repeat_ngram_size: int = Field(0, ge=0, description="No n-gram of this size occurs twice; 0 is off.")
     length_penalty: float = Field(1.0, description="Beam scores are divided by length to this power.")
+    early_stopping: bool | Literal["never"] = Field(False, description="When beams stop, see Hugging Face.")
     num_beams: int = Field(1, ge=1, description="Default number of beams.")
     max_source_tokens: int = Field(512, ge=1, description="Longest source in tokens, end of sentence included.")
 

@@ -63,11 +63,12 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
         _make_folder(out, fresh=force and not resume)
     console = Console(stderr=True, quiet=not progress or not process.is_main_process)
     console.print(setup.data["report_text"], highlight=False)
-    start = time.monotonic()
+    trainer = Trainer(setup)
     with process.main_process_first():
-        outputs = teacher_outputs(setup, out, console)
-    state = Progress(recipe_digest=recipe_digest(recipe), seconds=time.monotonic() - start)
-    trainer = Trainer(setup, outputs)
+        outputs, seconds = teacher_outputs(setup, out, console)
+    if outputs is not None:
+        trainer.outputs = outputs
+    state = Progress(recipe_digest=recipe_digest(recipe), seconds=seconds)
     if resume:
         if (out / FOLDER).is_dir():
             state = load_checkpoint(out, setup.student, trainer.optimizer, state.recipe_digest)

@@ -22,18 +22,21 @@ from compressor.teachers.base import Teacher
 FILE = "teacher_outputs.jsonl"
 
 
-def teacher_outputs(setup: Setup, out: Path, console: Console) -> TokenRows | None:
-    """Best outputs by beam search, ending with EOS where the teacher finished; None if the method needs none.
+def teacher_outputs(setup: Setup, out: Path, console: Console) -> tuple[TokenRows | None, float]:
+    """Best outputs by beam search, ending with EOS where the teacher finished (None if the method needs none).
 
     They are appended to ``teacher_outputs.jsonl`` as they are made, so that a killed run goes on where it stopped.
+
+    Returns:
+        The outputs, and the seconds that they took, in a run that was killed before, too.
     """
     recipe, teacher = setup.recipe, setup.teacher
     if teacher is None or recipe.teacher is None or not resolve(recipe.method).needs_teacher_outputs:
-        return None
+        return None, 0.0
     path, key = out / FILE, _key(setup)
-    found = _read(path, key)
+    found, seconds = _read(path, key)
     missing = [index for index in range(len(setup.train.sources)) if index not in found]
-    beams = recipe.teacher.num_beams
+    beams, clock = recipe.teacher.num_beams, time.monotonic()
     with storage_errors(path), path.open("a", encoding="utf-8") as stream, _bar(console) as bar:
         if not found:
             stream.write(json.dumps({"key": key}) + "\n")
@@ -42,9 +45,11 @@ def teacher_outputs(setup: Setup, out: Path, console: Console) -> TokenRows | No
             for index, tokens in zip(rows, _best(teacher, setup, rows, beams), strict=True):
                 found[index] = tokens
                 stream.write(json.dumps({"index": index, "tokens": tokens}) + "\n")
+            seconds, clock = seconds + time.monotonic() - clock, time.monotonic()
+            stream.write(json.dumps({"seconds": round(seconds, 1)}) + "\n")
             stream.flush()
             bar.advance(task, len(rows))
-    return TokenRows(found[index] for index in range(len(found)))
+    return TokenRows(found[index] for index in range(len(found))), seconds
 
 
 def estimated_seconds(setup: Setup) -> float | None:
@@ -91,9 +96,9 @@ def _key(setup: Setup) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, key: str) -> dict[int, list[int]]:
+def _read(path: Path, key: str) -> tuple[dict[int, list[int]], float]:
     if not path.exists():
-        return {}
+        return {}, 0.0
     records, lines = [], path.read_text(encoding="utf-8").splitlines(keepends=True)
     for line in lines:
         try:
@@ -104,8 +109,11 @@ def _read(path: Path, key: str) -> dict[int, list[int]]:
         write_atomic(path, "".join(lines[: len(records)]))
     if not records or records[0].get("key") != key:
         path.unlink()
-        return {}
-    return {record["index"]: record["tokens"] for record in records[1:]}
+        return {}, 0.0
+    seconds = [record["seconds"] for record in records if "seconds" in record]
+    return {record["index"]: record["tokens"] for record in records if "index" in record}, seconds[
+        -1
+    ] if seconds else 0.0
 
 
 def _bar(console: Console) -> ProgressBar:

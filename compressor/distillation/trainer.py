@@ -11,7 +11,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ class Step(NamedTuple):
 class Trainer:
     """Trains a student by the recipe's method. Use ``groups`` and ``train_group`` for a loop of one's own."""
 
-    def __init__(self, setup: Setup, seqkd_outputs: Any = None) -> None:
+    def __init__(self, setup: Setup) -> None:
         recipe = setup.recipe
         self.setup, self.recipe, self.method = setup, recipe, resolve(recipe.method)
         keep_memory()
@@ -79,7 +79,8 @@ class Trainer:
         self.columns = torch.full((vocab_size,), losses.IGNORED, device=device)
         """int64 [vocab]: a token's place among ``tokens``."""
         self.columns[self.tokens] = torch.arange(len(allowed), device=device)
-        self.outputs = seqkd_outputs if seqkd_outputs is not None else setup.train.targets
+        self.outputs = setup.train.targets
+        """Of the data-set side: references, or what ``teacher_outputs`` puts in their place."""
         self.batches = Batches(
             setup.train.sources,
             setup.train.targets,

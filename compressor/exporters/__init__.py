@@ -15,7 +15,6 @@ from compressor.bundle import (
     MANIFEST_FILE,
     PARITY_FILE,
     TOKENIZER_FOLDER,
-    FileRecord,
     Manifest,
     dump_manifest,
     file_records,
@@ -92,7 +91,7 @@ def export_bundle(
         dev = dev_set(run, dev_source, dev_reference)
         gated = "int8" in precisions and not ungated
         if gated and dev.references is None:
-            raise ExportError("nobody knows what int8 loses: give --dev-reference FILE, or say --ungated")
+            raise ExportError("int8 has unknown losses without references: give --dev-reference FILE, or say --ungated")
         graphs = build_graphs(run.model, run.generation)
         int8 = _Int8(run, graphs, dev, folder) if "int8" in precisions else None
         write_graphs(graphs, folder / "fp32")
@@ -140,7 +139,7 @@ class _Int8:
         assert self.dev.references is not None
         self.write(float_layers)
         generator = Generator(self.folder, manifest, precision="int8", intra_threads=1)
-        texts = [generator.tokenizer.decode(ids) for ids in generator.generate_ids(self.dev.ids)]
+        texts = [generator.tokenizer.decode(ids) for ids in generator.generate_ids(self.dev.ids, batch_size=1)]
         return score(manifest.task, texts, self.dev.references).headline
 
 
@@ -155,8 +154,9 @@ def _finish(folder: Path, manifest: Manifest, report: parity.Report, precisions:
         for name, precision in manifest.precisions.items()
         if name in precisions
     }
-    manifest = manifest.model_copy(update={"precisions": kept, "parity": report.summary()})
+    files = file_records(folder)
+    manifest = manifest.model_copy(update={"precisions": kept, "parity": report.summary(), "files": files})
     (folder / PARITY_FILE).write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
     (folder / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")
-    files: dict[str, FileRecord] = file_records(folder)
-    (folder / MANIFEST_FILE).write_text(dump_manifest(manifest.model_copy(update={"files": files})), encoding="utf-8")
+    manifest = manifest.model_copy(update={"files": file_records(folder)})  # report and card among them
+    (folder / MANIFEST_FILE).write_text(dump_manifest(manifest), encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compressor.data.corpus import load_corpus
 from compressor.data.readers import read_lines
-from compressor.errors import DataError, ExportError
+from compressor.errors import ConfigError, DataError, ExportError
 from compressor.exporters.manifest import max_source_tokens
 from compressor.models.storage import Run
 
@@ -32,9 +32,12 @@ def dev_set(run: Run, source: Path | None, reference: Path | None) -> DevSet:
     """At most ``MAX_SOURCES`` dev sources that fit the model, with their references where all have one.
 
     Raises:
+        ConfigError: references are given without sources.
         ExportError: there are none.
         DataError: a file is missing, or the two do not match.
     """
+    if reference and not source:
+        raise ConfigError("--dev-reference has no --dev-source that it could be of: give both")
     pairs = _read_files(source, reference) if source else _recorded(run)
     limit = max_source_tokens(run)
     encoded = [(text, ref, run.tokenizer.encode_source(text)) for text, ref in pairs if text.strip()]

@@ -23,7 +23,7 @@ def load_exportable(path: Path, task: Task | None = None) -> Run:
         ExportError: it has another layout.
     """
     if is_run(path) or not _is_checkpoint(path):
-        if task is not None:
+        if task is not None and is_run(path):
             raise ConfigError(f"{path}: a run has a task of its own, --task is for checkpoints")
         return load_run(path)
     teacher = load_teacher(TeacherConfig(path=str(path)))

@@ -1,8 +1,8 @@
-"""BART and mBART checkpoints as models of our own: positions are learned, and embedded tokens are normed."""
+"""BART checkpoints as models of our own: positions are learned, and embedded tokens are normed."""
 
 from __future__ import annotations
 
-from transformers import MBartForConditionalGeneration, PreTrainedModel
+from transformers import BartForConditionalGeneration
 
 from compressor.errors import ModelError
 from compressor.models.marian import native_config, native_weights
@@ -12,17 +12,13 @@ OFFSET = 2
 """Rows of the position tables before the first position."""
 
 
-def from_bart(bart: PreTrainedModel) -> Transformer:
-    """The same weights under our names, with identical logits; mBART is pre-norm, BART post-norm.
-
-    Args:
-        bart: a BartForConditionalGeneration or MBartForConditionalGeneration.
+def from_bart(bart: BartForConditionalGeneration) -> Transformer:
+    """The same weights under our names, with identical logits.
 
     Raises:
         ModelError: the checkpoint has a layout that ours does not cover (an output layer of its own).
     """
-    pre = isinstance(bart, MBartForConditionalGeneration)
-    config = native_config(bart, norm="pre" if pre else "post", positions="learned", embedding_norm=True)
+    config = native_config(bart, positions="learned", embedding_norm=True)
     model, theirs = Transformer(config).eval(), bart.state_dict()
     state = native_weights(model, theirs)
     for side, name in (("source", "encoder"), ("target", "decoder")):
@@ -32,7 +28,5 @@ def from_bart(bart: PreTrainedModel) -> Transformer:
         state[f"learned_positions.{side}"] = table
         for kind in ("weight", "bias"):
             state[f"embedding_norm.{side}.{kind}"] = theirs[f"model.{name}.layernorm_embedding.{kind}"]
-            if pre:
-                state[f"{name}_norm.{kind}"] = theirs[f"model.{name}.layer_norm.{kind}"]
     model.load_state_dict(state)
     return model

@@ -23,7 +23,8 @@ NEVER = -1e9
 """Stands for minus infinity, as in Hugging Face: scores of beams that do not count can still be compared."""
 
 STOP_HEURISTIC, STOP_WHEN_FULL, STOP_NEVER = 0, 1, 2
-"""Hugging Face's ``early_stopping``: False, True and "never"."""
+STOPPING = {False: STOP_HEURISTIC, True: STOP_WHEN_FULL, "never": STOP_NEVER}
+"""Hugging Face's ``early_stopping``."""
 
 
 class BeamOptions(NamedTuple):

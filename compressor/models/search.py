@@ -15,7 +15,7 @@ from torch import Tensor
 
 from compressor.generation import GenerationConfig, until_eos
 from compressor.models.base import Seq2SeqModel
-from compressor.models.beam import STOP_HEURISTIC, BeamOptions, Beams, BeamSearch
+from compressor.models.beam import STOPPING, BeamOptions, Beams, BeamSearch
 from compressor.models.constraints import SearchOptions, search_options
 from compressor.models.greedy import Choose, Greedy, GreedySearch, best_column
 
@@ -79,12 +79,12 @@ def beam_search(
     max_new_tokens: int | None = None,
     num_return: int = 1,
 ) -> list[list[Hypothesis]]:
-    """The ``num_return`` best outputs of every source, best first (``early_stopping`` false)."""
+    """The ``num_return`` best outputs of every source, best first."""
     count = num_beams or generation.num_beams
     device, vocab_size = source.device, model.config.vocab_size
     search = BeamSearch(generation, vocab_size).to(device)
     common = search_options(generation, source.shape[0], max_new_tokens)
-    own = torch.tensor(generation.length_penalty), torch.tensor(STOP_HEURISTIC)
+    own = torch.tensor(generation.length_penalty), torch.tensor(STOPPING[generation.early_stopping])
     options = BeamOptions(*_moved([*common, *own], device))
     beams = search.start(source[:, 0], torch.arange(count, device=device))
     state = model.initial_state(model.encode(source, source_mask))

@@ -79,7 +79,7 @@ def resolve(manifest: Manifest, options: SearchOptions) -> Search:
             manifest.max_new_tokens,
         ),
         length_penalty=_number("length_penalty", given.get("length_penalty", rules.length_penalty)),
-        early_stopping=_stopping(given.get("early_stopping", False)),
+        early_stopping=_stopping(given.get("early_stopping", rules.early_stopping)),
     )
 
 

@@ -27,10 +27,14 @@ def choose_threads(wanted: int | None, available: int | None = None) -> int:
     """Threads inside one operator: what is wanted, by default every processor that may be used.
 
     More threads than processors are taken with a warning: they wait for one another at the end of every operator.
+
+    Returns:
+        The number; 0, which leaves it to ONNX Runtime, where nothing is wanted and the whole machine may be used: it
+        takes a thread a physical core then, and binds it there.
     """
     most = available or available_cpus()
     if wanted is None:
-        return most
+        return most if most < (os.cpu_count() or 1) else 0
     if wanted > most:
         _log.warning("%d threads on %d processors wait for one another: give %d or fewer", wanted, most, most)
     return wanted

@@ -16,7 +16,6 @@ from transformers import (
     AutoTokenizer,
     BartForConditionalGeneration,
     MarianMTModel,
-    MBartForConditionalGeneration,
 )
 from transformers import GenerationConfig as HFGenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
@@ -33,9 +32,6 @@ from compressor.models.transformer import Transformer
 from compressor.teachers.adapter import adapt, set_languages
 from compressor.teachers.base import Teacher
 from compressor.teachers.rules import end_and_padding, positions, read_rules
-
-BEAM_SEARCH_ONLY = ("early_stopping", "renormalize_logits")
-"""Rules that change the teacher's own beam search alone: they are honoured here, and not carried to the student."""
 
 REASONS = {
     "Unrecognized configuration class": "it is not an encoder-decoder",
@@ -72,7 +68,8 @@ class HuggingFaceTeacher(Teacher):
                 "they do not belong together"
             )
         self.generation = read_rules(given, self.tokenizer, language, described, self.vocab_size, config)
-        self._beam_rules = {name: getattr(given, name) for name in BEAM_SEARCH_ONLY if getattr(given, name) is not None}
+        self._renormalize = bool(given.renormalize_logits)
+        """A rule of the teacher's own beam search, honoured here, and not carried to the student."""
         self.model.generation_config = HFGenerationConfig()  # the rules go to `generate` as arguments, in one place
 
     def to(self, device: Any) -> HuggingFaceTeacher:
@@ -106,7 +103,7 @@ class HuggingFaceTeacher(Teacher):
         self, source: Tensor, source_mask: Tensor, num_beams: int, num_return: int = 1
     ) -> list[list[Hypothesis]]:
         """See Teacher."""
-        if self._transformer is not None and num_beams > 1 and not self._beam_rules:
+        if self._transformer is not None and num_beams > 1 and not self._renormalize:
             return beam_search(
                 self._transformer,
                 self.generation,
@@ -148,7 +145,8 @@ class HuggingFaceTeacher(Teacher):
             "do_sample": False,
         }
         if num_beams > 1:
-            arguments |= {"length_penalty": rules.length_penalty, **self._beam_rules}
+            arguments |= {"length_penalty": rules.length_penalty, "early_stopping": rules.early_stopping}
+            arguments["renormalize_logits"] = self._renormalize
         return arguments
 
     def embeddings(self) -> Tensor:
@@ -168,7 +166,7 @@ def _native(model: Any) -> Transformer | None:
     try:
         if isinstance(model, MarianMTModel):
             return from_marian(model).requires_grad_(False)
-        if isinstance(model, BartForConditionalGeneration | MBartForConditionalGeneration):
+        if isinstance(model, BartForConditionalGeneration):
             return from_bart(model).requires_grad_(False)
     except ModelError:
         pass

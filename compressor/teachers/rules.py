@@ -69,6 +69,7 @@ def read_rules(
         min_new_tokens=_min_new_tokens(given),
         no_repeat_ngram_size=first(config.no_repeat_ngram_size, given.no_repeat_ngram_size, 0),
         length_penalty=first(config.length_penalty, given.length_penalty, 1.0),
+        early_stopping=first(given.early_stopping, False),
         num_beams=given.num_beams or 1,
         max_source_tokens=positions(model_config, "encoder") or LONGEST,
     )

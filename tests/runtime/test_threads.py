@@ -25,8 +25,12 @@ def test_a_containers_quota_counts(
     assert available_cpus(path) == min(6, most)
 
 
-def test_more_threads_than_processors_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_more_threads_than_processors_are_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
     with caplog.at_level(logging.WARNING):
         assert (choose_threads(None, 4), choose_threads(3, 4), caplog.messages) == (4, 3, [])
+        assert choose_threads(None, 6) == 0
         assert choose_threads(8, 4) == 8
     assert caplog.messages == ["8 threads on 4 processors wait for one another: give 4 or fewer"]

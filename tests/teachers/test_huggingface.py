@@ -100,7 +100,7 @@ def test_a_marian_teacher_searches_with_our_modules(open_pair: Callable[[str], P
     """Where its configuration asks for nothing that only Hugging Face's beam search knows."""
     pair = open_pair("marian")
     teacher = copy.copy(pair.ours)
-    teacher._beam_rules = {}
+    teacher._renormalize = False
     found = teacher.generate(*pair.batch(), num_beams=4, num_return=num_return)
     expected = own_search(pair, 4, num_return_sequences=num_return, renormalize_logits=False)
     assert [hypothesis.tokens for row in found for hypothesis in row] == expected
