@@ -72,6 +72,21 @@ def test_outputs_end_at_different_lengths(folders: dict[str, Path]) -> None:
     assert len(lengths) > 5
 
 
+@pytest.mark.parametrize("name", ["generate", "generate_beams"])
+def test_a_step_computes_nothing_that_is_the_same_in_every_step(graphs: dict[str, ir.Model], name: str) -> None:
+    (outer,) = [node for node in graphs[name].graph if node.op_type == "Loop"]
+    (inner,) = [node for node in outer.attributes["body"].as_graph() if node.op_type == "Loop"]
+    body = inner.attributes["body"].as_graph()
+    changing = {*body.inputs}
+    for node in body:
+        graphs_inside = [
+            attribute for attribute in node.attributes.values() if attribute.type == ir.AttributeType.GRAPH
+        ]
+        assert graphs_inside or changing.intersection(node.inputs), node.name
+        changing.update(node.outputs)
+    assert len(changing) > 30
+
+
 @pytest.mark.parametrize(
     "sizes",
     [{"norm": "pre", "tie_embeddings": False, "decoder_layers": 2, "activation": "gelu"}],

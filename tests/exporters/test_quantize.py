@@ -93,18 +93,23 @@ def test_no_product_is_left_in_fp32(folders: dict[str, Path], graph: str) -> Non
 def test_every_product_and_embedding_is_quantized(graphs: dict[str, ir.Model], ranges: Ranges) -> None:
     for name in ("generate", "generate_beams"):
         graph = graphs[name].clone()
-        every = [node for node in ir.traversal.RecursiveGraphIterator(graph.graph) if node.op_type == "MatMul"]
+        before = [node.op_type for node in ir.traversal.RecursiveGraphIterator(graph.graph)]
         quantize(graph, VOCAB, ranges)
         kinds = [node.op_type for node in ir.traversal.RecursiveGraphIterator(graph.graph)]
-        assert kinds.count("MatMulIntegerToFloat") == kinds.count("QuantizeLinear") == len(every) > 0
+        assert kinds.count("MatMulIntegerToFloat") == kinds.count("QuantizeLinear") == before.count("MatMul") > 0
         assert kinds.count("GatherBlockQuantized") == 2  # source and target
+        assert kinds.count("Mul") == before.count("Mul") - 2  # by the square root of d: it is in the table's scales
+        assert "Relu" in before and "Relu" not in kinds  # rounding to levels from zero does that
         assert not float_products(graph)
         assert not any(value.const_value.size > 1000 and value.dtype == ir.DataType.FLOAT and VOCAB in value.shape
                        for part in (graph.graph, *graph.graph.subgraphs())
                        for value in part.initializers.values())  # fmt: skip
 
 
-def test_a_product_is_the_integers_product_to_the_last_bits() -> None:
+@pytest.mark.parametrize(
+    ("rectified", "low"), [(False, -3.0), (True, 0.0), (True, -3.0)], ids=["plain", "ReLU", "ReLU that must stay"]
+)
+def test_a_product_is_the_integers_product_to_the_last_bits(rectified: bool, low: float) -> None:
     """x W + b of one quantized product, against the same integers multiplied by numpy."""
     chance = np.random.default_rng(0)
     weight, bias = (chance.normal(size=shape).astype(np.float32) for shape in ((32, 12), (12,)))
@@ -117,18 +122,20 @@ def test_a_product_is_the_integers_product_to_the_last_bits() -> None:
     )
     for value in (factor, added):
         graph.register_initializer(value)
-    product = ir.node("MatMul", [entry, factor])
+    relu = ir.node("Relu", [entry])
+    product = ir.node("MatMul", [relu.outputs[0] if rectified else entry, factor])
     total = ir.node("Add", [product.outputs[0], added])
     product.name, total.name, product.outputs[0].name, total.outputs[0].name = "product", "total", "xw", "y"
+    relu.name, relu.outputs[0].name = "relu", "rectified"
     total.outputs[0].type, total.outputs[0].shape = entry.type, ir.Shape(["batch", "length", 12])
-    graph.extend([product, total])
+    graph.extend([relu, product, total] if rectified else [product, total])
     graph.outputs.append(total.outputs[0])
     model = ir.Model(graph, ir_version=10)
     (only,) = products(model)
-    quantize(model, VOCAB, {only.key: (-3.0, 5.0)})
+    quantize(model, VOCAB, {only.key: (low, 5.0)})
+    assert ("Relu" in [node.op_type for node in graph]) == (rectified and low < 0)
     (found,) = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString()).run(["y"], {"x": x})
-    step, scales = np.float32(8 / 255), np.abs(weight).max(axis=0) / 64
-    integers = (np.clip(np.rint(x / step) + round(3 / (8 / 255)), 0, 255) - round(3 / (8 / 255))) @ np.rint(
-        weight / scales
-    )
+    step, scales = np.float32((5 - low) / 255), np.abs(weight).max(axis=0) / 64
+    zero, given = round(-low / ((5 - low) / 255)), np.maximum(x, 0) if rectified else x
+    integers = (np.clip(np.rint(given / step) + zero, 0, 255) - zero) @ np.rint(weight / scales)
     np.testing.assert_allclose(found, integers * step * scales + bias, atol=1e-4)
