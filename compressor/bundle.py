@@ -96,7 +96,7 @@ class Lineage(Part):
 class Manifest(Part):
     """Content of ``bundle.json``."""
 
-    format_version: Literal[2] = Field(2, description="Raised when an older reader could not understand it.")
+    format_version: Literal[3] = Field(3, description="Raised when an older reader could not understand it.")
     task: Literal["translation", "summarization"] = Field(description="What the model does.")
     source_language: str | None = Field(None, description="ISO code.")
     target_language: str | None = Field(None, description="ISO code.")
