@@ -110,10 +110,8 @@ def _read(path: Path, key: str) -> tuple[dict[int, list[int]], float]:
     if not records or records[0].get("key") != key:
         path.unlink()
         return {}, 0.0
-    seconds = [record["seconds"] for record in records if "seconds" in record]
-    return {record["index"]: record["tokens"] for record in records if "index" in record}, seconds[
-        -1
-    ] if seconds else 0.0
+    seconds = max((record["seconds"] for record in records if "seconds" in record), default=0.0)
+    return {record["index"]: record["tokens"] for record in records if "index" in record}, seconds
 
 
 def _bar(console: Console) -> ProgressBar:

@@ -1,4 +1,4 @@
-"""A trained run, or a Marian checkpoint, becomes an ONNX bundle, proved against PyTorch before it is published."""
+"""A trained run, or a checkpoint, becomes an ONNX bundle, proved against PyTorch before it is published."""
 
 from __future__ import annotations
 
@@ -102,9 +102,7 @@ def export_bundle(
         report = _prove(run, folder, manifest, dev, bar)
         if int8 and gated and gate.lost(report.quality) > quality_budget:
             bar.start("int8: looking for layers to keep in fp32", None)
-            wanted = gate.score_of(report.quality["fp32"]) - quality_budget
-            kept = gate.culprits(list(int8.layers), lambda names: int8.score(manifest, names), wanted)
-            manifest.precisions["int8"] = manifest.precisions["int8"].model_copy(update={"float_layers": tuple(kept)})
+            int8.keep_culprits(manifest, gate.score_of(report.quality["fp32"]) - quality_budget)
             report = _prove(run, folder, manifest, dev, bar)
         _finish(folder, manifest, report, precisions)
     return out_dir
@@ -133,6 +131,11 @@ class _Int8:
             quantize.quantize(model, self.run.model.config.vocab_size, self.ranges, kept)
         for path in write_graphs(graphs, self.folder / "int8").values():
             quantize.check_quantized(path, kept)
+
+    def keep_culprits(self, manifest: Manifest, wanted: float) -> None:
+        """Leaves the layers to blame in fp32, so that the dev score is as wanted. Raises ExportError if none help."""
+        kept = gate.culprits(list(self.layers), lambda names: self.score(manifest, names), wanted)
+        manifest.precisions["int8"] = manifest.precisions["int8"].model_copy(update={"float_layers": tuple(kept)})
 
     def score(self, manifest: Manifest, float_layers: Collection[str]) -> float:
         """The dev score with these layers in fp32."""

@@ -115,6 +115,11 @@ def test_dev_files_must_match(tiny_run: Path, tmp_path: Path) -> None:
         dev_set(load_run(tiny_run), tmp_path / "a", tmp_path / "b")
 
 
+def test_references_are_of_sources(tiny_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--dev-reference has no --dev-source"):
+        dev_set(load_run(tiny_run), None, tmp_path / "b")
+
+
 def test_without_dev_sources_there_is_no_export(tiny_run: Path, tmp_path: Path) -> None:
     moved = tmp_path / "run"
     shutil.copytree(tiny_run, moved)
