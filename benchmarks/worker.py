@@ -47,8 +47,8 @@ class Host(Protocol):
 
     info: Info
 
-    def translate(self, texts: Sequence[str], num_beams: int) -> Reply:
-        """One timed call."""
+    def translate(self, texts: Sequence[str], num_beams: int, **options: int) -> Reply:
+        """One timed call; ``options`` are the engine's own."""
         ...
 
     def reset_peak(self) -> None:
@@ -78,10 +78,10 @@ class LocalHost:
         seconds = time.perf_counter() - start
         self.info = Info(self._engine.parameters, self._engine.size_mb, self._engine.max_num_beams, seconds)
 
-    def translate(self, texts: Sequence[str], num_beams: int) -> Reply:
+    def translate(self, texts: Sequence[str], num_beams: int, **options: int) -> Reply:
         """See Host."""
         start = time.perf_counter()
-        output = self._engine.translate(texts, num_beams=num_beams)
+        output = self._engine.translate(texts, num_beams=num_beams, **options)
         return Reply(time.perf_counter() - start, list(output.texts), list(output.tokens))
 
     def reset_peak(self) -> None:
@@ -99,15 +99,20 @@ class LocalHost:
 class ProcessHost:
     """Loads and runs an engine in a process of its own.
 
+    Args:
+        spec: what is loaded.
+        threads: threads inside one operator.
+        python: the interpreter, for engines that live in another environment.
+
     Raises:
         CompressError: what the engine raised there, of the same class; or that its process died, with its last words.
     """
 
-    def __init__(self, spec: EngineSpec, threads: int) -> None:
+    def __init__(self, spec: EngineSpec, threads: int, python: str = sys.executable) -> None:
         self._name = spec.name
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker"],
+            [python, "-m", "benchmarks.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -121,9 +126,9 @@ class ProcessHost:
             self.close()
             raise
 
-    def translate(self, texts: Sequence[str], num_beams: int) -> Reply:
+    def translate(self, texts: Sequence[str], num_beams: int, **options: int) -> Reply:
         """See Host."""
-        return Reply(**self._ask("translate", texts=list(texts), num_beams=num_beams))
+        return Reply(**self._ask("translate", texts=list(texts), num_beams=num_beams, **options))
 
     def reset_peak(self) -> None:
         """See Host."""

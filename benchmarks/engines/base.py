@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict
 
-EngineName = Literal["transformers", "torch", "onnx", "ctranslate2"]
+EngineName = Literal["transformers", "torch", "onnx", "ctranslate2", "optimum", "openvino", "marian"]
 ModelName = Literal["teacher", "student"]
 
 _MODULES: dict[str, str] = {
@@ -20,6 +20,9 @@ _MODULES: dict[str, str] = {
     "torch": "benchmarks.engines.native",
     "onnx": "benchmarks.engines.onnx",
     "ctranslate2": "benchmarks.engines.ctranslate2",
+    "optimum": "benchmarks.engines.optimum",
+    "openvino": "benchmarks.engines.optimum",
+    "marian": "benchmarks.engines.marian",
 }
 
 
@@ -37,6 +40,7 @@ class EngineSpec(BaseModel):
     source_language: str | None = None
     target_language: str | None = None
     max_new_tokens: int | None = None
+    inter_threads: int = 1
 
     @property
     def name(self) -> str:
@@ -65,7 +69,10 @@ class Engine(Protocol):
     max_num_beams: int | None
 
     def translate(self, texts: Sequence[str], *, num_beams: int) -> Output:
-        """Runs one call on one batch, from text to text; sources beyond the model's limit are cut."""
+        """Runs one call on one batch, from text to text; sources beyond the model's limit are cut.
+
+        Engines that can cut a batch into smaller ones (onnx, ctranslate2) take ``max_batch_size``, too.
+        """
         ...
 
 

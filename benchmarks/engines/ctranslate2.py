@@ -1,27 +1,25 @@
 """CTranslate2, the engine to beat: a model in Marian's layout, converted with token ids as its vocabulary.
 
-The conversion runs in a process of its own, so that the model in torch is not in the memory that is measured.
+The conversion runs in a process of its own, so that the model in torch is not in the memory that is measured. A folder
+that ``benchmarks.converters.ctranslate2`` wrote is taken as it is.
 """
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import ctranslate2
 
+from benchmarks.converters.about import MODEL, is_converted, read_about
 from benchmarks.engines.base import EngineSpec, Output
 from compressor.data.corpus import cut
 from compressor.errors import ModelError
-from compressor.tokenizer import load_tokenizer
 
 COMPUTE_TYPES = {"fp32": "float32", "int8": "int8"}
-ABOUT, MODEL, TOKENIZER = "about.json", "model", "tokenizer"
 
 
 class CTranslate2Engine:
@@ -32,31 +30,32 @@ class CTranslate2Engine:
     def __init__(self, spec: EngineSpec, threads: int) -> None:
         if spec.precision not in COMPUTE_TYPES:
             raise ModelError(f"ctranslate2 engine: no precision {spec.precision}, choose {' or '.join(COMPUTE_TYPES)}")
-        with tempfile.TemporaryDirectory() as folder:
-            about = _convert(spec, Path(folder))
-            self._tokenizer = load_tokenizer(Path(folder) / TOKENIZER)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(spec.path)
+            if not is_converted(folder):
+                folder = Path(temporary)
+                _convert(spec, folder)
+            self._about, self._tokenizer = read_about(folder)
             self._translator = ctranslate2.Translator(
-                str(Path(folder) / MODEL),
+                str(folder / MODEL),
                 device="cpu",
                 compute_type=COMPUTE_TYPES[spec.precision],
-                inter_threads=1,
+                inter_threads=spec.inter_threads,
                 intra_threads=threads,
             )
-            self.size_mb = (Path(folder) / MODEL / "model.bin").stat().st_size / 1e6
-        self.parameters: int | None = about["parameters"]
-        self._eos: int = about["eos_id"]
-        self._longest_source: int = about["max_source_tokens"]
-        self._max_new_tokens: int = spec.max_new_tokens or about["max_new_tokens"]
+            self.size_mb = (folder / MODEL / "model.bin").stat().st_size / 1e6
+        self.parameters: int | None = self._about.parameters
+        self._max_new_tokens = spec.max_new_tokens or self._about.max_new_tokens
 
-    def translate(self, texts: Sequence[str], *, num_beams: int) -> Output:
+    def translate(self, texts: Sequence[str], *, num_beams: int, max_batch_size: int = 0) -> Output:
         """Tokenizes, searches and decodes one batch."""
-        limit, eos = self._longest_source, self._eos
+        limit, eos = self._about.max_source_tokens, self._about.eos_id
         sources = [cut(self._tokenizer.encode_source(text), limit, eos) for text in texts]
         results = self._translator.translate_batch(
             [[str(token) for token in ids] for ids in sources],
             beam_size=num_beams,
             max_decoding_length=self._max_new_tokens,
-            max_batch_size=0,
+            max_batch_size=max_batch_size,
         )
         rows = [[int(token) for token in result.hypotheses[0]] for result in results]
         counts = [min(len(row) + 1, self._max_new_tokens) for row in rows]  # its end of sentence is not in the row
@@ -68,11 +67,9 @@ def load(spec: EngineSpec, threads: int) -> CTranslate2Engine:
     return CTranslate2Engine(spec, threads)
 
 
-def _convert(spec: EngineSpec, folder: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.convert_ctranslate2", spec.path, str(folder), spec.precision]
+def _convert(spec: EngineSpec, folder: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.converters.ctranslate2", spec.path, str(folder), spec.precision]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ModelError(f"{spec.path}: cannot be converted to CTranslate2 ({said})")
-    about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    return about

@@ -19,20 +19,22 @@ class OnnxEngine:
 
     def __init__(self, spec: EngineSpec, threads: int) -> None:
         folder = Path(spec.path)
-        self._generator = Generator.load(folder, precision=spec.precision, intra_threads=threads)
+        self._generator = Generator.load(
+            folder, precision=spec.precision, intra_threads=threads, inter_threads=spec.inter_threads
+        )
         self._max_new_tokens = spec.max_new_tokens
         manifest = self._generator.manifest
         self.max_num_beams: int | None = manifest.max_num_beams
         self.parameters: int | None = manifest.parameters
         self.size_mb = sum((folder / name).stat().st_size for name in manifest.weight_files(spec.precision)) / 1e6
 
-    def translate(self, texts: Sequence[str], *, num_beams: int) -> Output:
+    def translate(self, texts: Sequence[str], *, num_beams: int, max_batch_size: int | None = None) -> Output:
         """Tokenizes, searches and decodes one batch."""
         results = self._generator.generate(
             list(texts),
             num_beams=num_beams,
             max_new_tokens=self._max_new_tokens,
-            batch_size=len(texts),
+            batch_size=max_batch_size or len(texts),
             batch_tokens=_ONE_CALL,
             truncation="longest_first",
         )

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.generation import GenerationConfig
-from compressor.models.base import Seq2SeqModel
+from compressor.models.base import Memory, Seq2SeqModel
 from compressor.models.beam import STOP_HEURISTIC, BeamOptions, BeamSearch
 from compressor.models.constraints import search_options
 from compressor.models.greedy import GreedySearch
@@ -28,9 +28,10 @@ from compressor.models.search import WORTH_SHRINKING
 Search = GreedySearch | BeamSearch
 
 SOURCE_MULTIPLE = 4
-"""Sources are padded to a multiple of this. ONNX Runtime's product of one row (cross-attention of one step) adds four
+"""The memory is padded to a multiple of this. ONNX Runtime's product of one row (cross-attention of one step) adds four
 terms at a time and what is left over in another order: a source of 7 tokens alone would differ in its last bits from
-the same source padded to 8 in a batch, which int8 rounding makes visible. Measured: with this the bits are equal."""
+the same source padded to 8 in a batch, which int8 rounding makes visible. Measured: with this the bits are equal; the
+encoder's own attention, which has several rows, gives equal bits at any length."""
 
 WORTH_DROPPING = 0.1
 """Share of the vocabulary from which suppressed tokens lose their rows of the output layer."""
@@ -65,7 +66,8 @@ class Layout:
     def __init__(self, model: Seq2SeqModel, search: Search) -> None:
         self.search = search
         self.has_beams = isinstance(search, BeamSearch)
-        self.max_beams = max_beams(search.constraints.eos.shape[0])
+        spare = search.spare if isinstance(search, BeamSearch) else 0
+        self.max_beams = max_beams(search.constraints.eos.shape[0] - spare)
         small, large = _probe(model, search, 2, 5, 3), _probe(model, search, 3, 7, 4)
         sizes = {(small.sizes[name], large.sizes[name]): name for name in small.sizes}
         self.options = _slots(small.options, large.options, sizes)
@@ -165,7 +167,7 @@ class EncoderGraph(nn.Module):
         self.model, self.search = model, search
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, *slots: Tensor) -> tuple[Tensor, ...]:
-        """Sources are padded to a multiple of ``SOURCE_MULTIPLE``.
+        """The memory is padded to a multiple of ``SOURCE_MULTIPLE``.
 
         Args:
             input_ids, attention_mask: int64 [batch, source_len].
@@ -175,9 +177,10 @@ class EncoderGraph(nn.Module):
             The search's state, then the model's.
         """
         width = (input_ids.shape[1] + SOURCE_MULTIPLE - 1) // SOURCE_MULTIPLE * SOURCE_MULTIPLE
-        padded = F.pad(input_ids, (0, SOURCE_MULTIPLE - 1), value=self.model.config.pad_id)[:, :width]
+        memory = self.model.encode(input_ids, attention_mask != 0)
+        hidden = F.pad(memory.hidden, (0, 0, 0, SOURCE_MULTIPLE - 1))[:, :width]
         mask = F.pad(attention_mask, (0, SOURCE_MULTIPLE - 1))[:, :width]
-        state = self.model.initial_state(self.model.encode(padded, mask != 0))
+        state = self.model.initial_state(Memory(hidden, mask != 0))
         return *self.search.start(input_ids[:, 0], *slots), *(tensor for _, tensor in named_tensors(state))
 
 

@@ -106,7 +106,21 @@ def trace(
     except torch.onnx.errors.OnnxExporterError as error:
         raise ExportError(f"{type(module).__name__} cannot be traced: {' '.join(str(error).split())[:300]}") from error
     assert program is not None and len(program.model.graph.outputs) == len(output_names)
+    _keep_norms_plain(program.model)
     return _tidied(program.model, {name: axes for name, (_, axes) in inputs.items()})
+
+
+def _keep_norms_plain(model: ir.Model) -> None:
+    """Writes the sum before a layer norm as Sum: ONNX Runtime would fuse an Add into SkipLayerNormalization.
+
+    That kernel is not vectorised on CPUs: measured on 896 rows of 256, 1,359 µs, where Sum and LayerNormalization take
+    209.
+    """
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if node.op_type == "LayerNormalization" and node.inputs[0] is not None:
+            producer = node.inputs[0].producer()
+            if producer is not None and producer.op_type == "Add":
+                producer.op_type = "Sum"
 
 
 def _tidied(model: ir.Model, inputs: dict[str, dict[int, str]]) -> ir.Model:

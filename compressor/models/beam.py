@@ -5,7 +5,7 @@ to which every step adds an entry a beam, and ``visible`` says which entries are
 reorders a few booleans, where reordering keys and values would copy the cache at every step.
 
 Shapes: batch = sentences, beams, columns = those of the output layer, length = tokens so far with the start token,
-entries = steps * beams, candidates = 2 * beams.
+entries = steps * beams, candidates = 2 * beams and a few to spare.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from compressor.models.constraints import Constraints, SearchOptions
 
 NEVER = -1e9
 """Stands for minus infinity, as in Hugging Face: scores of beams that do not count can still be compared."""
+
+FEW = 8
+"""Suppressed tokens that are taken out of the candidates: for more, it is cheaper to take them out of all columns."""
 
 STOP_HEURISTIC, STOP_WHEN_FULL, STOP_NEVER = 0, 1, 2
 STOPPING = {False: STOP_HEURISTIC, True: STOP_WHEN_FULL, "never": STOP_NEVER}
@@ -69,6 +72,9 @@ class BeamSearch(nn.Module):
         super().__init__()
         self.generation = generation
         self.constraints = Constraints(generation, vocab_size, tokens)
+        count = len(set(generation.suppressed_ids))
+        self.spare = count if count <= FEW else 0
+        """Candidates beyond those that are needed, for suppressed ones may be among the best."""
 
     def start(self, batch: Tensor, slots: Tensor) -> Beams:
         """Beams with nothing but the start token; ``batch`` [batch], ``slots`` [beams]: looked at for their sizes."""
@@ -130,7 +136,9 @@ class BeamSearch(nn.Module):
 
     def _continuations(self, logits: Tensor, beams: Beams, step: Tensor, options: BeamOptions) -> tuple[Tensor, Tensor]:
         """Log-probabilities and tokens of every beam's best continuations, both [batch, beams, candidates]."""
-        log_probs = self.constraints.always(logits.log_softmax(dim=-1))
+        log_probs = logits.log_softmax(dim=-1)
+        if not self.spare:
+            log_probs = self.constraints.always(log_probs)
         call = SearchOptions(*options[:4])
         operands = (log_probs, beams.sequences, step, *call)
         active = self.constraints.active(step, call)
@@ -142,15 +150,19 @@ class BeamSearch(nn.Module):
 
     # Both branches of the condition return values and tokens, [batch, beams, candidates].
     def _free(self, log_probs: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor, Tensor]:
-        values, columns = log_probs.topk(2 * log_probs.shape[1], dim=2)
+        values, columns = log_probs.topk(2 * log_probs.shape[1] + self.spare, dim=2)
+        if self.spare:
+            values = values + self.constraints.suppressed[columns]
         return values, self.constraints.token(columns)
 
     def _constrained(
         self, log_probs: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
     ) -> tuple[Tensor, Tensor]:
         call = SearchOptions(*options)
+        if self.spare:
+            log_probs = self.constraints.always(log_probs)
         allowed = self.constraints.forbid(log_probs.flatten(0, 1), sequences.flatten(0, 1), step, call)
-        values, columns = allowed.view(log_probs.shape).topk(2 * log_probs.shape[1], dim=2)
+        values, columns = allowed.view(log_probs.shape).topk(2 * log_probs.shape[1] + self.spare, dim=2)
         flag, token = self.constraints.forced(step, call)
         first = torch.arange(values.shape[2], device=values.device) == 0
         given = torch.where(first, 0.0, -torch.inf)  # a given token is certain, and there is no other

@@ -7,11 +7,13 @@ Shapes: batch = sentences, source_len and length = tokens.
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, TypeVar, Unpack
 
 import numpy as np
 
@@ -32,6 +34,7 @@ from compressor.runtime.session import Device, check_device, open_session
 from compressor.tokenizer import Tokenizer, load_tokenizer
 
 Truncation = Literal["error", "longest_first"]
+Item, Done = TypeVar("Item"), TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,12 @@ class Generator:
         *,
         precision: str | None = None,
         intra_threads: int | None = None,
+        inter_threads: int = 1,
         spinning: bool = True,
         device: Device = "cpu",
     ) -> None:
         self.manifest = manifest
+        self.inter_threads = inter_threads
         self.precision = precision or manifest.default_precision
         self.tokenizer: Tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
         self._folder = folder
@@ -99,6 +104,7 @@ class Generator:
         *,
         precision: str | None = None,
         intra_threads: int | None = None,
+        inter_threads: int = 1,
         expect_digest: str | None = None,
         spinning: bool = True,
         device: Device = "cpu",
@@ -108,7 +114,10 @@ class Generator:
         Args:
             bundle_dir: The bundle's folder.
             precision: ``fp32`` or ``int8``; None takes the smallest.
-            intra_threads: Threads inside one operator; None: all processors that this process may use.
+            intra_threads: Threads inside one operator; None: all processors that this process may use, shared among
+                the batches that run at a time.
+            inter_threads: Batches of one call that run at a time. Many texts finish soonest with one for each
+                processor.
             expect_digest: What the manifest's digest must be.
             spinning: Whether idle threads wait busily; servers that share a machine say no.
             device: ``cpu`` or ``cuda``; the latter runs fp32 unless told otherwise.
@@ -120,12 +129,22 @@ class Generator:
         """
         if intra_threads is not None and intra_threads < 1:
             raise InputError(f"intra_threads is {intra_threads}: give 1 or more")
+        if inter_threads < 1:
+            raise InputError(f"inter_threads is {inter_threads}: give 1 or more")
         folder = Path(bundle_dir)
         check_device(device)
         manifest = open_bundle(folder, expect_digest)
         if device == "cuda" and precision is None and "fp32" in manifest.precisions:
             precision = "fp32"  # products of 8-bit integers are the processor's
-        return cls(folder, manifest, precision=precision, intra_threads=intra_threads, spinning=spinning, device=device)
+        return cls(
+            folder,
+            manifest,
+            precision=precision,
+            intra_threads=intra_threads,
+            inter_threads=inter_threads,
+            spinning=spinning,
+            device=device,
+        )
 
     @property
     def task(self) -> str:
@@ -228,18 +247,32 @@ class Generator:
             )
         checked = [self._check_ids(number, ids, truncation)[0] for number, ids in enumerate(sources, 1)]
         begun = self._check_prefixes(prefixes, len(checked), settings.max_new_tokens)
-        outputs: list[list[Hypothesis]] = [[] for _ in checked]
+        work: list[list[int]] = []
         for group in _same_length(begun):
-            for batch in batches([len(checked[index]) for index in group], batch_tokens, batch_size):
-                rows = [group[index] for index in batch]
-                found = self._run([checked[row] for row in rows], [begun[row] for row in rows], settings)
-                for row, hypotheses in zip(rows, found, strict=True):
-                    outputs[row] = hypotheses[:num_return_sequences]
+            share = math.ceil(len(group) / self.inter_threads)
+            cut = batches([len(checked[index]) for index in group], batch_tokens, min(batch_size or share, share))
+            work += [[group[index] for index in batch] for batch in cut]
+
+        def run(rows: list[int]) -> list[list[Hypothesis]]:
+            return self._run([checked[row] for row in rows], [begun[row] for row in rows], settings)
+
+        outputs: list[list[Hypothesis]] = [[] for _ in checked]
+        for rows, found in zip(work, self._map(run, work), strict=True):
+            for row, hypotheses in zip(rows, found, strict=True):
+                outputs[row] = hypotheses[:num_return_sequences]
         return outputs
+
+    def _map(self, run: Callable[[Item], Done], work: Sequence[Item]) -> Iterator[Done]:
+        """Results in order, ``inter_threads`` at a time."""
+        if min(self.inter_threads, len(work)) <= 1:
+            yield from map(run, work)
+            return
+        with ThreadPoolExecutor(self.inter_threads, thread_name_prefix="batch") as pool:
+            yield from pool.map(run, work)
 
     def _run(
         self, sources: list[Sequence[int]], prefixes: list[Sequence[int]], settings: Search
-    ) -> Iterator[list[Hypothesis]]:
+    ) -> list[list[Hypothesis]]:
         """All outputs of a batch, best first; prefixes are of one length."""
         input_ids, mask = self.pad(sources)
         begun = np.array(prefixes, np.int64).reshape(len(sources), -1)
@@ -247,12 +280,12 @@ class Generator:
         eos, pad = self.manifest.generation.eos_id, self.manifest.generation.pad_id
         if settings.num_beams == 1:
             (ids,) = self.session(GENERATE).run(["output_ids"], feeds)
-            return ([Hypothesis(until_eos(row, eos, pad), None)] for row in ids.tolist())
+            return [[Hypothesis(until_eos(row, eos, pad), None)] for row in ids.tolist()]
         ids, scores = self.session(GENERATE_BEAMS).run(["output_ids", "scores"], feeds)
-        return (
+        return [
             [Hypothesis(until_eos(row, eos, pad), score) for row, score in zip(*found, strict=True)]
             for found in zip(ids.tolist(), scores.tolist(), strict=True)
-        )
+        ]
 
     def stream(self, text: str, *, truncation: Truncation = "error", **search: Unpack[SearchOptions]) -> Iterator[str]:
         """Yields the output piece by piece as it is decoded; the pieces joined are ``generate``'s text.

@@ -1,4 +1,4 @@
-"""A model in Marian's layout to CTranslate2: ``python -m benchmarks.convert_ctranslate2 MODEL FOLDER PRECISION``.
+"""To CTranslate2: ``python -m benchmarks.converters.ctranslate2 MODEL FOLDER PRECISION``.
 
 The vocabulary is the token ids as strings, so that the engine takes and gives what every other engine does. Marian
 starts decoding from a zero embedding: in Hugging Face the row of padding, the last one, which CTranslate2 does without.
@@ -6,7 +6,6 @@ starts decoding from a zero embedding: in Hugging Face the row of padding, the l
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -15,15 +14,15 @@ from ctranslate2.converters.transformers import MarianMTLoader
 from torch import nn
 from transformers import MarianMTModel
 
-from benchmarks.engines.ctranslate2 import ABOUT, COMPUTE_TYPES, MODEL, TOKENIZER
+from benchmarks.converters.about import MODEL, write_about
+from benchmarks.engines.ctranslate2 import COMPUTE_TYPES
 from compressor.exporters.exportable import load_exportable
-from compressor.models.base import count_parameters
 from compressor.models.marian import to_marian
 
 
 @torch.no_grad()
 def convert(source: Path, folder: Path, precision: str) -> None:
-    """Writes the converted model, the tokenizer and what else must be known.
+    """Writes the converted folder.
 
     Raises:
         ModelError: the layout is not Marian's.
@@ -49,14 +48,7 @@ def convert(source: Path, folder: Path, precision: str) -> None:
     spec.optimize(quantization=COMPUTE_TYPES[precision])
     (folder / MODEL).mkdir(parents=True)
     spec.save(str(folder / MODEL))
-    run.tokenizer.save(folder / TOKENIZER)
-    about = {
-        "parameters": run.info.get("parameters") or count_parameters(run.model),
-        "eos_id": rules.eos_id,
-        "max_source_tokens": rules.max_source_tokens,
-        "max_new_tokens": rules.max_new_tokens,
-    }
-    (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    write_about(run, folder)
 
 
 def _embeddings(marian: MarianMTModel) -> list[nn.Module]:
