@@ -6,6 +6,7 @@ batches of real sentences, and they take turns (A B A B ...) of a few calls. One
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,8 @@ from benchmarks.engines import EngineSpec
 from benchmarks.evaluation import quality, read_sources, read_test_set, translate_all
 from benchmarks.settings import BenchConfig, contenders, resolve
 from benchmarks.timing import Probe, Summary, interleave, summarize
-from benchmarks.worker import Connect, Host, Info, ProcessHost
+from benchmarks.worker import Connect, Host, Info
+from benchmarks.workshop import Workshop
 from compressor.errors import DataError
 from compressor.progress import Bar
 from compressor.provenance import provenance
@@ -55,7 +57,7 @@ class Measured(NamedTuple):
     memory_mb: float
 
 
-def run(config: BenchConfig, *, connect: Connect = ProcessHost, progress: bool = True) -> dict[str, Any]:
+def run(config: BenchConfig, *, connect: Connect | None = None, progress: bool = True) -> dict[str, Any]:
     """Measures every contender in every cell it can do.
 
     Args:
@@ -73,7 +75,11 @@ def run(config: BenchConfig, *, connect: Connect = ProcessHost, progress: bool =
         CompressError: a model or file is missing or damaged, or the options do not fit together.
     """
     config = resolve(config)
-    specs = contenders(config)
+    with tempfile.TemporaryDirectory() as folder:
+        return _table(config, contenders(config), connect or Workshop(Path(folder)), progress)
+
+
+def _table(config: BenchConfig, specs: list[EngineSpec], connect: Connect, progress: bool) -> dict[str, Any]:
     sources, references = read_test_set(config.source, config.reference) if config.quality else ([], [])
     sources = sources or read_sources(config.source)
     sentences = spread(sources, config.sentences)

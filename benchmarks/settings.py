@@ -17,9 +17,15 @@ from compressor.errors import ConfigError, ModelError
 from compressor.generation import GenerationConfig
 
 Task = Literal["translation", "summarization"]
-Peer = Literal["ctranslate2"]
+Peer = Literal["ctranslate2", "transformers", "optimum", "marian", "openvino"]
 
-PEER_PRECISIONS: dict[Peer, tuple[str, ...]] = {"ctranslate2": ("fp32", "int8")}
+PEER_PRECISIONS: dict[Peer, tuple[str, ...]] = {
+    "ctranslate2": ("fp32", "int8"),
+    "transformers": ("fp32", "bf16"),
+    "optimum": ("fp32",),
+    "marian": ("fp32", "int8"),
+    "openvino": ("fp32",),
+}
 
 RUN_MODEL_FILE, RECIPE_FILE = "model.json", "recipe.yaml"  # of a run folder; compressor.models needs torch to say so
 TOLD = ("source_prefix", "source_language", "target_language", "revision")
@@ -133,13 +139,14 @@ def contenders(config: BenchConfig) -> list[EngineSpec]:
     if config.peers and config.teacher is None and config.run is None:
         raise ConfigError("peers: give --teacher or --run, whose weights they are to run")
     weights: list[tuple[ModelName, str | Path | None]] = [("teacher", config.teacher), ("student", config.run)]
-    return specs + [
+    specs += [
         EngineSpec(engine=peer, model=model, path=str(path), precision=precision, max_new_tokens=limit)
         for peer in config.peers
         for model, path in weights
         if path is not None
         for precision in PEER_PRECISIONS[peer]
     ]
+    return list({spec.name: spec for spec in specs[::-1]}.values())[::-1]  # the teacher is in transformers anyway
 
 
 def _about_bundle(manifest: Manifest) -> About:

@@ -228,6 +228,14 @@ def load_tokenizer(folder: Path, frame: TextFrame | None = None) -> Tokenizer:
     raise ModelError(f"{folder}: no tokenizer here (sentencepiece.model, tokenizer.json or vocab.json with .spm files)")
 
 
+def cut(ids: list[int], limit: int, eos_id: int) -> list[int]:
+    """Cuts token ids to ``limit``, keeping EOS and what follows it (mBART ends with a language id)."""
+    if len(ids) <= limit:
+        return ids
+    tail = ids[ids.index(eos_id, 1) :] if eos_id in ids[1:] else []
+    return ids[: limit - len(tail)] + tail
+
+
 def _sentencepiece(files: dict[str, bytes], name: str) -> Any:
     if name not in files:
         raise ModelError(f"{name} is missing")

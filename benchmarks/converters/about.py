@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from compressor.errors import ModelError
 from compressor.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def write_about(run: Run, folder: Path) -> None:
 
 
 def read_about(folder: Path) -> tuple[About, Tokenizer]:
-    """What was written."""
+    """What was written. Raises ModelError where nothing was."""
+    if not is_converted(folder):
+        raise ModelError(f"{folder}: not converted; see benchmarks.converters")
     about = About.model_validate_json((folder / ABOUT).read_text(encoding="utf-8"))
     return about, load_tokenizer(folder / TOKENIZER)

@@ -1,4 +1,4 @@
-"""To a Hugging Face checkpoint, which others convert on: ``python -m benchmarks.converters.checkpoint MODEL FOLDER``."""
+"""To a Hugging Face checkpoint, for others to convert: ``python -m benchmarks.converters.checkpoint MODEL FOLDER``."""
 
 from __future__ import annotations
 

@@ -1,23 +1,19 @@
 """CTranslate2, the engine to beat: a model in Marian's layout, converted with token ids as its vocabulary.
 
-The conversion runs in a process of its own, so that the model in torch is not in the memory that is measured. A folder
-that ``benchmarks.converters.ctranslate2`` wrote is taken as it is.
+The folder is from ``benchmarks.converters.ctranslate2``.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import ctranslate2
 
-from benchmarks.converters.about import MODEL, is_converted, read_about
+from benchmarks.converters.about import MODEL, read_about
 from benchmarks.engines.base import EngineSpec, Output
-from compressor.data.corpus import cut
 from compressor.errors import ModelError
+from compressor.tokenizer import cut
 
 COMPUTE_TYPES = {"fp32": "float32", "int8": "int8"}
 
@@ -30,20 +26,16 @@ class CTranslate2Engine:
     def __init__(self, spec: EngineSpec, threads: int) -> None:
         if spec.precision not in COMPUTE_TYPES:
             raise ModelError(f"ctranslate2 engine: no precision {spec.precision}, choose {' or '.join(COMPUTE_TYPES)}")
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(spec.path)
-            if not is_converted(folder):
-                folder = Path(temporary)
-                _convert(spec, folder)
-            self._about, self._tokenizer = read_about(folder)
-            self._translator = ctranslate2.Translator(
-                str(folder / MODEL),
-                device="cpu",
-                compute_type=COMPUTE_TYPES[spec.precision],
-                inter_threads=spec.inter_threads,
-                intra_threads=threads,
-            )
-            self.size_mb = (folder / MODEL / "model.bin").stat().st_size / 1e6
+        folder = Path(spec.path)
+        self._about, self._tokenizer = read_about(folder)
+        self._translator = ctranslate2.Translator(
+            str(folder / MODEL),
+            device="cpu",
+            compute_type=COMPUTE_TYPES[spec.precision],
+            inter_threads=spec.inter_threads,
+            intra_threads=threads,
+        )
+        self.size_mb = (folder / MODEL / "model.bin").stat().st_size / 1e6
         self.parameters: int | None = self._about.parameters
         self._max_new_tokens = spec.max_new_tokens or self._about.max_new_tokens
 
@@ -63,13 +55,5 @@ class CTranslate2Engine:
 
 
 def load(spec: EngineSpec, threads: int) -> CTranslate2Engine:
-    """Converts and opens a run or checkpoint in Marian's layout. Raises ModelError where it has another."""
+    """Opens a converted folder."""
     return CTranslate2Engine(spec, threads)
-
-
-def _convert(spec: EngineSpec, folder: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.converters.ctranslate2", spec.path, str(folder), spec.precision]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ModelError(f"{spec.path}: cannot be converted to CTranslate2 ({said})")

@@ -12,12 +12,12 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as messages
 
 from benchmarks.engines.base import EngineSpec, Output
-from compressor.data.corpus import cut
 from compressor.errors import ModelError
 from compressor.models.base import count_parameters
 from compressor.models.marian import to_marian
 from compressor.models.search import pad_sources
 from compressor.models.storage import Run, is_run, load_run
+from compressor.tokenizer import cut
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")

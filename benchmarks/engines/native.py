@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.engines.base import EngineSpec, Output
-from compressor.data.corpus import cut
 from compressor.errors import ModelError
 from compressor.models.base import count_parameters
 from compressor.models.search import beam_search, greedy, pad_sources
 from compressor.models.storage import WEIGHTS_FILE, load_run
+from compressor.tokenizer import cut
 
 
 class NativeEngine:

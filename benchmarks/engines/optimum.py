@@ -14,9 +14,9 @@ import torch
 
 from benchmarks.converters.about import MODEL, read_about
 from benchmarks.engines.base import EngineSpec, Output
-from compressor.data.corpus import cut
 from compressor.errors import ModelError
 from compressor.generation import until_eos
+from compressor.tokenizer import cut
 
 
 class OptimumEngine:

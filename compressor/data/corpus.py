@@ -15,8 +15,9 @@ from compressor.data.examples import Example, source_key
 from compressor.data.readers import file_fingerprint, read_hub, read_table, read_text
 from compressor.data.synthetic import generate
 from compressor.errors import DataError
+from compressor.tokenizer import cut
 
-__all__ = ["Corpus", "DropReport", "Encoded", "Example", "Fingerprint", "clean", "cut", "encode", "file_fingerprint",
+__all__ = ["Corpus", "DropReport", "Encoded", "Example", "Fingerprint", "clean", "encode", "file_fingerprint",
            "load_corpus", "read_pairs", "source_key"]  # fmt: skip
 
 SHOWN = 3  # dropped examples kept for each reason
@@ -198,14 +199,6 @@ def encode(examples: Sequence[Example], tokenizer: Encoder, data: DataConfig, re
         targets.append(array("i", target))
     _refuse_nothing(kept, report)
     return Encoded(kept, TokenRows(sources), TokenRows(targets))
-
-
-def cut(ids: list[int], limit: int, eos_id: int) -> list[int]:
-    """Cuts token ids to ``limit``, keeping EOS and what follows it (mBART ends with a language id)."""
-    if len(ids) <= limit:
-        return ids
-    tail = ids[ids.index(eos_id, 1) :] if eos_id in ids[1:] else []
-    return ids[: limit - len(tail)] + tail
 
 
 def _too_long(source: int, target: int, data: DataConfig) -> str | None:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from compressor.config import Recipe
 from compressor.data.batching import Batch, Batches
-from compressor.data.corpus import cut
 from compressor.distillation import losses
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, build_contexts, draw_coins
@@ -29,6 +28,7 @@ from compressor.distillation.schedules import beta, learning_rate
 from compressor.distillation.student import Setup
 from compressor.provenance import cpu
 from compressor.quality import Scores, score
+from compressor.tokenizer import cut
 
 FULL_BATCH_ROLLOUT = 4
 """Rollouts need no gradients: so many times the tokens of a training batch are decoded together."""

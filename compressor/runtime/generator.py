@@ -34,7 +34,8 @@ from compressor.runtime.session import Device, check_device, open_session
 from compressor.tokenizer import Tokenizer, load_tokenizer
 
 Truncation = Literal["error", "longest_first"]
-Item, Done = TypeVar("Item"), TypeVar("Done")
+Item = TypeVar("Item")
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
