@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from compressor.generation import GenerationConfig
 from compressor.models.base import Memory, Seq2SeqModel
-from compressor.models.beam import STOP_HEURISTIC, BeamOptions, BeamSearch
+from compressor.models.beam import MAX_BEAMS, STOP_HEURISTIC, BeamOptions, BeamSearch
 from compressor.models.constraints import search_options
 from compressor.models.greedy import GreedySearch
 from compressor.models.search import WORTH_SHRINKING
+from compressor.models.selection import GROUP
 
 Search = GreedySearch | BeamSearch
 
@@ -35,8 +36,6 @@ encoder's own attention, which has several rows, gives equal bits at any length.
 
 WORTH_DROPPING = 0.1
 """Share of the vocabulary from which suppressed tokens lose their rows of the output layer."""
-
-MAX_BEAMS = 64
 
 
 def max_beams(tokens: int) -> int:
@@ -188,14 +187,18 @@ class EncoderGraph(nn.Module):
 def searched(model: Seq2SeqModel, generation: GenerationConfig, *, beams: bool) -> tuple[Seq2SeqModel, Search]:
     """A copy of a model, and the search over it, that never write what is suppressed.
 
-    Many suppressed tokens lose their rows of the output layer. Few are taken out by the output bias, at no cost a step,
-    but for beam search: its log-probabilities have them in the sum, as Hugging Face's.
+    Many suppressed tokens lose their rows of the output layer, which is filled up to whole groups. Few are taken out by
+    the output bias, at no cost a step, but for beam search: its log-probabilities have them in the sum, as those of
+    Hugging Face.
     """
     model, vocab_size = copy.deepcopy(model), model.config.vocab_size
     rules, tokens = generation.model_copy(update={"suppressed_ids": ()}), None
     if len(generation.suppressed_ids) >= WORTH_DROPPING * vocab_size:
-        tokens = torch.tensor(generation.allowed_ids(vocab_size))
+        allowed = generation.allowed_ids(vocab_size)
+        filling = [generation.suppressed_ids[0]] * (-len(allowed) % GROUP)
+        tokens = torch.tensor([*allowed, *filling])
         model.restrict_output(tokens)
+        model.output_bias[len(allowed) :] = -torch.inf
     elif beams:
         rules = generation
     else:

@@ -7,7 +7,7 @@ by the values that feed it, and its nodes move to where they belong, a loop's bo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,7 @@ class Plumbing:
         values: Values,
         turn: Callable[[Plumbing, Values], tuple[ir.Value, Values]],
         *,
+        fixed: Collection[str] = (),
         holds_weights: bool = False,
     ) -> Values:
         """Adds a Loop.
@@ -117,6 +118,7 @@ class Plumbing:
             values: By name: the carried ones' first values, and all others that the body reads.
             turn: Fills the body: from its values to whether to go on (bool scalar), and the carried ones' next values.
                 What computes the same in every turn is then taken out of it.
+            fixed: Names of the axes that keep their size from turn to turn.
             holds_weights: Whether weights used in the body are the body's own; else they are of the graph around it.
 
         Returns:
@@ -132,6 +134,7 @@ class Plumbing:
             value = following[slot.name]
             value.type, value.shape = kind(slot), ir.Shape(_fixed_sizes(slot))
         body.outputs.extend([proceeds, *(following[slot.name] for slot in carried)])
+        _look_outside(body, {given[slot.name]: (slot, values[slot.name]) for slot in carried}, fixed)
         for node in [*body]:
             if _is_invariant(node, body):
                 body.remove(node)
@@ -145,6 +148,16 @@ class Plumbing:
             value = last[slot.name]
             value.name, value.type, value.shape = f"{name}.last.{slot.name}", kind(slot), ir.Shape(_fixed_sizes(slot))
         return last
+
+
+def _look_outside(body: ir.Graph, carried: dict[ir.Value, tuple[Slot, ir.Value]], fixed: Collection[str]) -> None:
+    """Takes sizes that no turn changes from the first values of what is carried, so that they are known outside."""
+    for node in body:
+        if node.op_type == "Shape" and node.inputs[0] in carried:
+            slot, first = carried[node.inputs[0]]
+            axis, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", -1)
+            if end == axis + 1 and slot.axes.get(axis, "") in ("", *fixed):
+                node.replace_input_with(0, first)
 
 
 def _is_invariant(node: ir.Node, body: ir.Graph) -> bool:

@@ -81,7 +81,10 @@ def _turn(body: Plumbing, values: Values, parts: Parts) -> tuple[ir.Value, Value
     layout, limit = parts.layout, values["max_new_tokens"]
     steps_left = body.put("steps_left", "Sub", limit, values["step"])
     carried = [STEP, *layout.found, *layout.carried]
-    values |= body.loop("steps", steps_left, carried, values, lambda inner, given: _step(inner, given, parts))
+    fixed = ("batch", "beams")
+    values |= body.loop(
+        "steps", steps_left, carried, values, lambda inner, given: _step(inner, given, parts), fixed=fixed
+    )
     pad_id = layout.search.generation.pad_id
     written = {name: _write(body, name, values, slot, pad_id) for name, slot in layout.results.items()}
     open_rows = body.put("open_rows", "Squeeze", body.put("open_at", "NonZero", values["open"]), body.constant([0]))

@@ -107,6 +107,7 @@ def trace(
         raise ExportError(f"{type(module).__name__} cannot be traced: {' '.join(str(error).split())[:300]}") from error
     assert program is not None and len(program.model.graph.outputs) == len(output_names)
     _keep_norms_plain(program.model)
+    _gather_rows(program.model)
     return _tidied(program.model, {name: axes for name, (_, axes) in inputs.items()})
 
 
@@ -121,6 +122,27 @@ def _keep_norms_plain(model: ir.Model) -> None:
             producer = node.inputs[0].producer()
             if producer is not None and producer.op_type == "Add":
                 producer.op_type = "Sum"
+
+
+def _gather_rows(model: ir.Model) -> None:
+    """Writes the choice of whole rows, [batch, n, width] and [batch, m], as one GatherND instead of element by element.
+
+    The exporter repeats each row's number over its width, whose size then has to be computed at every step.
+    """
+    for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
+        repeated = node.inputs[1].producer() if node.op_type == "GatherElements" and node.inputs[1] else None
+        numbers = repeated.inputs[0] if repeated is not None and repeated.op_type == "Expand" else None
+        single = numbers.producer() if numbers is not None else None
+        if node.attributes.get_int("axis", 0) != 1 or single is None or single.op_type != "Unsqueeze":
+            continue
+        assert node.graph is not None
+        new = ir.node("GatherND", [node.inputs[0], numbers], {"batch_dims": 1})
+        old, value = node.outputs[0], new.outputs[0]
+        new.name, value.name, value.shape, value.type = node.name, old.name, old.shape, old.type
+        node.graph.insert_before(node, new)
+        ir.convenience.replace_all_uses_with(old, value, replace_graph_outputs=True)
+        node.graph.remove(node, safe=True)
+    ir.passes.common.RemoveUnusedNodesPass()(model)
 
 
 def _tidied(model: ir.Model, inputs: dict[str, dict[int, str]]) -> ir.Model:

@@ -13,14 +13,19 @@ from __future__ import annotations
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.generation import GenerationConfig
 from compressor.models.base import Seq2SeqModel
 from compressor.models.constraints import Constraints, SearchOptions
+from compressor.models.selection import can_group, group_starts, top_grouped
 
 NEVER = -1e9
 """Stands for minus infinity, as in Hugging Face: scores of beams that do not count can still be compared."""
+
+MAX_BEAMS = 64
+"""The widest search."""
 
 FEW = 8
 """Suppressed tokens that are taken out of the candidates: for more, it is cheaper to take them out of all columns."""
@@ -106,22 +111,22 @@ class BeamSearch(nn.Module):
         _, num_beams, width = values.shape
         total = (beams.log_probs[:, :, None] + values).flatten(1)
         best, index = total.topk(2 * num_beams, dim=1)
-        parent, token = index // width, tokens.flatten(1).gather(1, index)
+        of_column = torch.arange(num_beams * width, device=index.device) // width
+        parent, token = of_column[index], tokens.flatten(1).gather(1, index)
         ends = (token == self.generation.eos_id) | (step == options.max_new_tokens - 1)
 
-        running, going = (best + ends * NEVER).topk(num_beams, dim=1)
+        running, going = (best + torch.where(ends, NEVER, 0.0)).topk(num_beams, dim=1)
         parent_going = parent.gather(1, going)
         sequences = _longer(_rows(beams.sequences, parent_going), token.gather(1, going))
 
         length = step + 1 - options.prefix_ids.shape[1]
         rank = torch.arange(2 * num_beams, device=best.device)
         counts = ends & (rank < num_beams) & beams.open[:, None]
-        penalised = best / length.clamp(min=1).float() ** options.length_penalty + ~counts * NEVER
+        penalised = best / length.clamp(min=1).float() ** options.length_penalty + torch.where(counts, 0.0, NEVER)
         merged = torch.cat([beams.finished_scores, penalised], dim=1)
         finished_scores, kept = merged.topk(num_beams, dim=1)
         ended = _longer(_rows(beams.sequences, parent), token)
-        pad = torch.full_like(beams.finished[:, :, 0], self.generation.pad_id)
-        finished = _rows(torch.cat([_longer(beams.finished, pad), ended], dim=1), kept)
+        finished = _rows(torch.cat([F.pad(beams.finished, (0, 1), value=self.generation.pad_id), ended], dim=1), kept)
 
         is_open = beams.open & self._can_change(running[:, 0], finished_scores, length, options)
         return Beams(sequences, running, _rows(visible, parent_going), finished, finished_scores, is_open)
@@ -140,7 +145,8 @@ class BeamSearch(nn.Module):
         if not self.spare:
             log_probs = self.constraints.always(log_probs)
         call = SearchOptions(*options[:4])
-        operands = (log_probs, beams.sequences, step, *call)
+        starts = group_starts(beams.log_probs.flatten(), log_probs.shape[2])
+        operands = (log_probs, starts, beams.sequences, step, *call)
         active = self.constraints.active(step, call)
         if torch.compiler.is_exporting():
             values, tokens = torch.cond(active, self._constrained, self._free, operands)
@@ -149,25 +155,36 @@ class BeamSearch(nn.Module):
         return values, tokens
 
     # Both branches of the condition return values and tokens, [batch, beams, candidates].
-    def _free(self, log_probs: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor, Tensor]:
-        values, columns = log_probs.topk(2 * log_probs.shape[1] + self.spare, dim=2)
+    def _free(
+        self, log_probs: Tensor, starts: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        values, columns = self._best(log_probs, starts)
         if self.spare:
             values = values + self.constraints.suppressed[columns]
         return values, self.constraints.token(columns)
 
     def _constrained(
-        self, log_probs: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
+        self, log_probs: Tensor, starts: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
     ) -> tuple[Tensor, Tensor]:
         call = SearchOptions(*options)
         if self.spare:
             log_probs = self.constraints.always(log_probs)
         allowed = self.constraints.forbid(log_probs.flatten(0, 1), sequences.flatten(0, 1), step, call)
-        values, columns = allowed.view(log_probs.shape).topk(2 * log_probs.shape[1] + self.spare, dim=2)
+        values, columns = self._best(allowed.view(log_probs.shape), starts)
         flag, token = self.constraints.forced(step, call)
         first = torch.arange(values.shape[2], device=values.device) == 0
         given = torch.where(first, 0.0, -torch.inf)  # a given token is certain, and there is no other
         tokens = torch.where(flag, token[:, None, None], self.constraints.token(columns))
         return torch.where(flag, given.expand_as(values), values), tokens
+
+    def _best(self, scores: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        """[batch, beams, columns] -> values and columns of every beam's candidates, [batch, beams, candidates]."""
+        batch, num_beams, columns = scores.shape
+        count = 2 * num_beams + self.spare
+        if not can_group(columns, 2 * MAX_BEAMS + FEW):
+            return scores.topk(count, dim=2)
+        values, chosen = top_grouped(scores.view(batch * num_beams, columns), count, starts)
+        return values.view(batch, num_beams, count), chosen.view(batch, num_beams, count)
 
     @staticmethod
     def _can_change(running: Tensor, finished: Tensor, length: Tensor, options: BeamOptions) -> Tensor:

@@ -46,7 +46,10 @@ class Constraints(nn.Module):
     """Forbids tokens, and forces them."""
 
     def __init__(self, generation: GenerationConfig, vocab_size: int, tokens: Tensor | None = None) -> None:
-        """``tokens``, int64 [columns]: the token of each column, where they are not the whole vocabulary."""
+        """``tokens``, int64 [columns]: the token of each column, where they are not the whole vocabulary.
+
+        A token that is there twice has the first of its columns.
+        """
         super().__init__()
         self.generation, self.vocab_size = generation, vocab_size
         self.register_buffer("tokens", tokens)
@@ -60,7 +63,10 @@ class Constraints(nn.Module):
         columns = torch.arange(vocab_size)
         if tokens is not None:  # a token without a column gets the one behind the last
             columns = torch.full((vocab_size,), len(tokens))
-            columns[tokens] = torch.arange(len(tokens))
+            first: dict[int, int] = {}
+            for column, token in enumerate(tokens.tolist()):
+                first.setdefault(token, column)
+            columns[list(first)] = torch.tensor(list(first.values()))
         self.register_buffer("columns", columns)
         self.columns: Tensor
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,3 +148,40 @@ def test_a_source_has_one_output_in_every_batch(graphs: dict[str, Any]) -> None:
         np.testing.assert_allclose(scores[row], score[0], atol=1e-5)
         lengths.add(len(until_eos(alone[0, 0].tolist(), EOS, PAD)))
     assert len(lengths) > 3  # sentences did leave the batch at different times
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["few suppressed", "many suppressed"])
+def test_a_wide_vocabulary_is_searched_in_groups_with_the_same_outputs(tmp_path: Path, many: bool) -> None:
+    """Above 136 groups of 32 columns; where many tokens are suppressed, the columns are filled up to whole groups."""
+    vocab = 5536
+    net = model(vocab_size=vocab, pad_id=vocab - 1)
+    with torch.no_grad():
+        net.output_bias[EOS] += 5.0
+    suppressed = (*range(1, vocab, 7), vocab - 1) if many else (vocab - 1, 11)
+    rules = RULES.model_copy(update={"start_id": vocab - 1, "pad_id": vocab - 1, "suppressed_ids": suppressed})
+    graphs = build_graphs(net, rules)
+    columns = {value.shape[-1] for value in graphs["decoder_step"].graph.outputs if value.name == "logits"}
+    assert columns == {-(-(vocab - len(set(suppressed))) // 32) * 32 if many else vocab}
+    ir.save(graphs["generate_beams"], tmp_path / "beams.onnx")
+    ids, mask = torch.randint(12, vocab - 1, (6, 9), generator=torch.Generator().manual_seed(2)), torch.ones(6, 9)
+    given = feeds(ids, mask, ids[:, :0], num_beams=5)
+    found, scores = onnxruntime.InferenceSession(tmp_path / "beams.onnx").run(["output_ids", "scores"], given)
+    if many:  # tokens without a column are in no distribution
+        rules = rules.model_copy(update={"suppressed_ids": ()})
+        with torch.no_grad():
+            net.output_bias[list(suppressed)] = -1e9
+    wanted = to_marian(net, rules).generate(
+        input_ids=ids,
+        attention_mask=mask.long(),
+        num_beams=5,
+        num_return_sequences=5,
+        max_new_tokens=12,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    outputs, theirs = (
+        [until_eos(row, EOS, vocab - 1) for row in rows]
+        for rows in (found.reshape(30, -1).tolist(), wanted.sequences[:, 1:].tolist())
+    )
+    assert outputs == theirs
+    np.testing.assert_allclose(scores.reshape(-1), wanted.sequences_scores.numpy(), atol=1e-4, rtol=0)

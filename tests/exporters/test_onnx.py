@@ -111,7 +111,8 @@ def test_many_suppressed_tokens_have_no_rows_in_the_output_layer(tmp_path: Path,
     (rows,) = {value.shape[-1] for value in graphs["decoder_step"].graph.outputs if value.name == "logits"}
     chosen = sources(16)
     found = run(session(tmp_path / "generate.onnx"), chosen, 12)
-    assert rows == len(allowed) and {token for output in found for token in output} <= allowed
+    assert rows == -(-len(allowed) // 32) * 32  # filled up to whole groups of columns
+    assert {token for output in found for token in output} <= allowed
     if precision == "fp32":
         assert found == greedy(model, rules, *pad_sources(chosen, 60), 12)
 

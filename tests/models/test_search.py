@@ -8,6 +8,7 @@ import torch
 from compressor.generation import GenerationConfig, until_eos
 from compressor.models.marian import to_marian
 from compressor.models.search import beam_search, greedy, pad_sources
+from compressor.models.selection import can_group, group_starts, top_grouped
 from tests.models.test_transformer import EOS, PAD, RULES, model, sources
 
 
@@ -83,3 +84,16 @@ def test_sources_are_padded_on_the_right() -> None:
     ids, mask = pad_sources([[5, 6, 7], [8]], pad_id=2)
     assert ids.tolist() == [[5, 6, 7], [8, 2, 2]]
     assert mask.tolist() == [[True, True, True], [True, False, False]]
+
+
+def test_the_best_of_groups_are_the_best_of_all() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(7, 640)
+    scores[0, 64:96] += 10.0  # all in one group
+    scores[1, ::40] = -torch.inf
+    starts = group_starts(scores[:, 0], 640)
+    for count in (1, 2, 11, 20):
+        values, columns = top_grouped(scores, count, starts)
+        expected = scores.topk(count)
+        assert torch.equal(values, expected.values) and torch.equal(columns, expected.indices)
+    assert can_group(640, 20) and not can_group(640, 21) and not can_group(641, 2)

@@ -41,6 +41,17 @@ def test_the_output_does_not_depend_on_the_batch(generator: Generator, options: 
     assert generator.generate(texts, **options) == generator.generate(texts)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_batches_at_a_time_change_nothing(tiny_bundle: Path, beams: int) -> None:
+    alone, two = (Generator.load(tiny_bundle, intra_threads=1, inter_threads=count) for count in (1, 2))
+    for options in ({}, {"batch_size": 1}, {"batch_tokens": 20}):
+        assert two.generate(TEXTS * 3, num_beams=beams, **options) == alone.generate(
+            TEXTS * 3, num_beams=beams, **options
+        )  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="inter_threads is 0"):
+        Generator.load(tiny_bundle, inter_threads=0)
+
+
 def test_a_result_says_how_it_ended(int8: Generator) -> None:
     (result,) = int8.generate(["Der Hund sieht den Baum."])
     eos = int8.manifest.generation.eos_id
