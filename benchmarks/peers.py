@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -40,7 +40,10 @@ TOKENS = 25
 DEV_SOURCES = 32
 SENTENCES = 64
 """Of a test set, that are timed."""
+CALLS = 32
+"""Different batches in a cell, at most."""
 QUALITY_BATCH = 32
+CELL = ("shape", "data", "batch_size", "num_beams")
 KEYS = ("shape", "data", *ROW_KEYS, "inter_threads", "max_batch_size", "source_tokens", "target_tokens",
         "length_drift", "shortlist", "load_s")  # fmt: skip
 _WORKERS = {"onnx", "ctranslate2", "marian"}
@@ -50,14 +53,17 @@ _WORKERS = {"onnx", "ctranslate2", "marian"}
 class Effort(NamedTuple):
     """How long is measured."""
 
-    rounds: int = 5
+    rounds: int = 3
     turn_s: float = 0.2
     """Least seconds of a turn: as many calls as it takes."""
-    longest_s: float = 20.0
+    longest_s: float = 3.0
     """An engine has fewer rounds once all its calls of a cell have taken so long."""
-    pause_s: float = 0.25
+    pause_s: float = 0.2
     """Before a turn, where the one before had several threads: they wait busily for a while."""
 
+
+PATIENCE_MS = 8_000.0
+"""An engine whose calls take longer is left out of larger cells."""
 
 QUICK = Effort(rounds=2, turn_s=0.05, longest_s=2.0)
 
@@ -136,7 +142,7 @@ def measure_cell(
     model: Model, data: str, batch_size: int, num_beams: int, hosts: Shaped, effort: Effort, cores: int
 ) -> list[Row]:
     """The rows of a cell."""
-    work = batches(model.texts[data], batch_size)
+    work = batches(model.texts[data], batch_size)[:CALLS]
     contenders = [
         _tuned(spec, work[0], num_beams, hosts, settings(spec.engine, batch_size, cores)) for spec in model.specs
     ]
@@ -172,7 +178,7 @@ def _tuned(spec: EngineSpec, texts: list[str], num_beams: int, hosts: Shaped, tr
     for setting in tried:
         host = hosts.host(spec, setting)
         calls = [host.translate(texts, num_beams, **_options(setting)).seconds]
-        while len(calls) < 3 and sum(calls) < 3.0:  # the first call of a size allocates
+        while len(calls) < 3 and sum(calls) < 1.0:  # the first call of a size allocates
             calls.append(host.translate(texts, num_beams, **_options(setting)).seconds)
         if best is None or min(calls) < best.seconds:
             best = Contender(spec, host, setting, min(calls))
@@ -212,15 +218,14 @@ def _row(one: Contender, samples: list[list[float]], counts: dict[str, int], sen
 
 def with_speedup(rows: Sequence[Row]) -> list[Row]:
     """Rows with ``speedup``: p50 of the student in transformers, fp32, over the row's, in the same cell."""
-    cell = ("shape", "data", "batch_size", "num_beams")
     base = {
-        tuple(row[key] for key in cell): row["p50_ms"]
+        tuple(row[key] for key in CELL): row["p50_ms"]
         for row in rows
         if (row["model"], row["engine"], row["precision"]) == ("student", "transformers", "fp32")
     }
     done = []
     for row in rows:
-        other = base.get(tuple(row[key] for key in cell))
+        other = base.get(tuple(row[key] for key in CELL))
         speedup = None if other is None else round(other / row["p50_ms"], 2)
         done.append(dict.fromkeys(KEYS) | row | {"speedup": speedup})
     return done
@@ -279,24 +284,35 @@ def _scores(model: Model, data: str, num_beams: int, hosts: Shaped) -> dict[str,
 
 
 def measure_model(
-    model: Model, done: set[tuple[Any, ...]], connect: Connect, effort: Effort, cores: int, quick: bool
+    model: Model, known: Sequence[Row], connect: Connect, effort: Effort, cores: int, quick: bool
 ) -> Iterator[list[Row]]:
-    """Cells that are not done, smallest first, each as its rows."""
+    """Cells that are not known, smallest first, each as its rows."""
+    done = {tuple(row[key] for key in CELL) for row in known}
     grid = [(data, size, beams) for data in model.texts for beams in NUM_BEAMS for size in BATCH_SIZES]
     if quick:
         grid = [cell for cell in grid if cell[1] in (1, 8)]
     grid = [cell for cell in grid if (model.shape, *cell) not in done]
     timed = model._replace(texts={data: spread(texts, SENTENCES) for data, texts in model.texts.items()})
+    scores: dict[tuple[str, int], dict[str, Row]] = {}
+    for row in known:
+        if row["shape"] == model.shape and row["signature"]:
+            found = {key: row[key] for key in QUALITY_KEYS}
+            scores.setdefault((row["data"], row["num_beams"]), {})[_name(row)] = found
     with Shaped(connect) as hosts:
-        scores: dict[tuple[str, int], dict[str, Row]] = {}
         for data, size, beams in sorted(grid, key=lambda cell: cell[1] * cell[2]):
             rows = measure_cell(timed, data, size, beams, hosts, effort, cores)
+            slow = {_name(row) for row in rows if row["p50_ms"] > PATIENCE_MS}
+            timed = timed._replace(specs=[spec for spec in timed.specs if spec.name not in slow])
             if model.references and not quick:
                 if (data, beams) not in scores:
                     scores[data, beams] = _scores(model, data, beams, hosts)
                 for row in rows:
-                    row |= scores[data, beams].get(f"{row['model']} {row['engine']} {row['precision']}", {})
+                    row |= scores[data, beams].get(_name(row), {})
             yield rows
+
+
+def _name(row: Row) -> str:
+    return f"{row['model']} {row['engine']} {row['precision']}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -337,12 +353,11 @@ def _run(options: argparse.Namespace) -> None:
         trained = partial(trained_model, options.name, options.run, options.work, peers, options.teacher, tests)
         models[options.name] = trained
     for name, make in models.items():
-        done = {tuple(row[key] for key in ("shape", "data", "batch_size", "num_beams")) for row in rows}
         workshop = Workshop(options.work / name)
-        for found in measure_model(make(), done, workshop, effort, cores, options.quick):
-            rows += found
-            told = {"quick": options.quick, "rounds": effort.rounds, "sentences": SENTENCES, "peers": list(peers)}
-            report.write_json({"provenance": {**provenance(), "peers": told}, "rows": with_speedup(rows)}, options.json)
+        for found in measure_model(make(), rows, workshop, effort, cores, options.quick):
+            rows = with_speedup([*rows, *found])
+            told = {"quick": options.quick, **effort._asdict(), "sentences": SENTENCES, "peers": list(peers)}
+            report.write_json({"provenance": {**provenance(), "peers": told}, "rows": rows}, options.json)
             console.print(_line(found), highlight=False)
 
 

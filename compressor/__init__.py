@@ -130,6 +130,7 @@ def load(
     *,
     precision: str | None = None,
     intra_threads: int | None = None,
+    inter_threads: int | None = None,
     expect_digest: str | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> Generator:
@@ -138,7 +139,8 @@ def load(
     Args:
         bundle: folder that ``export`` wrote.
         precision: one of the bundle's precisions; default: the smallest.
-        intra_threads: processor threads of one search; default: all that this process may use.
+        intra_threads: threads inside one operator; default: one, or what ``inter_threads`` leaves.
+        inter_threads: batches of one call that run at a time; default: as many as there are processors for.
         expect_digest: digest that the bundle's manifest must have.
         device: where it runs.
 
@@ -152,7 +154,12 @@ def load(
     from compressor.runtime.generator import Generator
 
     return Generator.load(
-        Path(bundle), precision=precision, intra_threads=intra_threads, expect_digest=expect_digest, device=device
+        Path(bundle),
+        precision=precision,
+        intra_threads=intra_threads,
+        inter_threads=inter_threads,
+        expect_digest=expect_digest,
+        device=device,
     )
 
 

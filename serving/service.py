@@ -50,7 +50,8 @@ def load_bundle(path: Path, settings: Settings) -> Engine:
     return Generator.load(
         path,
         precision=settings.precision,
-        intra_threads=settings.threads,
+        intra_threads=None if settings.threads is None else 1,
+        inter_threads=settings.threads,
         expect_digest=settings.expect_digest,
         device=settings.device,
     )

@@ -20,7 +20,7 @@ class Settings(BaseModel):
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="Threads inside one inference; None takes all processors that this process may use.",
+        description="Batches of one request that run at a time, a processor each; None takes all processors.",
     )
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where inference runs.")
     expect_digest: str | None = Field(default=None, description="Digest that the manifest of the one bundle must have.")

@@ -72,7 +72,9 @@ def command_of(task: str, summary: str) -> Callable[..., None]:
         expect_digest: options.Digest = None,
         json: options.JsonLines = False,
     ) -> None:
-        load = {"precision": precision, "intra_threads": threads, "expect_digest": expect_digest, "device": device}
+        intra = None if threads is None else 1
+        load = {"precision": precision, "intra_threads": intra, "inter_threads": threads}
+        load |= {"expect_digest": expect_digest, "device": device}
         search = {
             "num_beams": num_beams,
             "max_new_tokens": max_new_tokens,

@@ -92,7 +92,7 @@ class Constraints(nn.Module):
         prefix_len = options.prefix_ids.shape[1]
         least = options.min_new_tokens
         if self.generation.begin_suppressed_ids:
-            least = least.clamp(min=self._begin(prefix_len) + 1)
+            least = torch.maximum(least, self._begin(prefix_len) + 1)
         until = least + prefix_len
         if self.generation.forced_bos_id is not None:
             until = until.clamp(min=1)
@@ -101,10 +101,13 @@ class Constraints(nn.Module):
             active = active | (step == options.max_new_tokens - 1)
         return active
 
-    def _begin(self, prefix_len: int) -> int:
-        """The step after the prefix that counts as the beginning: a forced first token is not."""
-        forced = self.generation.forced_bos_id is not None and prefix_len == 0
-        return 1 if forced else 0
+    def _begin(self, prefix_len: int) -> Tensor:
+        """The step after the prefix that counts as the beginning: a forced first token is not.
+
+        A tensor, so that a graph asks at run time whether there is a prefix.
+        """
+        no_prefix = torch.scalar_tensor(prefix_len, dtype=torch.int64, device=self.eos.device) == 0
+        return no_prefix.long() if self.generation.forced_bos_id is not None else torch.zeros_like(no_prefix).long()
 
     def forbid(self, scores: Tensor, so_far: Tensor, step: Tensor, options: SearchOptions) -> Tensor:
         """Puts what may not come at this step at minus infinity.

@@ -31,6 +31,7 @@ from compressor.generation import until_eos
 from compressor.runtime import streaming
 from compressor.runtime.search import Search, SearchOptions, resolve
 from compressor.runtime.session import Device, check_device, open_session
+from compressor.runtime.threads import choose_threads
 from compressor.tokenizer import Tokenizer, load_tokenizer
 
 Truncation = Literal["error", "longest_first"]
@@ -83,17 +84,17 @@ class Generator:
         *,
         precision: str | None = None,
         intra_threads: int | None = None,
-        inter_threads: int = 1,
+        inter_threads: int | None = 1,
         spinning: bool = True,
         device: Device = "cpu",
     ) -> None:
         self.manifest = manifest
-        self.inter_threads = inter_threads
+        intra, self.inter_threads = choose_threads(intra_threads, inter_threads)
         self.precision = precision or manifest.default_precision
         self.tokenizer: Tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
         self._folder = folder
         self._graphs = manifest.precision(precision).graphs
-        self._session_options: dict[str, Any] = {"intra_threads": intra_threads, "spinning": spinning, "device": device}
+        self._session_options: dict[str, Any] = {"intra_threads": intra, "spinning": spinning, "device": device}
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
         self.session(GENERATE)
@@ -105,7 +106,7 @@ class Generator:
         *,
         precision: str | None = None,
         intra_threads: int | None = None,
-        inter_threads: int = 1,
+        inter_threads: int | None = None,
         expect_digest: str | None = None,
         spinning: bool = True,
         device: Device = "cpu",
@@ -115,10 +116,9 @@ class Generator:
         Args:
             bundle_dir: The bundle's folder.
             precision: ``fp32`` or ``int8``; None takes the smallest.
-            intra_threads: Threads inside one operator; None: all processors that this process may use, shared among
+            intra_threads: Threads inside one operator; None: the processors that this process may use, divided among
                 the batches that run at a time.
-            inter_threads: Batches of one call that run at a time. Many texts finish soonest with one for each
-                processor.
+            inter_threads: Batches of one call that run at a time; None: as many as there are processors for.
             expect_digest: What the manifest's digest must be.
             spinning: Whether idle threads wait busily; servers that share a machine say no.
             device: ``cpu`` or ``cuda``; the latter runs fp32 unless told otherwise.
@@ -130,7 +130,7 @@ class Generator:
         """
         if intra_threads is not None and intra_threads < 1:
             raise InputError(f"intra_threads is {intra_threads}: give 1 or more")
-        if inter_threads < 1:
+        if inter_threads is not None and inter_threads < 1:
             raise InputError(f"inter_threads is {inter_threads}: give 1 or more")
         folder = Path(bundle_dir)
         check_device(device)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compressor.errors import BundleError, DependencyError, InputError
-from compressor.runtime.threads import choose_threads
 
 MIN_VERSION = (1, 28)
 """Opset 23's Attention is sound from here on: before, a fully masked row gave NaN."""
@@ -44,12 +43,12 @@ def check_onnxruntime() -> Any:
     return onnxruntime
 
 
-def open_session(path: Path, *, intra_threads: int | None = None, spinning: bool = True, device: Device = "cpu") -> Any:
+def open_session(path: Path, *, intra_threads: int = 1, spinning: bool = True, device: Device = "cpu") -> Any:
     """Opens a graph; its weights are mapped from their file.
 
     Args:
         path: An ``.onnx`` file whose bundle has been checked.
-        intra_threads: Threads inside one operator; None: all processors that this process may use.
+        intra_threads: Threads inside one operator; 0: one for each physical core.
         spinning: Whether idle threads wait busily: faster alone, a waste on a shared machine.
         device: Where it runs.
 
@@ -65,7 +64,7 @@ def open_session(path: Path, *, intra_threads: int | None = None, spinning: bool
     options.enable_mem_pattern = (
         False  # it keeps a plan for every shape it meets, and texts have many: no gain, more MB
     )
-    options.intra_op_num_threads = choose_threads(intra_threads)
+    options.intra_op_num_threads = intra_threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider])

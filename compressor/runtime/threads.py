@@ -23,18 +23,21 @@ def available_cpus(quota_file: Path = QUOTA_FILE) -> int:
         return allowed
 
 
-def choose_threads(wanted: int | None, available: int | None = None) -> int:
-    """Threads inside one operator: what is wanted, by default every processor that may be used.
+def choose_threads(intra: int | None, inter: int | None = None, available: int | None = None) -> tuple[int, int]:
+    """Threads inside one operator, and batches at a time; what is not wanted is chosen.
 
-    More threads than processors are taken with a warning: they wait for one another at the end of every operator.
+    By default an operator has one thread and every processor a batch of its own: measured on two cores, a small student
+    is faster so at every number of texts. More threads than processors are taken with a warning: they wait for one
+    another.
 
     Returns:
-        The number; 0, which leaves it to ONNX Runtime, where nothing is wanted and the whole machine may be used: it
-        takes a thread a physical core then, and binds it there.
+        Both; ``intra`` is 0, which leaves it to ONNX Runtime, where one batch at a time has the whole machine: it takes
+        a thread a physical core then, and binds it there.
     """
     most = available or available_cpus()
-    if wanted is None:
-        return most if most < (os.cpu_count() or 1) else 0
-    if wanted > most:
-        _log.warning("%d threads on %d processors wait for one another: give %d or fewer", wanted, most, most)
-    return wanted
+    batches = inter or max(1, most // (intra or 1))
+    threads = intra or max(1, most // batches)
+    if threads * batches > most:
+        _log.warning("%d threads on %d processors wait for one another: give fewer", threads * batches, most)
+    whole = intra is None and batches == 1 and threads == (os.cpu_count() or 1)
+    return (0 if whole else threads), batches

@@ -66,6 +66,19 @@ def test_tokens_are_those_of_pytorch(model: Seq2SeqModel, folders: dict[str, Pat
     assert run(session(folders["fp32"] / "generate.onnx"), chosen, limit) == greedy(model, EVERY_RULE, ids, mask, limit)
 
 
+def test_a_forced_first_token_is_not_the_beginning(tmp_path: Path) -> None:
+    """What is suppressed at the beginning is so after it, as in Hugging Face; the second token would be 5 otherwise."""
+    model = random_model()
+    with torch.no_grad():
+        model.output_bias[5] += 50.0
+    rules = EVERY_RULE.model_copy(
+        update={"suppressed_ids": (60,), "begin_suppressed_ids": (5,), "min_new_tokens": 0, "forced_eos_id": None}
+    )
+    ir.save(greedy_graphs(model, rules)["generate"], tmp_path / "generate.onnx")
+    for first, second, *others in run(session(tmp_path / "generate.onnx"), sources(8), 6, rules):
+        assert first == 7 and second != 5 and (set(others) == {5} or second == 0)
+
+
 def test_outputs_end_at_different_lengths(folders: dict[str, Path]) -> None:
     """Or the test above would prove little."""
     lengths = {len(output) for output in run(session(folders["fp32"] / "generate.onnx"), sources(64), 30)}

@@ -25,12 +25,29 @@ def test_a_containers_quota_counts(
     assert available_cpus(path) == min(6, most)
 
 
-def test_more_threads_than_processors_are_told(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("intra", "inter", "chosen"),
+    [
+        (None, None, (1, 6)),  # a batch for every processor
+        (None, 1, (0, 1)),  # the whole machine for one batch: ONNX Runtime's own choice
+        (None, 2, (3, 2)),
+        (2, None, (2, 3)),
+        (4, None, (4, 1)),
+        (6, 1, (6, 1)),
+        (1, 1, (1, 1)),
+    ],
+)
+def test_what_is_not_wanted_is_chosen(
+    intra: int | None, inter: int | None, chosen: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert choose_threads(intra, inter, 6) == chosen
+    assert choose_threads(None, 1, 4) == (4, 1)  # in a container that has a part of the machine
+
+
+def test_more_threads_than_processors_are_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        assert (choose_threads(None, 4), choose_threads(3, 4), caplog.messages) == (4, 3, [])
-        assert choose_threads(None, 6) == 0
-        assert choose_threads(8, 4) == 8
-    assert caplog.messages == ["8 threads on 4 processors wait for one another: give 4 or fewer"]
+        assert (choose_threads(3, 1, 4), choose_threads(2, 2, 4), caplog.messages) == ((3, 1), (2, 2), [])
+        assert choose_threads(8, None, 4) == (8, 1)
+        assert choose_threads(2, 4, 4) == (2, 4)
+    assert caplog.messages == ["8 threads on 4 processors wait for one another: give fewer"] * 2
