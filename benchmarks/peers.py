@@ -245,13 +245,9 @@ def random_model(name: str, folder: Path, peers: Sequence[Peer]) -> Model:
 
 
 def trained_model(
-    name: str, run: Path, folder: Path, peers: Sequence[Peer], teacher: Path | None, tests: dict[str, tuple[Path, Path]]
+    name: str, run: Path, bundle: Path, peers: Sequence[Peer], teacher: Path | None, tests: dict[str, tuple[Path, Path]]
 ) -> Model:
-    """A run on test sets, beside its teacher in CTranslate2."""
-    bundle = folder / name / "bundle"
-    if not bundle.is_dir():
-        source, reference = next(iter(tests.values()))
-        export_bundle(run, bundle, dev_source=source, dev_reference=reference, progress=False)
+    """A run and its bundle on test sets, beside their teacher in CTranslate2."""
     specs = _specs(run, bundle, peers, None)
     if teacher is not None and "ctranslate2" in peers:
         specs += [_spec("ctranslate2", "teacher", teacher, precision, None) for precision in ("fp32", "int8")]
@@ -322,6 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shapes", default=",".join(SHAPES), metavar="LIST", help="of random weights, or none")
     parser.add_argument("--peers", default=",".join(PEER_PRECISIONS), metavar="LIST", help="other engines")
     parser.add_argument("--run", type=Path, metavar="DIR", help="a trained student, too")
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="its bundle, in fp32 and int8")
     parser.add_argument("--name", default="de-en", help="what its shape is called")
     parser.add_argument("--teacher", type=Path, metavar="DIR", help="its teacher, for CTranslate2")
     parser.add_argument("--test", action="append", default=[], metavar="NAME=SOURCE,REFERENCE", help="its test sets")
@@ -344,14 +341,14 @@ def _run(options: argparse.Namespace) -> None:
     if unknown := [name for name in names if name not in SHAPES]:
         raise ConfigError(f"shapes: {', '.join(unknown)}: choose from {', '.join(SHAPES)}, or none")
     tests = dict(map(_test_set, options.test))
-    if bool(options.run) != bool(tests):
-        raise ConfigError("--run and --test go together")
+    if not bool(options.run) == bool(options.bundle) == bool(tests):
+        raise ConfigError("--run, --bundle and --test go together")
     effort, cores, console = QUICK if options.quick else Effort(), len(os.sched_getaffinity(0)), Console(stderr=True)
     rows: list[Row] = report.load(options.json)["rows"] if options.json.exists() else []
     models: dict[str, Callable[[], Model]] = {name: partial(random_model, name, options.work, peers) for name in names}
     if options.run:
-        trained = partial(trained_model, options.name, options.run, options.work, peers, options.teacher, tests)
-        models[options.name] = trained
+        given = (options.name, options.run, options.bundle, peers, options.teacher, tests)
+        models[options.name] = partial(trained_model, *given)
     for name, make in models.items():
         workshop = Workshop(options.work / name)
         for found in measure_model(make(), rows, workshop, effort, cores, options.quick):

@@ -126,11 +126,11 @@ def resolve(config: BenchConfig) -> BenchConfig:
 def contenders(config: BenchConfig) -> list[EngineSpec]:
     """Who takes part, in the order of the table: teacher, student in PyTorch, student in ONNX by precision, peers."""
     specs, limit = [], config.max_new_tokens
+    told = {key: getattr(config, key) for key in TOLD if getattr(config, key) is not None}
     if config.teacher is not None:
-        told = {key: getattr(config, key) for key in TOLD if getattr(config, key) is not None}
-        if about(config.teacher).marian:  # where people would run it, and what speed-ups are counted from
-            told["engine"] = "transformers"
-        specs.append(spec_of(config.teacher, "teacher", "fp32", limit).model_copy(update=told))
+        marian = about(config.teacher).marian  # it runs where people would run it, and speed-ups are counted from there
+        engine = {"engine": "transformers"} if marian else {}
+        specs.append(spec_of(config.teacher, "teacher", "fp32", limit).model_copy(update=engine))
     if config.run is not None:
         specs.append(spec_of(config.run, "student", "fp32", limit))
     if config.bundle is not None:
@@ -146,7 +146,12 @@ def contenders(config: BenchConfig) -> list[EngineSpec]:
         if path is not None
         for precision in PEER_PRECISIONS[peer]
     ]
-    return list({spec.name: spec for spec in specs[::-1]}.values())[::-1]  # the teacher is in transformers anyway
+    unique: dict[str, EngineSpec] = {}
+    for spec in specs:
+        if (spec.engine, spec.model) == ("transformers", "teacher"):
+            spec = spec.model_copy(update=told)
+        unique.setdefault(spec.name, spec)  # the teacher is in transformers anyway
+    return list(unique.values())
 
 
 def _about_bundle(manifest: Manifest) -> About:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import compressor
-from benchmarks import report
+from benchmarks import peers_table, report
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -105,6 +105,12 @@ def test_the_readmes_tables_are_made_from_the_results() -> None:
     table = json.loads((ROOT / "benchmarks" / "results" / "de-en.json").read_text(encoding="utf-8"))
     shown = re.search(r"<!-- results -->\n(.*?)<!-- /results -->", README, re.DOTALL)
     assert shown and shown[1].strip() == report.markdown(table).strip()
+
+
+def test_the_readmes_table_of_peers_is_made_from_the_results() -> None:
+    table = json.loads((ROOT / "benchmarks" / "results" / "peers.json").read_text(encoding="utf-8"))
+    shown = re.search(r"<!-- peers -->\n(.*?)<!-- /peers -->", README, re.DOTALL)
+    assert shown and shown[1].strip() == peers_table.markdown(table).strip()
 
 
 @pytest.mark.parametrize(("folder", "most"), [("de-en", 8e6), ("de-en-run", 9e6)])

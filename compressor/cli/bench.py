@@ -24,7 +24,11 @@ def command(
     ] = None,
     peers: Annotated[
         str | None,
-        typer.Option("--peers", metavar="LIST", help="Other engines to measure with the same weights: ctranslate2."),
+        typer.Option(
+            "--peers",
+            metavar="LIST",
+            help="Other engines, same weights: ctranslate2, transformers, optimum, marian, openvino.",
+        ),
     ] = None,
     precision: Annotated[
         str | None, typer.Option("--precision", metavar="LIST", help="Of the bundle, by commas; default: all.")

@@ -66,19 +66,24 @@ def test_a_checkpoint_runs_through_its_own_tokenizer_and_generate(marian_folder:
         assert tokens == ids.shape[1] - 1 <= 9
 
 
-def test_ctranslate2_gives_what_generate_gives(tiny_run: Path) -> None:
+def test_ctranslate2_gives_what_generate_gives(tiny_run: Path, tmp_path: Path) -> None:
+    from benchmarks.converters.ctranslate2 import convert
+
     own = load("torch", tiny_run)
     for precision in ("fp32", "int8"):
-        theirs = load("ctranslate2", tiny_run, precision=precision)
+        convert(tiny_run, tmp_path / precision, precision)
+        theirs = load("ctranslate2", tmp_path / precision, precision=precision)
         assert (theirs.parameters, theirs.max_num_beams) == (own.parameters, None)
         for beams in (1, 3):
             found, expected = (engine.translate(TEXTS, num_beams=beams) for engine in (theirs, own))
             assert len(found.texts) == len(TEXTS) and theirs.size_mb > 0
             assert precision == "int8" or beams > 1 or found == expected  # beams stop by another rule there
+            for size in (1, 2):
+                assert theirs.translate(TEXTS, num_beams=beams, max_batch_size=size) == found
 
 
 def test_ctranslate2_says_what_it_cannot_run(tmp_path: Path, tiny_run: Path) -> None:
-    with pytest.raises(ModelError, match=r"cannot be converted to CTranslate2 .*not a run folder"):
+    with pytest.raises(ModelError, match=r"not converted; see benchmarks.converters"):
         load("ctranslate2", tmp_path)
     with pytest.raises(ModelError, match="no precision bf16, choose fp32 or int8"):
         load("ctranslate2", tiny_run, precision="bf16")

@@ -167,8 +167,13 @@ def test_a_peer_runs_the_weights_of_teacher_and_run(manifest_only: Path, test_se
     assert check_peers(["ctranslate2"]) == ("ctranslate2",)
     with pytest.raises(ConfigError, match="peers: give --teacher or --run"):
         contenders(BenchConfig(bundle=manifest_only, source=source, peers=("ctranslate2",)))
-    with pytest.raises(ConfigError, match="peers: marian: choose from ctranslate2"):
-        check_peers(["ctranslate2", "marian"])
+    with pytest.raises(ConfigError, match="peers: fairseq: choose from ctranslate2, transformers, optimum, marian"):
+        check_peers(["ctranslate2", "fairseq"])
+    both = config.model_copy(update={"peers": ("transformers",), "source_prefix": "de: "})
+    teachers = [
+        (spec.engine, spec.precision, spec.source_prefix) for spec in contenders(both) if spec.model == "teacher"
+    ]
+    assert teachers == [("transformers", "fp32", "de: "), ("transformers", "bf16", "de: ")]
 
 
 def test_impossible_requests_are_refused(manifest_only: Path, test_set: TestSet, tmp_path: Path) -> None:

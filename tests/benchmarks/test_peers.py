@@ -144,8 +144,11 @@ def test_a_run_goes_on_where_it_was(
     [
         (["--shapes", "big"], "shapes: big: choose from 6+2-256, 6+6-512, or none"),
         (["--peers", "fairseq"], "peers: fairseq: choose from ctranslate2"),
-        (["--run", "somewhere"], "--run and --test go together"),
-        (["--run", "somewhere", "--test", "tatoeba"], "--test tatoeba: give NAME=SOURCE,REFERENCE"),
+        (["--run", "somewhere"], "--run, --bundle and --test go together"),
+        (
+            ["--run", "somewhere", "--bundle", "there", "--test", "tatoeba"],
+            "--test tatoeba: give NAME=SOURCE,REFERENCE",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(
