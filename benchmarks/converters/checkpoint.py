@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmarks.converters.about import MODEL, write_about
+from benchmarks.converters.about import MODEL
+from benchmarks.converters.describe import describe
 from compressor.exporters.exportable import load_exportable
 from compressor.models.marian import to_marian
 
@@ -18,7 +19,7 @@ def convert(source: Path, folder: Path) -> None:
     """
     run = load_exportable(source)
     to_marian(run.model, run.generation).save_pretrained(folder / MODEL)
-    write_about(run, folder)
+    describe(run, folder)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from ctranslate2.converters.transformers import MarianMTLoader
 from torch import nn
 from transformers import MarianMTModel
 
-from benchmarks.converters.about import MODEL, write_about
+from benchmarks.converters.about import MODEL
+from benchmarks.converters.describe import describe
 from benchmarks.engines.ctranslate2 import COMPUTE_TYPES
 from compressor.exporters.exportable import load_exportable
 from compressor.models.marian import to_marian
@@ -48,7 +49,7 @@ def convert(source: Path, folder: Path, precision: str) -> None:
     spec.optimize(quantization=COMPUTE_TYPES[precision])
     (folder / MODEL).mkdir(parents=True)
     spec.save(str(folder / MODEL))
-    write_about(run, folder)
+    describe(run, folder)
 
 
 def _embeddings(marian: MarianMTModel) -> list[nn.Module]:

@@ -14,7 +14,8 @@ import numpy as np
 import yaml
 from torch import Tensor
 
-from benchmarks.converters.about import MODEL, write_about
+from benchmarks.converters.about import MODEL
+from benchmarks.converters.describe import describe
 from compressor.errors import ModelError
 from compressor.exporters.exportable import load_exportable
 from compressor.models.storage import Run
@@ -49,7 +50,7 @@ def convert(source: Path, folder: Path) -> None:
     words = special | {word: index for word, index in words.items() if index not in special.values()}
     text = "".join(f'"{word}": {index}\n' for word, index in sorted(words.items(), key=lambda item: item[1]))
     (folder / MODEL / VOCABULARY).write_text(text, encoding="utf-8")
-    write_about(run, folder)
+    describe(run, folder)
 
 
 def parameters(run: Run) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def spec(engine: str, path: Path, precision: str = "fp32") -> EngineSpec:
     return EngineSpec(engine=engine, model="student", path=str(path), precision=precision)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_model_is_converted_once_and_runs_in_a_process_of_its_own(tiny_run: Path, tmp_path: Path) -> None:
     connect, expected = Workshop(tmp_path), Workshop(tmp_path)(spec("torch", tiny_run), 1)
     first = connect(spec("ctranslate2", tiny_run), 1)

@@ -150,6 +150,7 @@ def test_a_source_has_one_output_in_every_batch(graphs: dict[str, Any]) -> None:
     assert len(lengths) > 3  # sentences did leave the batch at different times
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("many", [False, True], ids=["few suppressed", "many suppressed"])
 def test_a_wide_vocabulary_is_searched_in_groups_with_the_same_outputs(tmp_path: Path, many: bool) -> None:
     """Above 136 groups of 32 columns; where many tokens are suppressed, the columns are filled up to whole groups."""

@@ -56,6 +56,7 @@ def test_the_manifest_names_the_checkpoint(checkpoint: Path, generators: dict[st
     assert lineage.teacher is not None and lineage.teacher["name"] == checkpoint.name and lineage.method is None
 
 
+@pytest.mark.slow
 def test_bart_is_exported_as_it_is(texts: list[list[str]], tiny_corpus: Path, tmp_path: Path) -> None:
     """With its forced tokens, blocked n-grams, least length and early stopping; the task is said by the user."""
     (tmp_path / "bart").mkdir()

@@ -62,6 +62,7 @@ def uneven_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.mark.slow
 def test_a_layer_that_int8_spoils_stays_in_fp32(
     uneven_run: Path, tiny_corpus: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
