@@ -106,8 +106,8 @@ class Constraints(nn.Module):
 
         A tensor, so that a graph asks at run time whether there is a prefix.
         """
-        no_prefix = torch.scalar_tensor(prefix_len, dtype=torch.int64, device=self.eos.device) == 0
-        return no_prefix.long() if self.generation.forced_bos_id is not None else torch.zeros_like(no_prefix).long()
+        length = torch.scalar_tensor(prefix_len, dtype=torch.int64, device=self.eos.device)
+        return (length == 0).long() if self.generation.forced_bos_id is not None else length * 0
 
     def forbid(self, scores: Tensor, so_far: Tensor, step: Tensor, options: SearchOptions) -> Tensor:
         """Puts what may not come at this step at minus infinity.

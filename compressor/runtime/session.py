@@ -61,9 +61,7 @@ def open_session(path: Path, *, intra_threads: int = 1, spinning: bool = True, d
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they come as exceptions too
     options.inter_op_num_threads = 1
-    options.enable_mem_pattern = (
-        False  # it keeps a plan for every shape it meets, and texts have many: no gain, more MB
-    )
+    options.enable_mem_pattern = False  # it keeps a plan for every shape that it meets, and texts have many
     options.intra_op_num_threads = intra_threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     try:

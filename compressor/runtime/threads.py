@@ -27,7 +27,7 @@ def choose_threads(intra: int | None, inter: int | None = None, available: int |
     """Threads inside one operator, and batches at a time; what is not wanted is chosen.
 
     By default an operator has one thread and every processor a batch of its own: measured on two cores, a small student
-    is faster so at every number of texts. More threads than processors are taken with a warning: they wait for one
+    is fastest so with one text and with many (with a handful, two threads in one operator are). More threads than processors are taken with a warning: they wait for one
     another.
 
     Returns:
