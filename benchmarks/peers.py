@@ -344,7 +344,13 @@ def _run(options: argparse.Namespace) -> None:
     if not bool(options.run) == bool(options.bundle) == bool(tests):
         raise ConfigError("--run, --bundle and --test go together")
     effort, cores, console = QUICK if options.quick else Effort(), len(os.sched_getaffinity(0)), Console(stderr=True)
-    rows: list[Row] = report.load(options.json)["rows"] if options.json.exists() else []
+    table = report.load(options.json) if options.json.exists() else {"rows": [], "provenance": {}}
+    rows: list[Row] = table["rows"]
+    told = {"quick": options.quick, **effort._asdict(), "sentences": SENTENCES, "peers": list(peers)}
+    before = table["provenance"].get("peers", told)
+    if before["quick"] != options.quick:
+        raise ConfigError(f"{options.json}: was made {'with' if before['quick'] else 'without'} --quick; name another")
+    earlier = [*table["provenance"].pop("earlier", []), table["provenance"]] if rows else []
     models: dict[str, Callable[[], Model]] = {name: partial(random_model, name, options.work, peers) for name in names}
     if options.run:
         given = (options.name, options.run, options.bundle, peers, options.teacher, tests)
@@ -353,8 +359,8 @@ def _run(options: argparse.Namespace) -> None:
         workshop = Workshop(options.work / name)
         for found in measure_model(make(), rows, workshop, effort, cores, options.quick):
             rows = with_speedup([*rows, *found])
-            told = {"quick": options.quick, **effort._asdict(), "sentences": SENTENCES, "peers": list(peers)}
-            report.write_json({"provenance": {**provenance(), "peers": told}, "rows": rows}, options.json)
+            made = {**provenance(), "peers": told, "earlier": earlier}
+            report.write_json({"provenance": made, "rows": rows}, options.json)
             console.print(_line(found), highlight=False)
 
 

@@ -137,6 +137,14 @@ def test_a_run_goes_on_where_it_was(
     log.clear()
     assert peers.main(arguments) == 0
     assert log == [] and json.loads(out.read_text())["rows"] == table["rows"]
+    assert peers.main(arguments[:-1]) == 2  # what was measured in a hurry is not taken for the rest
+    table["rows"] = [row for row in table["rows"] if row["batch_size"] == 1]
+    table["provenance"]["peers"]["remarks"] = ["a remark"]
+    out.write_text(json.dumps(table))
+    assert peers.main(arguments) == 0
+    again = json.loads(out.read_text())
+    assert table["provenance"].pop("earlier") == []
+    assert len(again["rows"]) == 4 * len(SPECS) and again["provenance"]["earlier"] == [table["provenance"]]
 
 
 @pytest.mark.parametrize(
