@@ -26,9 +26,8 @@ def available_cpus(quota_file: Path = QUOTA_FILE) -> int:
 def choose_threads(intra: int | None, inter: int | None = None, available: int | None = None) -> tuple[int, int]:
     """Threads inside one operator, and batches at a time; what is not wanted is chosen.
 
-    By default an operator has one thread and every processor a batch of its own: measured on two cores, a small student
-    is fastest so with one text and with many (with a handful, two threads in one operator are). More threads than
-    processors are taken with a warning: they wait for one another.
+    By default an operator has one thread and every processor a batch of its own, which is fastest with many texts
+    (docs/performance.md). More threads than processors are taken with a warning: they wait for one another.
 
     Returns:
         Both; ``intra`` is 0, which leaves it to ONNX Runtime, where one batch at a time has the whole machine: it takes
