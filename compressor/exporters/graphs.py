@@ -25,6 +25,7 @@ from compressor.models.constraints import search_options
 from compressor.models.greedy import GreedySearch
 from compressor.models.search import WORTH_SHRINKING
 from compressor.models.selection import GROUP
+from compressor.models.shortlist import Shortlist, Shortlisted
 
 Search = GreedySearch | BeamSearch
 
@@ -62,16 +63,22 @@ class Slot(NamedTuple):
 class Layout:
     """The tensors of a model's state and of a search's, found by running both on sizes that differ in every axis."""
 
-    def __init__(self, model: Seq2SeqModel, search: Search) -> None:
-        self.search = search
+    def __init__(self, model: Seq2SeqModel, search: Search, shortlist: Shortlist | None = None) -> None:
+        self.search, self.shortlist = search, shortlist
         self.has_beams = isinstance(search, BeamSearch)
         spare = search.spare if isinstance(search, BeamSearch) else 0
-        self.max_beams = max_beams(search.constraints.eos.shape[0] - spare)
+        self.columns = search.constraints.eos.shape[0]
+        always = self.columns - spare if shortlist is None else int(shortlist.always.sum())
+        self.max_beams = max_beams(always)
         small, large = _probe(model, search, 2, 5, 3), _probe(model, search, 3, 7, 4)
         sizes = {(small.sizes[name], large.sizes[name]): name for name in small.sizes}
         self.options = _slots(small.options, large.options, sizes)
         self.found = _slots(small.found, large.found, sizes)
         self.state = _slots(small.state, large.state, sizes, small.constant)
+        if shortlist is not None:  # another constant part of the state
+            examples = Shortlisted(torch.arange(always), torch.zeros(2, always))
+            axes = Shortlisted({0: "kept"}, {0: "batch", 1: "kept"})
+            self.state += [Slot(*slot, True) for slot in zip(Shortlisted._fields, examples, axes, strict=True)]
         by_name = {slot.name: slot for slot in self.found}
         self.results = {name: by_name[source] for name, source in search.RESULTS.items()}
         self._state = small.state
@@ -90,14 +97,14 @@ class Layout:
             if slot.is_row and (slot.constant or slot.name == "prefix_ids")
         ]
 
-    def rebuild(self, tensors: list[Tensor]) -> Any:
-        """The model's state that has these tensors, in the order of ``state``."""
+    def rebuild(self, tensors: list[Tensor]) -> tuple[Any, Shortlisted | None]:
+        """The model's state that has these tensors, in the order of ``state``, and what the shortlist chose."""
         remaining = iter(tensors)
         fields = [
             tuple(next(remaining) for _ in field) if isinstance(field, tuple) else next(remaining)
             for field in self._state
         ]
-        return type(self._state)(*fields)
+        return type(self._state)(*fields), None if self.shortlist is None else Shortlisted(*remaining)
 
 
 class Probe(NamedTuple):
@@ -161,9 +168,9 @@ def _slots(
 class EncoderGraph(nn.Module):
     """Source ids to the first states of decoder and search, keys and values of cross-attention among them."""
 
-    def __init__(self, model: Seq2SeqModel, search: Search) -> None:
+    def __init__(self, model: Seq2SeqModel, layout: Layout) -> None:
         super().__init__()
-        self.model, self.search = model, search
+        self.model, self.search, self.shortlist = model, layout.search, layout.shortlist
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, *slots: Tensor) -> tuple[Tensor, ...]:
         """The memory is padded to a multiple of ``SOURCE_MULTIPLE``.
@@ -173,23 +180,27 @@ class EncoderGraph(nn.Module):
             slots: for beams, a vector of that many.
 
         Returns:
-            The search's state, then the model's.
+            The search's state, then the model's, then what the shortlist chose, if there is one.
         """
         width = (input_ids.shape[1] + SOURCE_MULTIPLE - 1) // SOURCE_MULTIPLE * SOURCE_MULTIPLE
         memory = self.model.encode(input_ids, attention_mask != 0)
         hidden = F.pad(memory.hidden, (0, 0, 0, SOURCE_MULTIPLE - 1))[:, :width]
         mask = F.pad(attention_mask, (0, SOURCE_MULTIPLE - 1))[:, :width]
         state = self.model.initial_state(Memory(hidden, mask != 0))
-        return *self.search.start(input_ids[:, 0], *slots), *(tensor for _, tensor in named_tensors(state))
+        shortlisted = () if self.shortlist is None else self.shortlist(input_ids)
+        tensors = (tensor for _, tensor in named_tensors(state))
+        return *self.search.start(input_ids[:, 0], *slots), *tensors, *shortlisted
 
 
 @torch.no_grad()
-def searched(model: Seq2SeqModel, generation: GenerationConfig, *, beams: bool) -> tuple[Seq2SeqModel, Search]:
+def searched(
+    model: Seq2SeqModel, generation: GenerationConfig, *, beams: bool, shortlisted: bool = False
+) -> tuple[Seq2SeqModel, Search]:
     """A copy of a model, and the search over it, that never write what is suppressed.
 
     Many suppressed tokens lose their rows of the output layer, which is filled up to whole groups. Few are taken out by
     the output bias, at no cost a step, but for beam search: its log-probabilities have them in the sum, as those of
-    Hugging Face.
+    Hugging Face. A shortlist has no suppressed tokens.
     """
     model, vocab_size = copy.deepcopy(model), model.config.vocab_size
     rules, tokens = generation.model_copy(update={"suppressed_ids": ()}), None
@@ -199,7 +210,7 @@ def searched(model: Seq2SeqModel, generation: GenerationConfig, *, beams: bool) 
         tokens = torch.tensor([*allowed, *filling])
         model.restrict_output(tokens)
         model.output_bias[len(allowed) :] = -torch.inf
-    elif beams:
+    elif beams and not shortlisted:
         rules = generation
     else:
         model.output_bias[list(generation.suppressed_ids)] = -torch.inf
@@ -223,8 +234,9 @@ class StepGraph(nn.Module):
         layout, remaining = self.layout, list(tensors)
         options: Any = self.search.Options(*(remaining.pop(0) for _ in layout.options))
         found: Any = self.search.State(*(remaining.pop(0) for _ in layout.found))
-        logits, state, found = self.search.advance(self.model, layout.rebuild(remaining), found, step, options)
+        state, shortlisted = layout.rebuild(remaining)
+        logits, state, found = self.search.advance(self.model, state, found, step, options, shortlisted)
         going = found.open.float().mean(dim=0) > WORTH_SHRINKING
-        pairs = zip(named_tensors(state), layout.state, strict=True)
+        pairs = zip(named_tensors(state), layout.state, strict=shortlisted is None)
         carried = [tensor for (_, tensor), slot in pairs if not slot.constant]
         return step + 1, going, *found, *carried, logits

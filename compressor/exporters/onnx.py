@@ -11,6 +11,7 @@ import onnx_ir as ir
 import torch
 
 from compressor.bundle import DECODER_STEP, ENCODER, GENERATE, GENERATE_BEAMS
+from compressor.exporters.cooccurrence import Cooccurrence
 from compressor.exporters.graphs import Slot
 from compressor.exporters.joining import INT64, Plumbing, Values, Weights, graph_input, new_value
 from compressor.exporters.tracing import OPSET, Parts, trace_parts
@@ -20,8 +21,12 @@ from compressor.models.base import Seq2SeqModel
 STEP, ROWS = Slot("step", torch.tensor(0), {}, False), Slot("rows", torch.arange(2), {0: "batch"}, False)
 
 
-def build_graphs(model: Seq2SeqModel, generation: GenerationConfig) -> dict[str, ir.Model]:
+def build_graphs(
+    model: Seq2SeqModel, generation: GenerationConfig, learned: Cooccurrence | None = None
+) -> dict[str, ir.Model]:
     """The fp32 graphs ``encoder``, ``decoder_step``, ``generate`` (greedy) and ``generate_beams`` of a model.
+
+    Those of a lexical shortlist, if there is something ``learned``.
 
     Raises:
         ExportError: the model cannot be traced.
@@ -30,7 +35,7 @@ def build_graphs(model: Seq2SeqModel, generation: GenerationConfig) -> dict[str,
     model.fused_attention = True
     model.eval()
     try:
-        greedy, beams = (trace_parts(model, generation, beams=beams) for beams in (False, True))
+        greedy, beams = (trace_parts(model, generation, beams=beams, learned=learned) for beams in (False, True))
     finally:
         model.fused_attention = fused
         model.train(training)

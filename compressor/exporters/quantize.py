@@ -43,6 +43,8 @@ class Product(NamedTuple):
     node: ir.Node
     weight: ir.Value
     turned: bool
+    kept: ir.Value | None = None
+    """int64 [kept]: the columns that are multiplied, chosen at run time (a shortlist), if not all."""
 
     @property
     def key(self) -> bytes:
@@ -133,16 +135,24 @@ def _constant(value: ir.Value | None) -> ir.Value | None:
     return value if value.const_value.dtype == ir.DataType.FLOAT else None
 
 
-def _product_weight(node: ir.Node) -> tuple[ir.Value, bool] | None:
-    """The constant [d, columns] factor of a product, or [columns, d] with True if the graph transposes it."""
-    factor = node.inputs[1]
-    if (direct := _constant(factor)) is not None:
-        return (direct, False) if len(direct.shape or ()) == 2 else None
-    producer = None if factor is None else factor.producer()
-    if producer is None or producer.op_type != "Transpose":
-        return None
-    turned = _constant(producer.inputs[0])
-    return None if turned is None or len(turned.shape or ()) != 2 else (turned, True)
+def _product_weight(node: ir.Node) -> tuple[ir.Value, bool, ir.Value | None] | None:
+    """The other fields of the Product that a MatMul is; None if it is none."""
+    kept = None
+    if turned := (transpose := _producer(node.inputs[1], "Transpose")) is not None:
+        assert transpose is not None
+        factor = transpose.inputs[0]
+        if (rows := _producer(factor, "Gather")) is not None:
+            factor, kept = rows.inputs
+    else:
+        factor = node.inputs[1]
+    weight = _constant(factor)
+    return None if weight is None or len(weight.shape or ()) != 2 else (weight, turned, kept)
+
+
+def _producer(value: ir.Value | None, operator: str) -> ir.Node | None:
+    """The node that makes a value, if it is of that operator."""
+    producer = None if value is None else value.producer()
+    return producer if producer is not None and producer.op_type == operator else None
 
 
 def _table(node: ir.Node, vocab_size: int) -> ir.Value | None:
@@ -154,7 +164,7 @@ def _table(node: ir.Node, vocab_size: int) -> ir.Value | None:
 
 def _replace_product(product: Product, scale: np.float32, zero: np.uint8) -> None:
     """MatMul, and the Add of its bias if there is one, become QuantizeLinear and an integer product."""
-    node, weight, turned = product
+    node, weight, turned, _ = product
     levels, scales = quantize_columns(np.ascontiguousarray(product.array))
     name = f"{weight.name}{'.T' if turned else ''}.q8"
     step = [_beside(weight, f"{name}.in_scale", np.array(scale)), _beside(weight, f"{name}.in_zero", np.array(zero))]
@@ -162,13 +172,35 @@ def _replace_product(product: Product, scale: np.float32, zero: np.uint8) -> Non
     rounding.name = rounding.outputs[0].name = f"{node.name}.rounded"
     assert node.graph is not None
     node.graph.insert_before(node, rounding)
-    factors = [rounding.outputs[0], _beside(weight, name, levels)]
-    inputs: list[ir.Value | None] = [*factors, step[0], _beside(weight, f"{name}.scales", scales), step[1], None]
+    if product.kept is None:
+        factor, steps = _beside(weight, name, levels), _beside(weight, f"{name}.scales", scales)
+    else:
+        factor, steps = _kept_columns(product, levels, scales, name)
+    inputs: list[ir.Value | None] = [rounding.outputs[0], factor, step[0], steps, step[1], None]
     last = node
     if (bias := _bias(node, levels.shape[1])) is not None:
         last, value = bias
         inputs.append(value)
     _swap(node, last, ir.node("MatMulIntegerToFloat", inputs, domain="com.microsoft"))
+
+
+def _kept_columns(
+    product: Product, levels: np.ndarray[Any, Any], scales: np.ndarray[Any, Any], name: str
+) -> tuple[ir.Value, ir.Value]:
+    """Levels [d, kept] and scales [kept], gathered where the graph gathers the float weight's rows.
+
+    Rows are gathered and then turned, which is faster than gathering columns byte by byte.
+    """
+    turn, weight = _producer(product.node.inputs[1], "Transpose"), product.weight
+    assert turn is not None and turn.graph is not None
+    table = _beside(weight, f"{name}.columns", np.ascontiguousarray(levels.T))
+    rows = ir.node("Gather", [table, product.kept], {"axis": 0})
+    turned = ir.node("Transpose", [rows.outputs[0]], {"perm": [1, 0]})
+    steps = ir.node("Gather", [_beside(weight, f"{name}.scales", scales), product.kept], {"axis": 0})
+    for node, part in ((rows, "rows"), (turned, "turned"), (steps, "steps")):
+        node.name = node.outputs[0].name = f"{turn.name}.q8.{part}"
+    turn.graph.insert_before(turn, [rows, turned, steps])
+    return turned.outputs[0], steps.outputs[0]
 
 
 def _without_relu(value: ir.Value | None, zero: np.uint8) -> ir.Value | None:
@@ -178,12 +210,16 @@ def _without_relu(value: ir.Value | None, zero: np.uint8) -> ir.Value | None:
 
 
 def _bias(node: ir.Node, columns: int) -> tuple[ir.Node, ir.Value] | None:
-    """The only consumer of a product, if it adds a constant [columns]."""
+    """The only consumer of a product, if it adds a constant [columns], or those of its columns that are kept."""
     consumers = list(node.outputs[0].consumers())
     if len(consumers) != 1 or consumers[0].op_type != "Add" or node.outputs[0].is_graph_output():
         return None
-    value = next((_constant(v) for v in consumers[0].inputs if v is not node.outputs[0]), None)
-    return None if value is None or list(value.shape or ()) != [columns] else (consumers[0], value)
+    value = next(v for v in consumers[0].inputs if v is not node.outputs[0])
+    kept = _producer(value, "Gather")
+    whole = _constant(value if kept is None else kept.inputs[0])
+    if value is None or whole is None or list(whole.shape or ()) != [columns]:
+        return None
+    return consumers[0], value
 
 
 def _replace_gather(node: ir.Node, table: ir.Value) -> None:
@@ -227,10 +263,10 @@ def _swap(first: ir.Node, last: ir.Node, new: ir.Node) -> None:
 
 
 def _drop_unused(main: ir.Graph) -> None:
-    """Transposes of tables, ReLUs and float weights that nothing reads any more."""
+    """Transposes and rows of tables, ReLUs and float weights that nothing reads any more."""
     for node in reversed(list(_nodes(main))):
         used = any(value.uses() or value.is_graph_output() for value in node.outputs)
-        if node.op_type in ("Transpose", "Relu") and not used and node.graph is not None:
+        if node.op_type in ("Transpose", "Gather", "Relu") and not used and node.graph is not None:
             node.graph.remove(node, safe=True)
     for graph in (main, *main.subgraphs()):
         for name, value in list(graph.initializers.items()):

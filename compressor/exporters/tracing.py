@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 
 import onnx_ir as ir
 import torch
+from onnxscript import opset23 as operators
 from torch import Tensor, nn
 from torch.export import Dim
 
 from compressor.errors import ExportError
+from compressor.exporters.cooccurrence import Cooccurrence, shortlist
 from compressor.exporters.graphs import EncoderGraph, Layout, StepGraph, searched
 from compressor.generation import GenerationConfig
 from compressor.models.base import Seq2SeqModel
@@ -36,14 +38,16 @@ class Parts(NamedTuple):
 
 
 @torch.no_grad()
-def trace_parts(model: Seq2SeqModel, generation: GenerationConfig, *, beams: bool) -> Parts:
-    """Traces what ``join`` needs for greedy search, or for beam search.
+def trace_parts(
+    model: Seq2SeqModel, generation: GenerationConfig, *, beams: bool, learned: Cooccurrence | None = None
+) -> Parts:
+    """Traces what ``join`` needs for greedy search, or for beam search; with ``learned``, over a shortlist.
 
     Raises:
         ExportError: PyTorch cannot export it.
     """
-    restricted, search = searched(model, generation, beams=beams)
-    layout = Layout(restricted, search)
+    restricted, search = searched(model, generation, beams=beams, shortlisted=learned is not None)
+    layout = Layout(restricted, search, None if learned is None else shortlist(learned, search.constraints))
     return Parts(layout, _encoder(restricted, layout), _step(restricted, layout))
 
 
@@ -53,16 +57,19 @@ def _encoder(model: Seq2SeqModel, layout: Layout) -> ir.Model:
     if layout.has_beams:
         inputs["slots"] = (torch.zeros(3, dtype=torch.int64), {0: "beams"})
     names = [slot.name for slot in (*layout.found, *layout.state)]
-    return trace(
-        EncoderGraph(model, layout.search), inputs, names, packed=len(inputs) - 2, largest={"beams": layout.max_beams}
-    )
+    return trace(EncoderGraph(model, layout), inputs, names, packed=len(inputs) - 2, limits=_limits(layout))
 
 
 def _step(model: Seq2SeqModel, layout: Layout) -> ir.Model:
     inputs: Inputs = {"step": (torch.tensor(1), {})}
     inputs |= {slot.name: (slot.example, slot.axes) for slot in (*layout.options, *layout.found, *layout.state)}
     names = ["next_step", "going", *(f"next_{slot.name}" for slot in (*layout.found, *layout.carried)), "logits"]
-    return trace(StepGraph(model, layout), inputs, names, packed=len(inputs) - 1, largest={"beams": layout.max_beams})
+    return trace(StepGraph(model, layout), inputs, names, packed=len(inputs) - 1, limits=_limits(layout))
+
+
+def _limits(layout: Layout) -> dict[str, tuple[int, int]]:
+    """Least and greatest size of axes: a step of beam search has two candidates a beam."""
+    return {"beams": (1, layout.max_beams), "kept": (2 * layout.max_beams, layout.columns)}
 
 
 def trace(
@@ -71,7 +78,7 @@ def trace(
     output_names: Sequence[str],
     *,
     packed: int = 0,
-    largest: Mapping[str, int] | None = None,
+    limits: Mapping[str, tuple[int, int]] | None = None,
 ) -> ir.Model:
     """Traces a module.
 
@@ -81,13 +88,14 @@ def trace(
             have one size.
         output_names: Names of the outputs.
         packed: How many of the last inputs ``forward`` takes as ``*args``.
-        largest: The most that axes of that name can be.
+        limits: The least and the most that axes of that name can be.
 
     Raises:
         ExportError: PyTorch cannot export it.
     """
     names = sorted({axis for _, axes in inputs.values() for axis in axes.values()})
-    dims = {name: Dim(name, min=1, max=(largest or {}).get(name, 1 << 20)) for name in names}
+    sizes = {name: (limits or {}).get(name, (1, 1 << 20)) for name in names}
+    dims = {name: Dim(name, min=least, max=most) for name, (least, most) in sizes.items()}
     shapes: list[Any] = [{axis: dims[name] for axis, name in axes.items()} for _, axes in inputs.values()]
     if packed:
         shapes[-packed:] = [tuple(shapes[-packed:])]
@@ -101,6 +109,7 @@ def trace(
                 input_names=list(inputs),
                 output_names=list(output_names),
                 dynamic_shapes=tuple(shapes),
+                custom_translation_table={torch.ops.aten.sym_stride.int: _stride},
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
@@ -109,6 +118,11 @@ def trace(
     _keep_norms_plain(program.model)
     _gather_rows(program.model)
     return _tidied(program.model, {name: axes for name, (_, axes) in inputs.items()})
+
+
+def _stride(tensor: Any, dim: int) -> Any:
+    """A branch of a condition is given the strides of its operands; the exporter has no translation. None is used."""
+    return operators.ReduceProd(operators.Shape(tensor, start=dim + 1), keepdims=0)
 
 
 def _keep_norms_plain(model: ir.Model) -> None:

@@ -79,7 +79,9 @@ class Seq2SeqModel(nn.Module):
         """State before the first token."""
         raise TypeError(f"{type(self).__name__} must define initial_state")
 
-    def step(self, token: Tensor, state: Any, visible: Tensor | None = None) -> tuple[Tensor, Any]:
+    def step(
+        self, token: Tensor, state: Any, visible: Tensor | None = None, kept: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
         """One token further.
 
         Args:
@@ -87,9 +89,10 @@ class Seq2SeqModel(nn.Module):
             state: from ``initial_state`` or the step before.
             visible: bool [batch, beams, steps * beams], this step included: the beams of a sentence share its state,
                 and these are the tokens of each beam's own history.
+            kept: int64 [n], columns of the output layer: the others are left out.
 
         Returns:
-            Logits [batch, vocab] or [batch, beams, vocab], and the next state.
+            Logits [batch, vocab] or [batch, beams, vocab] ([..., n] with ``kept``), and the next state.
         """
         raise TypeError(f"{type(self).__name__} must define step")
 

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from compressor.generation import GenerationConfig
 from compressor.models.base import Seq2SeqModel
-from compressor.models.constraints import Constraints, SearchOptions
+from compressor.models.constraints import Constraints, SearchOptions, split_options
 from compressor.models.selection import can_group, group_starts, top_grouped
+from compressor.models.shortlist import Shortlisted
 
 NEVER = -1e9
 """Stands for minus infinity, as in Hugging Face: scores of beams that do not count can still be compared."""
@@ -97,7 +98,15 @@ class BeamSearch(nn.Module):
         own = torch.eye(num_beams, dtype=torch.bool, device=beams.visible.device).expand(batch, -1, -1)
         return torch.cat([beams.visible, own], dim=2)
 
-    def forward(self, logits: Tensor, visible: Tensor, beams: Beams, step: Tensor, options: BeamOptions) -> Beams:
+    def forward(
+        self,
+        logits: Tensor,
+        visible: Tensor,
+        beams: Beams,
+        step: Tensor,
+        options: BeamOptions,
+        kept: Tensor | None = None,
+    ) -> Beams:
         """One token further.
 
         Args:
@@ -106,8 +115,9 @@ class BeamSearch(nn.Module):
             beams: where the search stands.
             step: int64 scalar, tokens generated so far.
             options: of this call.
+            kept: int64 [n], the columns that logits have, if not all; those that are suppressed are not among them.
         """
-        values, tokens = self._continuations(logits, beams, step, options)
+        values, tokens = self._continuations(logits, beams, step, options, kept)
         _, num_beams, width = values.shape
         total = (beams.log_probs[:, :, None] + values).flatten(1)
         best, index = total.topk(2 * num_beams, dim=1)
@@ -132,21 +142,34 @@ class BeamSearch(nn.Module):
         return Beams(sequences, running, _rows(visible, parent_going), finished, finished_scores, is_open)
 
     def advance(
-        self, model: Seq2SeqModel, state: Any, beams: Beams, step: Tensor, options: BeamOptions
+        self,
+        model: Seq2SeqModel,
+        state: Any,
+        beams: Beams,
+        step: Tensor,
+        options: BeamOptions,
+        shortlisted: Shortlisted | None = None,
     ) -> tuple[Tensor, Any, Beams]:
         """A step of the model, then one of the search: the logits and both states."""
         visible = self.visible_now(beams)
-        logits, state = model.step(beams.sequences[:, :, -1], state, visible)
-        return logits, state, self(logits, visible, beams, step, options)
+        if shortlisted is None:
+            logits, state = model.step(beams.sequences[:, :, -1], state, visible)
+            return logits, state, self(logits, visible, beams, step, options)
+        logits, state = model.step(beams.sequences[:, :, -1], state, visible, shortlisted.kept)
+        logits = logits + shortlisted.penalty[:, None]
+        return logits, state, self(logits, visible, beams, step, options, shortlisted.kept)
 
-    def _continuations(self, logits: Tensor, beams: Beams, step: Tensor, options: BeamOptions) -> tuple[Tensor, Tensor]:
+    def _continuations(
+        self, logits: Tensor, beams: Beams, step: Tensor, options: BeamOptions, kept: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and tokens of every beam's best continuations, both [batch, beams, candidates]."""
         log_probs = logits.log_softmax(dim=-1)
-        if not self.spare:
+        if not self.spare and kept is None:
             log_probs = self.constraints.always(log_probs)
         call = SearchOptions(*options[:4])
         starts = group_starts(beams.log_probs.flatten(), log_probs.shape[2])
         operands = (log_probs, starts, beams.sequences, step, *call)
+        operands += () if kept is None else (kept,)
         active = self.constraints.active(step, call)
         if torch.compiler.is_exporting():
             values, tokens = torch.cond(active, self._constrained, self._free, operands)
@@ -154,34 +177,36 @@ class BeamSearch(nn.Module):
             values, tokens = (self._constrained if active else self._free)(*operands)
         return values, tokens
 
-    # Both branches of the condition return values and tokens, [batch, beams, candidates].
+    # Both branches of the condition return values and tokens, [batch, beams, candidates]; ``options`` are SearchOptions,
+    # and ``kept`` if given.
     def _free(
         self, log_probs: Tensor, starts: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
     ) -> tuple[Tensor, Tensor]:
-        values, columns = self._best(log_probs, starts)
-        if self.spare:
+        _, kept = split_options(options)
+        values, columns = self._best(log_probs, starts, kept)
+        if self.spare and kept is None:
             values = values + self.constraints.suppressed[columns]
-        return values, self.constraints.token(columns)
+        return values, self.constraints.token(columns, kept)
 
     def _constrained(
         self, log_probs: Tensor, starts: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
     ) -> tuple[Tensor, Tensor]:
-        call = SearchOptions(*options)
-        if self.spare:
+        call, kept = split_options(options)
+        if self.spare and kept is None:
             log_probs = self.constraints.always(log_probs)
-        allowed = self.constraints.forbid(log_probs.flatten(0, 1), sequences.flatten(0, 1), step, call)
-        values, columns = self._best(allowed.view(log_probs.shape), starts)
+        allowed = self.constraints.forbid(log_probs.flatten(0, 1), sequences.flatten(0, 1), step, call, kept)
+        values, columns = self._best(allowed.view(log_probs.shape), starts, kept)
         flag, token = self.constraints.forced(step, call)
         first = torch.arange(values.shape[2], device=values.device) == 0
         given = torch.where(first, 0.0, -torch.inf)  # a given token is certain, and there is no other
-        tokens = torch.where(flag, token[:, None, None], self.constraints.token(columns))
+        tokens = torch.where(flag, token[:, None, None], self.constraints.token(columns, kept))
         return torch.where(flag, given.expand_as(values), values), tokens
 
-    def _best(self, scores: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+    def _best(self, scores: Tensor, starts: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
         """[batch, beams, columns] -> values and columns of every beam's candidates, [batch, beams, candidates]."""
         batch, num_beams, columns = scores.shape
-        count = 2 * num_beams + self.spare
-        if not can_group(columns, 2 * MAX_BEAMS + FEW):
+        count = 2 * num_beams + (self.spare if kept is None else 0)
+        if kept is not None or not can_group(columns, 2 * MAX_BEAMS + FEW):
             return scores.topk(count, dim=2)
         values, chosen = top_grouped(scores.view(batch * num_beams, columns), count, starts)
         return values.view(batch, num_beams, count), chosen.view(batch, num_beams, count)

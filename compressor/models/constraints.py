@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.generation import GenerationConfig
@@ -40,6 +41,12 @@ def search_options(
     no_prefix = torch.zeros(batch, 0, dtype=torch.int64)
     longest, shortest, size = map(torch.tensor, numbers)
     return SearchOptions(longest, shortest, size, no_prefix if prefix is None else prefix)
+
+
+def split_options(tensors: tuple[Tensor, ...]) -> tuple[SearchOptions, Tensor | None]:
+    """The options among the operands of a branch, and the columns ``kept`` where these follow."""
+    count = len(SearchOptions._fields)
+    return SearchOptions(*tensors[:count]), tensors[count] if len(tensors) > count else None
 
 
 class Constraints(nn.Module):
@@ -76,9 +83,11 @@ class Constraints(nn.Module):
         penalty[list(ids)] = -torch.inf
         return penalty if self.tokens is None else penalty[self.tokens]
 
-    def token(self, column: Tensor) -> Tensor:
-        """The tokens of columns."""
-        return column if self.tokens is None else self.tokens.index_select(0, column.flatten()).view(column.shape)
+    def token(self, column: Tensor, kept: Tensor | None = None) -> Tensor:
+        """The tokens of columns; of the columns ``kept`` (int64 [n]), where scores have no others."""
+        for names in (kept, self.tokens):
+            column = column if names is None else names.index_select(0, column.flatten()).view(column.shape)
+        return column
 
     def always(self, scores: Tensor) -> Tensor:
         """Takes out what is suppressed at every step: [..., columns] -> [..., columns]."""
@@ -109,7 +118,9 @@ class Constraints(nn.Module):
         length = torch.scalar_tensor(prefix_len, dtype=torch.int64, device=self.eos.device)
         return (length == 0).long() if self.generation.forced_bos_id is not None else length * 0
 
-    def forbid(self, scores: Tensor, so_far: Tensor, step: Tensor, options: SearchOptions) -> Tensor:
+    def forbid(
+        self, scores: Tensor, so_far: Tensor, step: Tensor, options: SearchOptions, kept: Tensor | None = None
+    ) -> Tensor:
         """Puts what may not come at this step at minus infinity.
 
         Args:
@@ -117,14 +128,19 @@ class Constraints(nn.Module):
             so_far: int64 [rows, length].
             step: int64 scalar, tokens generated so far.
             options: of this call.
+            kept: int64 [n], the columns that scores have, if not all.
         """
         prefix_len = options.prefix_ids.shape[1]
         after = step - prefix_len
-        nothing = torch.zeros_like(self.eos)
+        eos, begin_suppressed, blocked = self.eos, self.begin_suppressed, self.columns[so_far]
+        if kept is not None:
+            eos, begin_suppressed = eos[kept], begin_suppressed[kept]
+            places = torch.full_like(self.eos, scores.shape[1], dtype=torch.int64)
+            blocked = F.pad(places.scatter(0, kept, torch.arange(scores.shape[1], device=kept.device)), (0, 1))[blocked]
+        nothing = torch.zeros_like(eos)
         if self.generation.begin_suppressed_ids:
-            scores = scores + torch.where(after == self._begin(prefix_len), self.begin_suppressed, nothing)
-        scores = scores + torch.where(after < options.min_new_tokens, self.eos, nothing)
-        blocked = self.columns[so_far]
+            scores = scores + torch.where(after == self._begin(prefix_len), begin_suppressed, nothing)
+        scores = scores + torch.where(after < options.min_new_tokens, eos, nothing)
         blocked = torch.where(_repeats(so_far, options.no_repeat_ngram_size), blocked, scores.shape[1])
         penalty = scores.new_zeros(scores.shape[0], scores.shape[1] + 1).scatter(1, blocked, -torch.inf)
         return scores + penalty[:, :-1]

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from compressor.generation import GenerationConfig
 from compressor.models.base import Seq2SeqModel
-from compressor.models.constraints import Constraints, SearchOptions
+from compressor.models.constraints import Constraints, SearchOptions, split_options
+from compressor.models.shortlist import Shortlisted
 
 Choose = Callable[[Tensor], Tensor]
 """Logits [batch, columns] -> columns [batch]."""
@@ -57,7 +58,9 @@ class GreedySearch(nn.Module):
         sequences = torch.full_like(batch, self.generation.start_id, dtype=torch.int64)[:, None]
         return Greedy(sequences, torch.ones_like(batch, dtype=torch.bool))
 
-    def forward(self, logits: Tensor, state: Greedy, step: Tensor, options: SearchOptions) -> Greedy:
+    def forward(
+        self, logits: Tensor, state: Greedy, step: Tensor, options: SearchOptions, kept: Tensor | None = None
+    ) -> Greedy:
         """One token further.
 
         Args:
@@ -65,8 +68,10 @@ class GreedySearch(nn.Module):
             state: where the search stands.
             step: int64 scalar, tokens generated so far.
             options: of this call.
+            kept: int64 [n], the columns that logits have, if not all; those that are suppressed are not among them.
         """
-        operands = (self.constraints.always(logits), state.sequences, step, *options)
+        operands = (self.constraints.always(logits) if kept is None else logits, state.sequences, step, *options)
+        operands += () if kept is None else (kept,)
         active = self.constraints.active(step, options)
         if torch.compiler.is_exporting():
             (chosen,) = torch.cond(active, self._constrained, self._free, operands)
@@ -77,18 +82,28 @@ class GreedySearch(nn.Module):
         return Greedy(sequences, state.open & (token != self.generation.eos_id))
 
     def advance(
-        self, model: Seq2SeqModel, state: Any, found: Greedy, step: Tensor, options: SearchOptions
+        self,
+        model: Seq2SeqModel,
+        state: Any,
+        found: Greedy,
+        step: Tensor,
+        options: SearchOptions,
+        shortlisted: Shortlisted | None = None,
     ) -> tuple[Tensor, Any, Greedy]:
         """A step of the model, then one of the search: the logits and both states."""
-        logits, state = model.step(found.sequences[:, -1], state)
-        return logits, state, self(logits, found, step, options)
+        if shortlisted is None:
+            logits, state = model.step(found.sequences[:, -1], state)
+            return logits, state, self(logits, found, step, options)
+        logits, state = model.step(found.sequences[:, -1], state, kept=shortlisted.kept)
+        logits = logits + shortlisted.penalty
+        return logits, state, self(logits, found, step, options, shortlisted.kept)
 
-    # Both branches of the condition return the tokens, [batch].
+    # Both branches of the condition return the tokens, [batch]; ``options`` are SearchOptions, and ``kept`` if given.
     def _free(self, logits: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor]:
-        return (self.constraints.token(self.choose(logits)),)
+        return (self.constraints.token(self.choose(logits), split_options(options)[1]),)
 
     def _constrained(self, logits: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor]:
-        call = SearchOptions(*options)
-        column = self.choose(self.constraints.forbid(logits, sequences, step, call))
+        call, kept = split_options(options)
+        column = self.choose(self.constraints.forbid(logits, sequences, step, call, kept))
         flag, given = self.constraints.forced(step, call)
-        return (torch.where(flag, given, self.constraints.token(column)),)
+        return (torch.where(flag, given, self.constraints.token(column, kept)),)

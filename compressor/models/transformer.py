@@ -139,7 +139,7 @@ class Transformer(Seq2SeqModel):
         return TransformerState(keys, values, empty, empty, memory.mask[:, None, None, :], position)
 
     def step(
-        self, token: Tensor, state: TransformerState, visible: Tensor | None = None
+        self, token: Tensor, state: TransformerState, visible: Tensor | None = None, kept: Tensor | None = None
     ) -> tuple[Tensor, TransformerState]:
         """See Seq2SeqModel; beams are queries of one attention, so that neither memory nor cache is repeated."""
         tokens = token[:, None] if visible is None else token
@@ -152,7 +152,7 @@ class Transformer(Seq2SeqModel):
             hidden, key, value = layer.step(hidden, past, self_mask, cross, state.mask, self.fused_attention)
             keys.append(key)
             values.append(value)
-        logits = self.project(self.decoder_norm(hidden))
+        logits = self.project(self.decoder_norm(hidden), kept)
         following = state._replace(self_key=tuple(keys), self_value=tuple(values), position=state.position + 1)
         return (logits.squeeze(1) if visible is None else logits), following
 

@@ -57,10 +57,14 @@ def feeds(ids: torch.Tensor, mask: torch.Tensor, prefix: torch.Tensor, **options
 
 
 def hugging_face(net: Any, ids: torch.Tensor, mask: torch.Tensor, prefix: torch.Tensor, **options: Any) -> Any:
+    return generated(to_marian(net, GENERATION), ids, mask, prefix, **options)
+
+
+def generated(peer: Any, ids: torch.Tensor, mask: torch.Tensor, prefix: torch.Tensor, **options: Any) -> Any:
     chosen = {**DEFAULTS, **options}
     longest = chosen.pop("max_new_tokens")
     start = torch.full((len(ids), 1), PAD)
-    return to_marian(net, GENERATION).generate(
+    return peer.generate(
         input_ids=ids,
         attention_mask=mask.long(),
         decoder_input_ids=torch.cat([start, prefix], dim=1),
