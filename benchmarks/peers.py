@@ -93,7 +93,7 @@ class Shaped:
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
-        self._hosts: dict[tuple[str, int, int], Host] = {}
+        self._hosts: dict[tuple[str, int, int, int], Host] = {}
 
     def __enter__(self) -> Shaped:
         return self
@@ -102,11 +102,12 @@ class Shaped:
         for host in self._hosts.values():
             host.close()
 
-    def host(self, spec: EngineSpec, setting: Setting) -> Host:
-        """The host of a contender with so many threads."""
-        key = (spec.name, setting.intra_threads, setting.inter_threads)
+    def host(self, spec: EngineSpec, setting: Setting, num_beams: int) -> Host:
+        """The host of a contender with so many threads; for ours, of that search alone, as a user would have it."""
+        beams = num_beams if spec.engine == "onnx" else 1
+        key = (spec.name, setting.intra_threads, setting.inter_threads, beams)
         if key not in self._hosts:
-            spec = spec.model_copy(update={"inter_threads": setting.inter_threads})
+            spec = spec.model_copy(update={"inter_threads": setting.inter_threads, "num_beams": beams})
             self._hosts[key] = self._connect(spec, setting.intra_threads)
         return self._hosts[key]
 
@@ -176,7 +177,7 @@ def measure_cell(
 def _tuned(spec: EngineSpec, texts: list[str], num_beams: int, hosts: Shaped, tried: list[Setting]) -> Contender:
     best: Contender | None = None
     for setting in tried:
-        host = hosts.host(spec, setting)
+        host = hosts.host(spec, setting, num_beams)
         calls = [host.translate(texts, num_beams, **_options(setting)).seconds]
         while len(calls) < 3 and sum(calls) < 1.0:  # the first call of a size allocates
             calls.append(host.translate(texts, num_beams, **_options(setting)).seconds)
@@ -272,7 +273,7 @@ def _scores(model: Model, data: str, num_beams: int, hosts: Shaped) -> dict[str,
     found = {}
     for spec in model.specs:
         if spec.engine in ("onnx", "ctranslate2"):
-            host = hosts.host(spec, Setting(1, 1, None))
+            host = hosts.host(spec, Setting(1, 1, None), num_beams)
             outputs = translate_all(host, model.texts[data], num_beams, QUALITY_BATCH)
             scores = quality("translation", outputs, model.references[data])
             found[spec.name] = {key: scores[key] for key in QUALITY_KEYS}

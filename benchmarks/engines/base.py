@@ -41,6 +41,8 @@ class EngineSpec(BaseModel):
     target_language: str | None = None
     max_new_tokens: int | None = None
     inter_threads: int = 1
+    num_beams: int = 1
+    """Of most calls, for engines that load a search."""
 
     @property
     def name(self) -> str:

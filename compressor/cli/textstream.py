@@ -105,7 +105,7 @@ def _run(bundle: Path, task: str, load: dict[str, Any], search: dict[str, Any], 
     from compressor.cli.output import progress_bar
     from compressor.runtime.generator import Generator
 
-    generator = Generator.load(bundle, **load)
+    generator = Generator.load(bundle, **load, num_beams=search["num_beams"])
     if generator.task != task:
         raise InputError(f"{bundle}: a bundle for {generator.task}; use `compress {_COMMAND_OF[generator.task]}`")
     number, size = 0, _file_size(sys.stdin.buffer)

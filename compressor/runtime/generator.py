@@ -87,6 +87,7 @@ class Generator:
         inter_threads: int | None = 1,
         spinning: bool = True,
         device: Device = "cpu",
+        num_beams: int = 1,
     ) -> None:
         self.manifest = manifest
         intra, self.inter_threads = choose_threads(intra_threads, inter_threads)
@@ -97,7 +98,7 @@ class Generator:
         self._session_options: dict[str, Any] = {"intra_threads": intra, "spinning": spinning, "device": device}
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
-        self.session(GENERATE)
+        self.session(GENERATE if num_beams == 1 else GENERATE_BEAMS)
 
     @classmethod
     def load(
@@ -110,6 +111,7 @@ class Generator:
         expect_digest: str | None = None,
         spinning: bool = True,
         device: Device = "cpu",
+        num_beams: int = 1,
     ) -> Generator:
         """Checks a bundle and opens it.
 
@@ -122,6 +124,8 @@ class Generator:
             expect_digest: What the manifest's digest must be.
             spinning: Whether idle threads wait busily; servers that share a machine say no.
             device: ``cpu`` or ``cuda``; the latter runs fp32 unless told otherwise.
+            num_beams: Of most calls: the graph of that search is opened now, greedy or beams, the other when it is
+                first asked for, since each holds weights of its own.
 
         Raises:
             BundleError: everything that is wrong with the bundle.
@@ -145,6 +149,7 @@ class Generator:
             inter_threads=inter_threads,
             spinning=spinning,
             device=device,
+            num_beams=num_beams,
         )
 
     @property

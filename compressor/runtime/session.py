@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compressor.errors import BundleError, DependencyError, InputError
+from compressor.runtime.mapped import forget_pages
 
 MIN_VERSION = (1, 28)
 """Opset 23's Attention is sound from here on: before, a fully masked row gave NaN."""
@@ -72,6 +73,7 @@ def open_session(path: Path, *, intra_threads: int = 1, spinning: bool = True, d
         raise DependencyError(
             "device cuda: ONNX Runtime found no GPU, or not the CUDA libraries that it was built with"
         )
+    forget_pages(path.parent)
     return session
 
 
