@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -44,12 +45,22 @@ def teacher_outputs(setup: Setup, out: Path, console: Console) -> tuple[TokenRow
         for rows in _chunks(setup, missing, beams):
             for index, tokens in zip(rows, _best(teacher, setup, rows, beams), strict=True):
                 found[index] = tokens
-                stream.write(json.dumps({"index": index, "tokens": tokens}) + "\n")
+                source = setup.train.sources[index].tolist()
+                stream.write(json.dumps({"index": index, "source": source, "tokens": tokens}) + "\n")
             seconds, clock = seconds + time.monotonic() - clock, time.monotonic()
             stream.write(json.dumps({"seconds": round(seconds, 1)}) + "\n")
             stream.flush()
             bar.advance(task, len(rows))
     return TokenRows(found[index] for index in range(len(found))), seconds
+
+
+def recorded_pairs(run_dir: Path) -> Iterator[tuple[list[int], list[int]]]:
+    """Token ids of the sources and outputs that lie in a run folder, none if there are none."""
+    path = run_dir / FILE
+    if path.exists():
+        with path.open(encoding="utf-8") as stream:
+            records = map(json.loads, stream)
+            yield from ((record["source"], record["tokens"]) for record in records if "source" in record)
 
 
 def estimated_seconds(setup: Setup) -> float | None:

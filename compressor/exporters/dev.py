@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compressor.data.corpus import load_corpus
-from compressor.data.readers import read_lines
+from compressor.data.readers import read_text
 from compressor.errors import ConfigError, DataError, ExportError
 from compressor.exporters.manifest import max_source_tokens
 from compressor.models.storage import Run
@@ -38,7 +38,7 @@ def dev_set(run: Run, source: Path | None, reference: Path | None) -> DevSet:
     """
     if reference and not source:
         raise ConfigError("--dev-reference has no --dev-source that it could be of: give both")
-    pairs = _read_files(source, reference) if source else _recorded(run)
+    pairs = [(one.source, one.target) for one in read_text(source, reference)] if source else _recorded(run)
     limit = max_source_tokens(run)
     encoded = [(text, ref, run.tokenizer.encode_source(text)) for text, ref in pairs if text.strip()]
     fitting = [item for item in encoded if len(item[2]) <= limit]
@@ -51,16 +51,6 @@ def dev_set(run: Run, source: Path | None, reference: Path | None) -> DevSet:
         references if len(references) == len(chosen) else None,
         [ids for _, _, ids in chosen],
     )
-
-
-def _read_files(source: Path, reference: Path | None) -> list[tuple[str, str | None]]:
-    sources = read_lines(source)
-    if reference is None:
-        return [(text, None) for text in sources]
-    references = read_lines(reference)
-    if len(sources) != len(references):
-        raise DataError(f"{source} has {len(sources)} lines, {reference} has {len(references)}: they must be aligned")
-    return list(zip(sources, references, strict=True))
 
 
 def _recorded(run: Run) -> list[tuple[str, str | None]]:

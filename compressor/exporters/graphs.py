@@ -76,9 +76,11 @@ class Layout:
         self.found = _slots(small.found, large.found, sizes)
         self.state = _slots(small.state, large.state, sizes, small.constant)
         if shortlist is not None:  # another constant part of the state
-            examples = Shortlisted(torch.arange(always), torch.zeros(2, always))
-            axes = Shortlisted({0: "kept"}, {0: "batch", 1: "kept"})
-            self.state += [Slot(*slot, True) for slot in zip(Shortlisted._fields, examples, axes, strict=True)]
+            kept, penalty = torch.arange(always), torch.zeros(2, always)
+            self.state += [
+                Slot("kept", kept, {0: "kept"}, True),
+                Slot("penalty", penalty, {0: "batch", 1: "kept"}, True),
+            ]
         by_name = {slot.name: slot for slot in self.found}
         self.results = {name: by_name[source] for name, source in search.RESULTS.items()}
         self._state = small.state

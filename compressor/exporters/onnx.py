@@ -11,9 +11,9 @@ import onnx_ir as ir
 import torch
 
 from compressor.bundle import DECODER_STEP, ENCODER, GENERATE, GENERATE_BEAMS
-from compressor.exporters.cooccurrence import Cooccurrence
 from compressor.exporters.graphs import Slot
 from compressor.exporters.joining import INT64, Plumbing, Values, Weights, graph_input, new_value
+from compressor.exporters.lexical import LexicalTable
 from compressor.exporters.tracing import OPSET, Parts, trace_parts
 from compressor.generation import GenerationConfig
 from compressor.models.base import Seq2SeqModel
@@ -22,11 +22,11 @@ STEP, ROWS = Slot("step", torch.tensor(0), {}, False), Slot("rows", torch.arange
 
 
 def build_graphs(
-    model: Seq2SeqModel, generation: GenerationConfig, learned: Cooccurrence | None = None
+    model: Seq2SeqModel, generation: GenerationConfig, table: LexicalTable | None = None
 ) -> dict[str, ir.Model]:
     """The fp32 graphs ``encoder``, ``decoder_step``, ``generate`` (greedy) and ``generate_beams`` of a model.
 
-    Those of a lexical shortlist, if there is something ``learned``.
+    Those of a lexical shortlist, if there is a ``table`` of it.
 
     Raises:
         ExportError: the model cannot be traced.
@@ -35,7 +35,7 @@ def build_graphs(
     model.fused_attention = True
     model.eval()
     try:
-        greedy, beams = (trace_parts(model, generation, beams=beams, learned=learned) for beams in (False, True))
+        greedy, beams = (trace_parts(model, generation, beams=beams, table=table) for beams in (False, True))
     finally:
         model.fused_attention = fused
         model.train(training)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from compressor.errors import ExportError
-from compressor.exporters.cooccurrence import Cooccurrence, shortlist
 from compressor.exporters.graphs import EncoderGraph, Layout, StepGraph, searched
+from compressor.exporters.lexical import LexicalTable, shortlist
 from compressor.generation import GenerationConfig
 from compressor.models.base import Seq2SeqModel
 
@@ -39,15 +39,15 @@ class Parts(NamedTuple):
 
 @torch.no_grad()
 def trace_parts(
-    model: Seq2SeqModel, generation: GenerationConfig, *, beams: bool, learned: Cooccurrence | None = None
+    model: Seq2SeqModel, generation: GenerationConfig, *, beams: bool, table: LexicalTable | None = None
 ) -> Parts:
-    """Traces what ``join`` needs for greedy search, or for beam search; with ``learned``, over a shortlist.
+    """Traces what ``join`` needs for greedy search, or for beam search; with ``table``, over a shortlist.
 
     Raises:
         ExportError: PyTorch cannot export it.
     """
-    restricted, search = searched(model, generation, beams=beams, shortlisted=learned is not None)
-    layout = Layout(restricted, search, None if learned is None else shortlist(learned, search.constraints))
+    restricted, search = searched(model, generation, beams=beams, shortlisted=table is not None)
+    layout = Layout(restricted, search, None if table is None else shortlist(table, search.constraints))
     return Parts(layout, _encoder(restricted, layout), _step(restricted, layout))
 
 

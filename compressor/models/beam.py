@@ -168,8 +168,7 @@ class BeamSearch(nn.Module):
             log_probs = self.constraints.always(log_probs)
         call = SearchOptions(*options[:4])
         starts = group_starts(beams.log_probs.flatten(), log_probs.shape[2])
-        operands = (log_probs, starts, beams.sequences, step, *call)
-        operands += () if kept is None else (kept,)
+        operands = (log_probs, starts, beams.sequences, step, *call, *(() if kept is None else (kept,)))
         active = self.constraints.active(step, call)
         if torch.compiler.is_exporting():
             values, tokens = torch.cond(active, self._constrained, self._free, operands)
@@ -177,8 +176,8 @@ class BeamSearch(nn.Module):
             values, tokens = (self._constrained if active else self._free)(*operands)
         return values, tokens
 
-    # Both branches of the condition return values and tokens, [batch, beams, candidates]; ``options`` are SearchOptions,
-    # and ``kept`` if given.
+    # Both branches of the condition return values and tokens, [batch, beams, candidates]; ``options`` are
+    # SearchOptions, and ``kept`` if given.
     def _free(
         self, log_probs: Tensor, starts: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
     ) -> tuple[Tensor, Tensor]:

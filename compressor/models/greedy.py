@@ -70,8 +70,8 @@ class GreedySearch(nn.Module):
             options: of this call.
             kept: int64 [n], the columns that logits have, if not all; those that are suppressed are not among them.
         """
-        operands = (self.constraints.always(logits) if kept is None else logits, state.sequences, step, *options)
-        operands += () if kept is None else (kept,)
+        scores = self.constraints.always(logits) if kept is None else logits
+        operands = (scores, state.sequences, step, *options, *(() if kept is None else (kept,)))
         active = self.constraints.active(step, options)
         if torch.compiler.is_exporting():
             (chosen,) = torch.cond(active, self._constrained, self._free, operands)

@@ -1,9 +1,8 @@
-"""A shortlist in the graph against Hugging Face `generate` with the same tokens allowed; and what it is learned from."""
+"""A shortlist in the graph, against Hugging Face `generate` with the same tokens allowed; what it is learned from."""
 
 from __future__ import annotations
 
-from collections import Counter
-from pathlib import Path
+from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ import onnxruntime
 import pytest
 import torch
 
-from compressor.exporters.cooccurrence import Cooccurrence, learn
+from compressor.errors import ExportError
+from compressor.exporters.lexical import LexicalTable, learn
 from compressor.exporters.onnx import build_graphs
 from compressor.generation import until_eos
 from compressor.models.marian import to_marian
@@ -31,38 +31,38 @@ def net() -> Any:
 
 
 @pytest.fixture(scope="module")
-def learned() -> Cooccurrence:
+def table() -> LexicalTable:
     chance = np.random.default_rng(7)
     pairs = [(chance.integers(1, VOCAB - 1, 9), chance.integers(0, VOCAB - 1, 9)) for _ in range(300)]
     return learn(pairs, VOCAB, EOS, frequent=ALWAYS, likely=LIKELY)
 
 
 @pytest.fixture(scope="module")
-def graphs(net: Any, learned: Cooccurrence, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def graphs(net: Any, table: LexicalTable, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("shortlist")
     sessions = {}
-    for name, graph in build_graphs(net, GENERATION, learned).items():
+    for name, graph in build_graphs(net, GENERATION, table).items():
         ir.save(graph, folder / f"{name}.onnx")
         sessions[name] = onnxruntime.InferenceSession(folder / f"{name}.onnx")
     return sessions
 
 
-def penalties(learned: Cooccurrence, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def penalties(table: LexicalTable, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """[batch, vocab]: minus infinity where a source may not write a token, found one by one."""
     found = torch.full((len(ids), VOCAB), -torch.inf)
     for row, source in enumerate(ids):
-        tokens = set(learned.always.tolist())
+        tokens = set(table.always.tolist())
         for token in source[mask[row].bool()].tolist():
-            tokens |= set(learned.likely[token].tolist())
+            tokens |= set(table.likely[token].tolist())
         found[row, sorted(tokens - set(GENERATION.suppressed_ids))] = 0.0
     return found
 
 
-def hugging_face(net: Any, learned: Cooccurrence, given: dict[str, Any], **options: Any) -> Any:
+def hugging_face(net: Any, table: LexicalTable, given: dict[str, Any], **options: Any) -> Any:
     """`generate` of the same weights, whose output layer has no other tokens than those allowed."""
     ids, mask, prefix = (given[name] for name in ("ids", "mask", "prefix"))
     peer = to_marian(net, GENERATION)
-    rows = penalties(learned, ids, mask).repeat_interleave(options.get("num_beams", 3), dim=0)[:, None]
+    rows = penalties(table, ids, mask).repeat_interleave(options.get("num_beams", 3), dim=0)[:, None]
     peer.lm_head.register_forward_hook(lambda module, inputs, logits: logits + rows)
     return generated(peer, ids, mask, prefix, **options)
 
@@ -82,13 +82,60 @@ CASES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("batch", [1, 9])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_outputs_and_scores_are_hugging_faces(
-    net: Any, graphs: dict[str, Any], learned: Cooccurrence, case: dict[str, Any], batch: int
+    net: Any, graphs: dict[str, Any], table: LexicalTable, case: dict[str, Any], batch: int
 ) -> None:
     options = dict(case)
     ids, mask = sources(batch)
     prefix = torch.randint(1, VOCAB - 1, (batch, options.pop("prefix", 0)), generator=torch.Generator().manual_seed(4))
-    expected = hugging_face(net, learned, {"ids": ids, "mask": mask, "prefix": prefix}, **options)
+    expected = hugging_face(net, table, {"ids": ids, "mask": mask, "prefix": prefix}, **options)
     found, scores = graphs["generate_beams"].run(["output_ids", "scores"], feeds(ids, mask, prefix, **options))
     wanted = [until_eos(row, EOS, PAD) for row in expected.sequences[:, 1:].tolist()]
     assert [until_eos(row, EOS, PAD) for row in found.reshape(len(wanted), -1).tolist()] == wanted
     np.testing.assert_allclose(scores.reshape(-1), expected.sequences_scores.numpy(), atol=1e-4, rtol=0)
+
+
+def test_a_source_has_one_output_in_every_batch(graphs: dict[str, Any]) -> None:
+    ids, mask = sources(24)
+    none = torch.zeros(24, 0, dtype=torch.int64)
+    wanted = ["output_ids", "scores"]
+    together, scores = graphs["generate_beams"].run(wanted, feeds(ids, mask, none))
+    for row in range(24):
+        width = int(mask[row].sum())
+        given = feeds(ids[row : row + 1, :width], mask[row : row + 1, :width], none[:1])
+        alone, score = graphs["generate_beams"].run(wanted, given)
+        pairs = zip(together[row].tolist(), alone[0].tolist(), strict=True)
+        assert all(until_eos(one, EOS, PAD) == until_eos(other, EOS, PAD) for one, other in pairs)
+        np.testing.assert_allclose(scores[row], score[0], atol=1e-5)
+
+
+def test_tokens_are_ranked_as_by_model_1_written_out() -> None:
+    chance = np.random.default_rng(3)
+    vocab, most = 40, 5
+    pairs = [(chance.integers(1, vocab, 6).tolist(), chance.integers(1, vocab, 5).tolist()) for _ in range(200)]
+    found = learn(pairs, vocab, 0, frequent=4, likely=most)
+    written = Counter(token for _, target in pairs for token in target)
+    assert found.always[0] == 0  # the end of sentence
+    assert sorted(written[token] for token in found.always[1:]) == sorted(written.values())[-3:]
+    probability: dict[tuple[int, int], float] = {}
+    for _ in range(2):
+        expected: dict[tuple[int, int], float] = defaultdict(float)
+        for source, target in pairs:
+            for token in set(target):
+                total = sum(probability.get((one, token), 1.0) for one in set(source))
+                for one in set(source):
+                    expected[one, token] += probability.get((one, token), 1.0) / total
+        totals = Counter[int]()
+        for (one, _), count in expected.items():
+            totals[one] += count  # type: ignore[assignment]
+        probability = {key: count / totals[key[0]] for key, count in expected.items()}
+    for one in range(1, vocab):
+        others = {token: count for (source, token), count in expected.items() if source == one}
+        others = {token: count for token, count in others.items() if token != one and token not in found.always}
+        best = sorted(others.values(), reverse=True)[: most - 1]
+        assert found.likely[one, 0] == one
+        np.testing.assert_allclose([others[token] for token in found.likely[one, 1 : len(best) + 1]], best)
+
+
+def test_without_pairs_there_is_nothing_to_learn() -> None:
+    with pytest.raises(ExportError, match="a shortlist is learned from sources and what the teacher writes for them"):
+        learn([], 40, 0)
