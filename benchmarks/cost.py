@@ -22,7 +22,7 @@ from benchmarks.cost_model import FIELDS, point_of, rates_row
 from benchmarks.counts import Point
 from benchmarks.report import Row
 from benchmarks.shapes import SHAPES, Shape, random_bundle, random_texts
-from benchmarks.timing import interleave, median, stopwatch
+from benchmarks.timing import interleave, median, repeat
 from compressor.errors import CompressError, ConfigError, ModelError
 from compressor.files import write_atomic
 from compressor.progress import Bar
@@ -106,20 +106,12 @@ def _check_lengths(point: Point, outputs: Sequence[Sequence[int]]) -> None:
         raise ModelError(f"an output of random weights has {wrong[0]} tokens, not {point.target_tokens}")
 
 
-def turn(search: Search, seconds: float) -> float:
-    """Median seconds of a call, called again and again for so long, at least three times."""
-    probe, calls = stopwatch(lambda _: search()), list[float]()
-    while len(calls) < 3 or sum(calls) < seconds:
-        calls.append(probe(None))
-    return median(calls)
-
-
 def measure_axis(
     axis: str, points: Sequence[Point], search: Callable[[Point, str], Search], effort: Effort
 ) -> list[Row]:
     """The rows of an axis: every point in every precision takes turns with all others and with the base."""
     keys = [(point, precision) for point in dict.fromkeys([BASE, *points]) for precision in cost_table.PRECISIONS]
-    probes = {key: partial(turn, search(*key)) for key in keys}
+    probes = {key: partial(_turn, search(*key)) for key in keys}
     samples = interleave(probes, [effort.turn_s], repeats=effort.rounds)
     seconds = {key: median(found) for key, (found,) in samples.items()}
     return [
@@ -133,6 +125,11 @@ def measure_axis(
         for point in points
         for precision in cost_table.PRECISIONS
     ]
+
+
+def _turn(search: Search, seconds: float) -> float:
+    """Median seconds of a call; the first of a turn finds other weights in the caches."""
+    return median(repeat(search, seconds))
 
 
 def missing(rows: Iterable[Row]) -> dict[str, list[Point]]:

@@ -1,4 +1,4 @@
-"""What the points of ``benchmarks.cost`` say: a fit of their times, and the share of the core's floor that is reached."""
+"""What the points of ``benchmarks.cost`` say: a fit of their times, and the share of the core's floor they reach."""
 
 from __future__ import annotations
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.timing import repeat
 from compressor.runtime.session import check_onnxruntime
 
 MEGABYTES = (1, 2, 4, 8, 16, 32, 64, 256)
@@ -43,20 +43,10 @@ def measure(seconds: float) -> Rates:
     """Rates of this core; every buffer and every product is tried for so many seconds, and its fastest call counts."""
     bandwidth = {size: _reading_rate(size * MB, seconds) for size in MEGABYTES}
     products = {
-        precision: max(math.prod(sizes) / fastest(product(precision, *sizes), seconds) for sizes in PRODUCTS)
+        precision: max(math.prod(sizes) / min(repeat(product(precision, *sizes), seconds)) for sizes in PRODUCTS)
         for precision in ("int8", "fp32")
     }
     return Rates(bandwidth, products)
-
-
-def fastest(action: Callable[[], object], seconds: float) -> float:
-    """Seconds of the fastest call among those that fit in so many, at least three."""
-    calls, end = list[float](), time.perf_counter() + seconds
-    while len(calls) < 3 or time.perf_counter() < end:
-        start = time.perf_counter()
-        action()
-        calls.append(time.perf_counter() - start)
-    return min(calls)
 
 
 def _reading_rate(size: int, seconds: float) -> float:
@@ -67,9 +57,8 @@ def _reading_rate(size: int, seconds: float) -> float:
     """
     whole = b"\1" * size
     half, other = whole[: size // 2], whole[size // 2 :]
-    searching = fastest(lambda: whole.find(b"\2"), seconds / 2)
-    comparing = fastest(lambda: half == other, seconds / 2)
-    return size / min(searching, comparing)
+    searching, comparing = (lambda: whole.find(b"\2")), (lambda: half == other)
+    return size / min(repeat(searching, seconds / 2) + repeat(comparing, seconds / 2))
 
 
 def product(precision: str, rows: int, d: int, columns: int) -> Callable[[], Any]:

@@ -73,6 +73,14 @@ def interleave(
     return samples
 
 
+def repeat(action: Callable[[], object], seconds: float, clock: Clock = time.perf_counter) -> list[float]:
+    """Seconds of each call of ``action``, called again and again until all have taken so long, at least three times."""
+    probe, calls = stopwatch(lambda _: action(), clock), list[float]()
+    while len(calls) < 3 or sum(calls) < seconds:
+        calls.append(probe(None))
+    return calls
+
+
 def percentile(values: Sequence[float], q: float) -> float:
     """The q-th percentile (0 to 100), linear between the two nearest samples (NumPy's default)."""
     ordered = sorted(values)
