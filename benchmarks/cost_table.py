@@ -17,7 +17,7 @@ PRECISIONS = ("int8", "fp32")
 TITLE = "What a search costs"
 LABELS = {"batch_size": "batch", "num_beams": "beams", "source_tokens": "source", "target_tokens": "output",
           "vocab_size": "vocabulary", "encoder_layers": "encoder", "decoder_layers": "decoder"}  # fmt: skip
-_UNITS = (("ms", 1e3), ("µs", 1e6), ("ns", 1e9), ("ps", 1e12), ("fs", 1e15))
+_UNITS = (("s", 1.0), ("ms", 1e3), ("µs", 1e6), ("ns", 1e9), ("ps", 1e12), ("fs", 1e15))
 
 
 def markdown(table: dict[str, Any]) -> str:
@@ -102,8 +102,9 @@ def _least(one: Model) -> dict[str, float]:
 
 def duration(seconds: float) -> str:
     """Three digits in a unit that leaves at least one before the point."""
-    unit, factor = next(((unit, factor) for unit, factor in _UNITS if seconds * factor >= 1), ("s", 1.0))
-    return f"{float(f'{seconds * factor:.3g}'):g} {unit}" if seconds else "0"
+    rounded = float(f"{seconds:.3g}")
+    unit, factor = next(((unit, factor) for unit, factor in _UNITS if rounded * factor >= 0.999999), _UNITS[-1])
+    return f"{float(f'{rounded * factor:.3g}'):g} {unit}" if seconds else "0"
 
 
 def rates_grid(one: Model) -> Grid:

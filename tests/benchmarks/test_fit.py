@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.fit import MOST_TERMS, fit, nonnegative
+from benchmarks.fit import fit, nonnegative
 
 TRUE = {"call": 2e-4, "step": 1.5e-4, "multiply-add": 1.2e-11, "nothing": 0.0}
 STEPS, WORK, OTHER = [5, 10, 25, 50, 25, 25], [1e6, 2e6, 5e6, 1e7, 4e7, 3e8], [1, 0, 2, 0, 5, 1]
@@ -46,7 +46,7 @@ def test_errors_count_in_proportion() -> None:
     assert found.left_out == {}
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(40))
 def test_no_direction_that_stays_above_zero_is_better(seed: int) -> None:
     chance = np.random.default_rng(seed)
     design, target = chance.standard_normal((12, 5)), chance.standard_normal(12)
@@ -58,8 +58,3 @@ def test_no_direction_that_stays_above_zero_is_better(seed: int) -> None:
 
 def test_a_term_that_never_occurs_is_zero() -> None:
     assert nonnegative(np.array([[1.0, 0.0], [2.0, 0.0]]), np.array([3.0, 6.0])).tolist() == [pytest.approx(3.0), 0.0]
-
-
-def test_too_many_terms_are_refused() -> None:
-    with pytest.raises(ValueError, match="13 terms are too many: give at most 12"):
-        nonnegative(np.ones((3, MOST_TERMS + 1)), np.ones(3))
