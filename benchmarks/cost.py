@@ -46,13 +46,18 @@ VALUES = {
 AXES = {
     **{axis: [BASE._replace(**{FIELDS[axis]: value}) for value in values] for axis, values in VALUES.items()},
     "several at once": [
+        BASE._replace(target_tokens=5, encoder_layers=1),
+        BASE._replace(target_tokens=5, encoder_layers=12),
+        BASE._replace(target_tokens=100, source_tokens=100),
         BASE._replace(batch_size=8, num_beams=5),
+        BASE._replace(batch_size=32, num_beams=5),
         BASE._replace(batch_size=32, source_tokens=50, target_tokens=50),
         BASE._replace(batch_size=8, vocab_size=32_000),
+        BASE._replace(num_beams=5, vocab_size=32_000),
         BASE._replace(batch_size=8, decoder_layers=6, num_beams=2),
     ],
 }
-"""The last is no axis: it tells whether what the others say adds up."""
+"""The last is no axis: it tells terms apart that grow together along an axis, and whether what the axes say adds up."""
 
 
 class Effort(NamedTuple):
@@ -96,7 +101,7 @@ class Bundles:
         return call
 
 
-@lru_cache(maxsize=8)  # the most that an axis has
+@lru_cache(maxsize=2 * 5)  # the most that an axis has
 def _generator(bundle: Path, precision: str) -> Generator:
     return Generator.load(bundle, precision=precision, intra_threads=1, inter_threads=1)
 

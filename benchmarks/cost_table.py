@@ -202,7 +202,8 @@ def _draw(times: Any, shares: Any, axis: str, one: Model, colour: str) -> None:
     shares.plot(along, [line.share for line in lines], "o-", color=colour)
     times.set_yscale("log")
     times.yaxis.set_major_formatter("{x:g}")
-    shares.set_ylim(0, 1)
+    times.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+    shares.set_ylim(0, max(1.0, shares.get_ylim()[1]))
     shares.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     for panel in (times, shares):
         panel.set_visible(True)

@@ -94,7 +94,8 @@ def nonnegative(design: Vector, target: Vector) -> Vector:
             found += way * (wanted - found)
             taken &= found > TOLERANCE
         found = wanted
-    return found / sizes
+    solution: Vector = found / sizes
+    return solution
 
 
 def _solution(design: Vector, target: Vector, taken: np.ndarray[Any, np.dtype[np.bool_]]) -> Vector:

@@ -35,8 +35,9 @@ class Rates(NamedTuple):
         return self.bandwidth[max(self.bandwidth)]
 
     def reading(self, size: float) -> float:
-        """Bytes a second from a buffer of so many bytes: that of the next larger one that was measured."""
-        return next((rate for megabytes, rate in self.bandwidth.items() if size <= megabytes * MB), self.memory)
+        """Bytes a second from a buffer of so many bytes: on the line between the two nearest sizes, by logarithm."""
+        sizes = [math.log(megabytes * MB) for megabytes in self.bandwidth]
+        return float(np.interp(math.log(size), sizes, list(self.bandwidth.values())))
 
 
 def measure(seconds: float) -> Rates:

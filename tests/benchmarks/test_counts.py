@@ -74,9 +74,10 @@ def test_a_stretch_takes_what_is_longer_reading_or_multiplying() -> None:
     assert found.from_memory == pytest.approx(6 / 0.5 + 34 / 0.5)
 
 
-def test_a_buffer_is_read_at_the_rate_of_the_next_larger_one() -> None:
+def test_rates_between_two_sizes_are_on_the_line_between_their_logarithms() -> None:
     rates = Rates({1: 30.0, 4: 20.0, 64: 10.0}, {})
-    assert [rates.reading(size * MB) for size in (0.5, 1, 2, 4, 5, 64, 1000)] == [30, 30, 20, 20, 10, 10, 10]
+    found = [rates.reading(size * MB) for size in (0.5, 1, 2, 4, 16, 64, 1000)]
+    assert found == pytest.approx([30, 30, 25, 20, 15, 10, 10])
     assert rates.memory == 10
 
 
