@@ -13,9 +13,14 @@ What the commands call::
     done = evaluate("bundles/de-en", source=Path("F"), reference=Path("F"), precision="int8")
     done.scores, done.hypotheses
 
-Commands of their own: ``python -m benchmarks.report FILE`` and ``python -m benchmarks.update_cost CONFIG``.
+Commands of their own: ``python -m benchmarks.report FILE``, ``python -m benchmarks.update_cost CONFIG``,
+``python -m benchmarks.peers --json FILE`` (other engines) and ``python -m benchmarks.cost --json FILE`` (how the time
+of a search grows, and its share of the hardware's floor).
 
 The modules, lower never importing higher: ``timing``, ``memory`` and ``progress`` know nothing of models; ``engines``
 are the ways to run one; ``worker`` gives each its own process; ``settings`` finds out who takes part; ``evaluation``
-and ``latency`` make results; ``page`` and ``report`` show them; ``update_cost`` compares training updates.
+and ``latency`` make results; ``page`` and ``report`` show them; ``update_cost`` compares training updates; ``shapes``
+makes models of random weights, which ``peers`` and ``cost`` run. Of the cost of a search, ``fit`` knows nothing but
+numbers, ``floors`` measures a core, ``counts`` knows what a search has to do, ``cost_model`` puts these together,
+``cost_table`` shows it, ``cost`` measures.
 """

@@ -1,4 +1,4 @@
-"""A bench as one self-contained page: no script, no font, no image from anywhere, legible in light and in dark."""
+"""Results as one self-contained page: no script, no font, no image from anywhere, legible in light and in dark."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -15,10 +15,11 @@ from compressor.errors import DependencyError
 Section = tuple[str, list[str], list[bool], list[list[str]]]
 """Title, heads, which columns are numbers, lines."""
 
+QUALITY_AGAINST_LATENCY = "Quality against latency"
 _INK = "#010203"  # stands for the page's text colour until the drawing is done
 # Of middle lightness: each is told from white and from near-black, and from the others by the colour-blind.
-_COLOURS = ("#d55e00", "#0a84c6", "#0f9d76", "#c05fa0", "#a5841c", "#6a7fdb")
-_MARKERS = "osD^vP"
+COLOURS = ("#d55e00", "#0a84c6", "#0f9d76", "#c05fa0", "#a5841c", "#6a7fdb")
+MARKERS = "osD^vP"
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --paper: #ffffff; --line: #d5d8dc; --soft: #5d636b; }
@@ -36,22 +37,26 @@ pre { white-space: pre-wrap; }
 """
 
 
-def render(table: dict[str, Any], sections: Sequence[Section], notes: Sequence[str]) -> str:
-    """The page's HTML. Raises DependencyError where there is something to plot and matplotlib is missing."""
-    drawing = plot(table["rows"])
-    figure = f"<h2>Quality against latency</h2>\n<div class=wide>{drawing}</div>" if drawing else ""
-    provenance = json.dumps(table.get("provenance", {}), indent=1, ensure_ascii=False)
+def render(
+    title: str,
+    drawings: Sequence[tuple[str, str]],
+    sections: Sequence[Section],
+    notes: Sequence[str],
+    provenance: dict[str, Any],
+) -> str:
+    """The page's HTML; ``drawings`` are titles and what ``draw`` gave."""
+    details = json.dumps(provenance, indent=1, ensure_ascii=False)
     return "\n".join(
         [
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>Teacher and student</title><style>{_STYLE}</style></head><body>",
-            "<h1>Teacher and student</h1>",
-            figure,
+            f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
+            f"<h1>{escape(title)}</h1>",
+            *(f"<h2>{escape(head)}</h2>\n<div class=wide>{drawing}</div>" for head, drawing in drawings),
             *(_section(*section) for section in sections),
             *(f"<p>{escape(note)}</p>" for note in notes),
-            f"<details><summary>Provenance</summary><pre>{escape(provenance)}</pre></details>",
+            f"<details><summary>Provenance</summary><pre>{escape(details)}</pre></details>",
             "</body></html>\n",
         ]
     )
@@ -63,6 +68,27 @@ def check_matplotlib() -> None:
         raise DependencyError("the report's plot needs matplotlib: pip install 'compressor[bench]'")
 
 
+def draw(figure: Callable[[], Any], label: str) -> str:
+    """Inline SVG of a matplotlib figure, which is made here for it to take the page's colours.
+
+    Args:
+        figure: Makes it.
+        label: What it shows, for those who do not see it.
+
+    Raises:
+        DependencyError: matplotlib is missing.
+    """
+    check_matplotlib()
+    from matplotlib import rc_context
+
+    inks: Any = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "bench", "font.family": "sans-serif"}
+    with rc_context({**style, **dict.fromkeys(inks, _INK)}):
+        buffer = io.StringIO()
+        figure().savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(buffer.getvalue(), label)
+
+
 def plot(rows: Sequence[dict[str, Any]]) -> str | None:
     """Inline SVG: a panel for each batch size, a point for each row with a score; None where no row has one.
 
@@ -71,16 +97,8 @@ def plot(rows: Sequence[dict[str, Any]]) -> str | None:
     measure = next((key for key in ("bleu", "rouge_l") if any(row[key] is not None for row in rows)), None)
     if measure is None:
         return None
-    check_matplotlib()
-    from matplotlib import rc_context
-
-    inks: Any = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "bench", "font.family": "sans-serif"}
-    with rc_context({**style, **dict.fromkeys(inks, _INK)}):
-        buffer = io.StringIO()
-        figure = _figure([row for row in rows if row[measure] is not None], measure)
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return _inline(buffer.getvalue())
+    scored = [row for row in rows if row[measure] is not None]
+    return draw(lambda: _figure(scored, measure), QUALITY_AGAINST_LATENCY)
 
 
 def _figure(rows: Sequence[dict[str, Any]], measure: str) -> Any:
@@ -109,8 +127,8 @@ def _draw(panel: Any, rows: Sequence[dict[str, Any]], everything: Sequence[dict[
         panel.scatter(
             *point,
             s=60,
-            color=_COLOURS[contenders.index(name) % len(_COLOURS)],
-            marker=_MARKERS[beams.index(row["num_beams"]) % len(_MARKERS)],
+            color=COLOURS[contenders.index(name) % len(COLOURS)],
+            marker=MARKERS[beams.index(row["num_beams"]) % len(MARKERS)],
             label=name + (f", beam {row['num_beams']}" if row["num_beams"] > 1 else ""),
         )
         if several:
@@ -126,12 +144,12 @@ def _contender(row: dict[str, Any]) -> str:
     return f"{row['model']}, {row['engine']} {row['precision']}"
 
 
-def _inline(svg: str) -> str:
+def _inline(svg: str, label: str) -> str:
     """The drawing alone: no prologue, no metadata, no name-space addresses, in the page's own text colour."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg)
-    return svg.replace(_INK, "currentColor").replace("<svg", '<svg role="img" aria-label="Quality against latency"', 1)
+    return svg.replace(_INK, "currentColor").replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
 
 
 def _section(title: str, heads: list[str], numeric: list[bool], lines: list[list[str]]) -> str:

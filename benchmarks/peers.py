@@ -24,14 +24,11 @@ from benchmarks.engines.base import ModelName
 from benchmarks.evaluation import quality, read_test_set, translate_all
 from benchmarks.latency import QUALITY_KEYS, ROW_KEYS, Row, batches, spread
 from benchmarks.settings import PEER_PRECISIONS, Peer, check_peers
-from benchmarks.shapes import SHAPES, random_run, random_texts
+from benchmarks.shapes import SHAPES, random_bundle, random_texts
 from benchmarks.timing import summarize
 from benchmarks.worker import Connect, Host
 from benchmarks.workshop import Workshop
 from compressor.errors import CompressError, ConfigError
-from compressor.exporters import export_bundle
-from compressor.files import write_atomic
-from compressor.models.storage import is_run, save_run
 from compressor.provenance import provenance
 
 BATCH_SIZES, NUM_BEAMS = (1, 8, 32, 64), (1, 5)
@@ -234,14 +231,8 @@ def with_speedup(rows: Sequence[Row]) -> list[Row]:
 
 def random_model(name: str, folder: Path, peers: Sequence[Peer]) -> Model:
     """A shape of random weights, with its bundle, made unless they are there."""
-    run, bundle, dev = folder / name / "run", folder / name / "bundle", folder / name / "dev.txt"
-    vocab_size = SHAPES[name].vocab_size
-    if not is_run(run):
-        save_run(run, random_run(SHAPES[name]))
-        write_atomic(dev, "\n".join(random_texts(vocab_size, DEV_SOURCES, TOKENS)) + "\n")
-    if not bundle.is_dir():
-        export_bundle(run, bundle, dev_source=dev, ungated=True, progress=False)
-    texts = random_texts(vocab_size, max(BATCH_SIZES), TOKENS, seed=3)
+    run, bundle = random_bundle(SHAPES[name], folder / name, dev_sources=DEV_SOURCES, tokens=TOKENS)
+    texts = random_texts(SHAPES[name].vocab_size, max(BATCH_SIZES), TOKENS, seed=3)
     return Model(name, _specs(run, bundle, peers, TOKENS), {"random": texts}, TOKENS, {})
 
 

@@ -75,7 +75,7 @@ QUALITY = (
 
 def latency_grid(table: dict[str, Any]) -> Grid:
     """The rows of a bench, without columns that apply to none of them."""
-    return _grid(LATENCY, table["rows"])
+    return grid_of(LATENCY, table["rows"])
 
 
 def quality_grid(table: dict[str, Any]) -> Grid | None:
@@ -91,12 +91,12 @@ def quality_grid(table: dict[str, Any]) -> Grid | None:
         row[f"{entry['test_set']} bleu"], row[f"{entry['test_set']} chrf"] = entry["test_bleu"], entry["test_chrf"]
     sets = dict.fromkeys(entry["test_set"] for entry in entries)
     scores = [Column(f"{name} {key}", f"{name} {head}", ".1f") for name in sets for key, head in _SCORES]
-    return _grid((*QUALITY, *scores), list(merged.values()))
+    return grid_of((*QUALITY, *scores), list(merged.values()))
 
 
 def markdown(table: dict[str, Any]) -> str:
     """Quality and latency as Markdown tables, with signatures and settings below: what the README shows."""
-    parts = [_markdown_grid(grid) for grid in (quality_grid(table), latency_grid(table)) if grid and grid.lines]
+    parts = [markdown_grid(grid) for grid in (quality_grid(table), latency_grid(table)) if grid and grid.lines]
     return "\n\n".join([*parts, "  \n".join(notes(table))]) + "\n"
 
 
@@ -135,17 +135,15 @@ def write_html(table: dict[str, Any], path: Path) -> None:
     """
     grids = [("Quality", quality_grid(table)), ("Latency", latency_grid(table))]
     sections = [(title, grid.heads, grid.numeric, grid.lines) for title, grid in grids if grid and grid.lines]
-    write_atomic(path, page.render(table, sections, notes(table)))
+    drawing = page.plot(table["rows"])
+    drawings = [(page.QUALITY_AGAINST_LATENCY, drawing)] if drawing else []
+    made = table.get("provenance", {})
+    write_atomic(path, page.render("Teacher and student", drawings, sections, notes(table), made))
 
 
 def notes(table: dict[str, Any]) -> list[str]:
     """What the numbers mean and where they come from, a line each."""
-    provenance = table.get("provenance", {})
-    cpu, versions = provenance.get("cpu") or {}, provenance.get("versions") or {}
-    bench = provenance.get("bench") or {}
-    machine = [cpu.get("model"), f"{cpu['cores']} cores" if cpu.get("cores") else None, provenance.get("platform")]
-    software = [f"{name} {versions[name]}" for name in ("torch", "transformers", "onnxruntime") if name in versions]
-    lines = []
+    bench, lines = table.get("provenance", {}).get("bench") or {}, []
     if table["rows"]:
         lines.append(
             "One call is one batch of real text, from text to text; engines take turns of eight calls. Speed-up: p50 "
@@ -155,13 +153,21 @@ def notes(table: dict[str, Any]) -> list[str]:
     if bench.get("source"):
         timed = f"{bench['sentences']} sentences timed {bench['repeats']} times"
         lines.append(f"Test set {bench['source']}, {bench['lines']:,} lines; {timed}.")
-    if found := [part for part in [*machine, *software, provenance.get("date")] if part]:
-        lines.append(f"Measured on {', '.join(found)}.")
+    lines += measured_on(table.get("provenance", {}), "torch", "transformers", "onnxruntime")
     signatures = dict.fromkeys(row.get("signature") for row in [*(table.get("quality") or []), *table["rows"]])
     return lines + [f"Signature: `{signature}`" for signature in signatures if signature]
 
 
-def _grid(columns: Sequence[Column], rows: Sequence[Row]) -> Grid:
+def measured_on(provenance: dict[str, Any], *software: str) -> list[str]:
+    """The sentence that says where and when; none where nothing is known."""
+    cpu, versions = provenance.get("cpu") or {}, provenance.get("versions") or {}
+    machine = [cpu.get("model"), f"{cpu['cores']} cores" if cpu.get("cores") else None, provenance.get("platform")]
+    found = [*machine, *(f"{name} {versions[name]}" for name in software if name in versions), provenance.get("date")]
+    return [f"Measured on {', '.join(filter(None, found))}."] if any(found) else []
+
+
+def grid_of(columns: Sequence[Column], rows: Sequence[Row]) -> Grid:
+    """Rows as texts, without columns that apply to none of them."""
     shown = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
     lines = [[_text(row.get(column.key), column.form) for column in shown] for row in rows]
     return Grid([column.head for column in shown], [bool(column.form) for column in shown], lines)
@@ -171,7 +177,8 @@ def _text(value: Any, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _markdown_grid(grid: Grid) -> str:
+def markdown_grid(grid: Grid) -> str:
+    """A table as Markdown."""
     rule = ["---:" if numeric else "---" for numeric in grid.numeric]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [grid.heads, rule, *grid.lines])
 

@@ -17,9 +17,11 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
+from compressor.exporters import export_bundle
+from compressor.files import write_atomic
 from compressor.generation import GenerationConfig
 from compressor.models.base import ModelConfig
-from compressor.models.storage import Run, save_run
+from compressor.models.storage import Run, is_run, save_run
 from compressor.models.transformer import build_model
 from compressor.tokenizer import JsonTokenizer, TextFrame
 
@@ -84,6 +86,24 @@ def random_texts(vocab_size: int, count: int, tokens: int, seed: int = 2) -> lis
     """Sources of exactly so many tokens, end of sentence included."""
     chance = random.Random(seed)
     return [" ".join(f"w{chance.randrange(2, vocab_size - 1)}" for _ in range(tokens - 1)) for _ in range(count)]
+
+
+def random_bundle(shape: Shape, folder: Path, *, dev_sources: int, tokens: int) -> tuple[Path, Path]:
+    """The run of a shape and its bundle in fp32 and int8, made in ``folder`` unless they are there.
+
+    Args:
+        shape: Sizes of the model.
+        folder: Holds ``run``, ``bundle`` and the sources that scales are found on and the export is proved on.
+        dev_sources: How many these are.
+        tokens: Of each of them.
+    """
+    run, bundle, dev = folder / "run", folder / "bundle", folder / "dev.txt"
+    if not is_run(run):
+        save_run(run, random_run(shape))
+        write_atomic(dev, "\n".join(random_texts(shape.vocab_size, dev_sources, tokens)) + "\n")
+    if not bundle.is_dir():
+        export_bundle(run, bundle, dev_source=dev, ungated=True, progress=False)
+    return run, bundle
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 Item = TypeVar("Item")
+Name = TypeVar("Name", bound=Hashable)
 Probe = Callable[[Item], float]
 Clock = Callable[[], float]
 
@@ -32,14 +33,14 @@ def stopwatch(action: Callable[[Item], object], clock: Clock = time.perf_counter
 
 
 def interleave(
-    probes: Mapping[str, Probe[Item]],
+    probes: Mapping[Name, Probe[Item]],
     items: Sequence[Item],
     *,
     repeats: int,
     warmup: int = 1,
     turn: int = 1,
     progress: Callable[[], object] = lambda: None,
-) -> dict[str, list[list[float]]]:
+) -> dict[Name, list[list[float]]]:
     """Runs every probe on every item, the probes taking turns.
 
     The order is: for each repeat, for each ``turn`` items, for each probe, for each of these items. So two probes on
@@ -62,7 +63,7 @@ def interleave(
         for probe in probes.values():
             probe(items[call % len(items)])
             progress()
-    samples: dict[str, list[list[float]]] = {name: [[] for _ in items] for name in probes}
+    samples: dict[Name, list[list[float]]] = {name: [[] for _ in items] for name in probes}
     for _ in range(repeats):
         for start in range(0, len(items), turn):
             for name, probe in probes.items():
@@ -70,6 +71,14 @@ def interleave(
                     samples[name][index].append(probe(items[index]))
                     progress()
     return samples
+
+
+def repeat(action: Callable[[], object], seconds: float, clock: Clock = time.perf_counter) -> list[float]:
+    """Seconds of each call of ``action``, called again and again until all have taken so long, at least three times."""
+    probe, calls = stopwatch(lambda _: action(), clock), list[float]()
+    while len(calls) < 3 or sum(calls) < seconds:
+        calls.append(probe(None))
+    return calls
 
 
 def percentile(values: Sequence[float], q: float) -> float:

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from benchmarks.timing import interleave, median, percentile, stopwatch, summarize
+from benchmarks.timing import interleave, median, percentile, repeat, stopwatch, summarize
 
 
 def test_probes_take_turns_within_items_within_repeats() -> None:
@@ -77,3 +77,14 @@ def test_a_summary_pools_calls_and_adds_medians() -> None:
     assert (summary.p50, summary.p90, summary.p99) == tuple(np.percentile(pooled, [50, 90, 99]))
     assert summary.total == 2.0 + 5.0  # one disturbed call of 100 s does not count in the throughput
     assert summary.calls == 6
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.0, [1.0, 2.0, 3.0]), (10.0, [1.0, 2.0, 3.0, 4.0])])
+def test_calls_are_repeated_until_they_have_taken_so_long(seconds: float, expected: list[float]) -> None:
+    now, calls = [0.0], [0.0]
+
+    def action() -> None:
+        calls[0] += 1
+        now[0] += calls[0]  # the first call takes a second, the next one two
+
+    assert repeat(action, seconds, clock=lambda: now[0]) == expected
