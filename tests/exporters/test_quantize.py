@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from compressor.errors import ExportError
+from compressor.exporters.forms import quantize_columns
 from compressor.exporters.quantize import (
     Ranges,
     activation_scale,
@@ -21,7 +22,6 @@ from compressor.exporters.quantize import (
     products,
     quantize,
     quantize_blocks,
-    quantize_columns,
 )
 from compressor.models.base import Seq2SeqModel
 from tests.exporters.conftest import VOCAB

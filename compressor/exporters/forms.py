@@ -1,0 +1,156 @@
+"""Forms that a product may have in a quantized graph, each put in the place of a MatMul and of the Add of its bias.
+
+- *static*: weights in 8 bits a column, activations in 8 bits with a scale that was found at export:
+  ``QuantizeLinear`` and ``MatMulIntegerToFloat``;
+- *blocks*: weights in 8 or 4 bits a block of inputs, activations in 8 bits with a scale for each row and block, found
+  at run time: ``MatMulNBits`` at accuracy level 4. On a processor for which ONNX Runtime has no such kernel it unpacks
+  the weights and multiplies in fp32: slower, and no less exact.
+
+In both a row's result does not depend on the other rows.
+
+Shapes: d = a product's inputs, columns = its outputs, blocks * block >= d.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+Array = np.ndarray[Any, Any]
+
+LARGEST_WEIGHT = 64
+"""In steps, of the static form. Without VNNI two products are added in 16 bits, and 2 * 255 * 64 is the most that fits:
+a bundle computes the same on every processor."""
+
+SMALL_BLOCK, LARGEST_BLOCK = 32, 256
+"""Inputs that share a scale. 4 bits need a scale for few; 8 bits are as good with a scale for many, which is faster."""
+
+
+def quantize_columns(weight: Array) -> tuple[Array, Array]:
+    """[d, columns] float -> int8 [d, columns] within ``LARGEST_WEIGHT``, and float32 scales [columns]."""
+    scales = np.abs(weight).max(axis=0) / LARGEST_WEIGHT
+    scales[scales == 0] = 1.0  # a column of zeros
+    return np.rint(weight / scales).astype(np.int8), scales.astype(np.float32)
+
+
+def weight_block(d: int, bits: int) -> int:
+    """Inputs a block, a power of two from 16 to 256; a last block that is not full is filled up with zeros."""
+    if bits == 4:
+        return SMALL_BLOCK
+    return max(16, min(LARGEST_BLOCK, d & -d))
+
+
+def quantize_weight_blocks(weight: Array, bits: int) -> tuple[Array, Array, Array]:
+    """[d, columns] float -> levels, scales and zero points, as ``MatMulNBits`` takes them.
+
+    Args:
+        weight: The matrix.
+        bits: 4 or 8. With 8 the zero point is in the middle; with 4 it is where it makes the steps smallest.
+
+    Returns:
+        uint8 [columns, blocks, block * bits / 8] (of two levels in a byte the first is the low one), float32
+        [columns, blocks], uint8 [columns, blocks * bits / 8, rounded up].
+    """
+    block = weight_block(len(weight), bits)
+    rows = np.pad(weight, ((0, -len(weight) % block), (0, 0))).T.astype(np.float32)
+    grouped = rows.reshape(len(rows), -1, block)
+    if bits == 8:
+        scales = np.abs(grouped).max(axis=-1) / 127
+        scales[scales == 0] = 1.0  # a block of zeros
+        zeros = np.full(scales.shape, 128, np.uint8)
+    else:
+        low, high = np.minimum(grouped.min(axis=-1), 0), np.maximum(grouped.max(axis=-1), 0)
+        scales = (high - low) / 15
+        scales[scales == 0] = 1.0
+        zeros = np.rint(-low / scales).astype(np.uint8)
+    levels = np.clip(np.rint(grouped / scales[..., None]) + zeros[..., None], 0, 2**bits - 1).astype(np.uint8)
+    return (levels, scales, zeros) if bits == 8 else (_packed(levels), scales, _packed(zeros))
+
+
+def _packed(levels: Array) -> Array:
+    """[..., n] of 4 bits -> [..., n / 2 rounded up], the first of two in the low bits."""
+    even = np.pad(levels, [(0, 0)] * (levels.ndim - 1) + [(0, levels.shape[-1] % 2)])
+    packed: Array = even[..., ::2] | even[..., 1::2] << 4
+    return packed
+
+
+def replace_static(node: ir.Node, weight: ir.Value, name: str, array: Array, scale: np.float32, zero: np.uint8) -> None:
+    """Gives a product the static form.
+
+    Args:
+        node: The MatMul.
+        weight: Where its weight comes from: what stands for it lies beside it.
+        name: What the names of that begin with.
+        array: The weight [d, columns].
+        scale: A step of the activations.
+        zero: Their level that stands for zero.
+    """
+    levels, scales = quantize_columns(np.ascontiguousarray(array))
+    name = f"{name}.q8"
+    step = [beside(weight, f"{name}.in_scale", np.array(scale)), beside(weight, f"{name}.in_zero", np.array(zero))]
+    rounding = ir.node("QuantizeLinear", [_without_relu(node.inputs[0], zero), *step])
+    rounding.name = rounding.outputs[0].name = f"{node.name}.rounded"
+    assert node.graph is not None
+    node.graph.insert_before(node, rounding)
+    factors = [rounding.outputs[0], beside(weight, name, levels)]
+    inputs: list[ir.Value | None] = [*factors, step[0], beside(weight, f"{name}.scales", scales), step[1], None]
+    last, bias = _bias(node, levels.shape[1])
+    swap(node, last, ir.node("MatMulIntegerToFloat", inputs + bias, domain="com.microsoft"))
+
+
+def replace_blocks(node: ir.Node, weight: ir.Value, name: str, array: Array, bits: int) -> None:
+    """Gives a product the form in blocks of so many bits; other arguments as for ``replace_static``."""
+    d, columns = array.shape
+    levels, scales, zeros = quantize_weight_blocks(array, bits)
+    name = f"{name}.b{bits}"
+    inputs = [node.inputs[0], beside(weight, name, levels), beside(weight, f"{name}.scales", scales)]
+    inputs += [beside(weight, f"{name}.zeros", zeros) if bits == 4 else None]  # in 8 bits it is the operator's own
+    last, bias = _bias(node, columns)
+    inputs += [None, *bias] if bias else []
+    attributes = {"K": d, "N": columns, "bits": bits, "block_size": weight_block(d, bits), "accuracy_level": 4}
+    swap(node, last, ir.node("MatMulNBits", inputs, attributes, domain="com.microsoft"))
+
+
+def _without_relu(value: ir.Value | None, zero: np.uint8) -> ir.Value | None:
+    """What a ReLU reads, where rounding to levels from zero on cuts negative values off, too."""
+    relu = None if value is None else value.producer()
+    return relu.inputs[0] if relu is not None and relu.op_type == "Relu" and zero == 0 else value
+
+
+def _bias(node: ir.Node, columns: int) -> tuple[ir.Node, list[ir.Value | None]]:
+    """The only consumer of a product, if it adds a constant [columns], and that; else the product and nothing."""
+    consumers = list(node.outputs[0].consumers())
+    if len(consumers) != 1 or consumers[0].op_type != "Add" or node.outputs[0].is_graph_output():
+        return node, []
+    value = next((constant(v) for v in consumers[0].inputs if v is not node.outputs[0]), None)
+    return (node, []) if value is None or list(value.shape or ()) != [columns] else (consumers[0], [value])
+
+
+def constant(value: ir.Value | None) -> ir.Value | None:
+    """The value itself, if it is a float initializer."""
+    if value is None or not value.is_initializer() or value.const_value is None:
+        return None
+    return value if value.const_value.dtype == ir.DataType.FLOAT else None
+
+
+def beside(neighbour: ir.Value, name: str, array: Array) -> ir.Value:
+    """The initializer of that name, in the graph that holds ``neighbour``."""
+    graph = neighbour.graph
+    assert graph is not None
+    if name not in graph.initializers:
+        tensor = ir.Tensor(array, name=name)
+        kind = ir.TensorType(tensor.dtype)
+        graph.register_initializer(ir.Value(name=name, shape=tensor.shape, type=kind, const_value=tensor))
+    return graph.initializers[name]
+
+
+def swap(first: ir.Node, last: ir.Node, new: ir.Node) -> None:
+    """Puts ``new`` in the place of ``first`` and, where they are two, of ``last`` after it."""
+    graph, old, value = last.graph, last.outputs[0], new.outputs[0]
+    assert graph is not None
+    new.name, value.name, value.shape, value.type = first.name, old.name, old.shape, old.type
+    graph.insert_before(last, new)
+    ir.convenience.replace_all_uses_with(old, value, replace_graph_outputs=True)
+    graph.remove([first] if first is last else [first, last], safe=True)
