@@ -28,6 +28,10 @@ SMALL_BLOCK, LARGEST_BLOCK = 32, 256
 """Inputs that share a scale. 4 bits need a scale for few; 8 bits are as good with a scale for many, which is faster."""
 
 
+_SHARES = np.linspace(0.7, 1.1, 17)
+"""Of the scale that maps the largest weight of a block to the last level: those that are tried."""
+
+
 def quantize_columns(weight: Array) -> tuple[Array, Array]:
     """[d, columns] float -> int8 [d, columns] within ``LARGEST_WEIGHT``, and float32 scales [columns]."""
     scales = np.abs(weight).max(axis=0) / LARGEST_WEIGHT
@@ -42,38 +46,40 @@ def weight_block(d: int, bits: int) -> int:
     return max(16, min(LARGEST_BLOCK, d & -d))
 
 
-def quantize_weight_blocks(weight: Array, bits: int) -> tuple[Array, Array, Array]:
-    """[d, columns] float -> levels, scales and zero points, as ``MatMulNBits`` takes them.
+def quantize_weight_blocks(weight: Array, bits: int) -> tuple[Array, Array]:
+    """[d, columns] float -> levels and scales, as ``MatMulNBits`` takes them; zero is the level 8, or 128.
 
     Args:
         weight: The matrix.
-        bits: 4 or 8. With 8 the zero point is in the middle; with 4 it is where it makes the steps smallest.
+        bits: 4 or 8. With 4 the scale is the one, of several about that of the largest weight, that rounds the block
+            best; the levels go from -8 to 7, and so a scale may be negative.
 
     Returns:
-        uint8 [columns, blocks, block * bits / 8] (of two levels in a byte the first is the low one), float32
-        [columns, blocks], uint8 [columns, blocks * bits / 8, rounded up].
+        uint8 [columns, blocks, block * bits / 8] (of two levels in a byte the first is the low one), and float32
+        [columns, blocks].
     """
     block = weight_block(len(weight), bits)
     rows = np.pad(weight, ((0, -len(weight) % block), (0, 0))).T.astype(np.float32)
     grouped = rows.reshape(len(rows), -1, block)
+    places = np.abs(grouped).argmax(axis=-1, keepdims=True)
+    largest = np.take_along_axis(grouped, places, axis=-1)
+    largest[largest == 0] = 1.0  # a block of zeros
     if bits == 8:
-        scales = np.abs(grouped).max(axis=-1) / 127
-        scales[scales == 0] = 1.0  # a block of zeros
-        zeros = np.full(scales.shape, 128, np.uint8)
-    else:
-        low, high = np.minimum(grouped.min(axis=-1), 0), np.maximum(grouped.max(axis=-1), 0)
-        scales = (high - low) / 15
-        scales[scales == 0] = 1.0
-        zeros = np.rint(-low / scales).astype(np.uint8)
-    levels = np.clip(np.rint(grouped / scales[..., None]) + zeros[..., None], 0, 2**bits - 1).astype(np.uint8)
-    return (levels, scales, zeros) if bits == 8 else (_packed(levels), scales, _packed(zeros))
+        scales = np.abs(largest) / 127
+        return (np.rint(grouped / scales) + 128).astype(np.uint8), scales[..., 0]
+    scales, least = np.zeros_like(largest), np.full_like(largest, np.inf)
+    for share in _SHARES:
+        tried = -largest / 8 * np.float32(share)
+        error = np.square(_levels(grouped, tried) * tried - grouped).sum(axis=-1, keepdims=True)
+        scales, least = np.where(error < least, tried, scales), np.minimum(error, least)
+    levels = (_levels(grouped, scales) + 8).astype(np.uint8)
+    return levels[..., ::2] | levels[..., 1::2] << 4, scales[..., 0]
 
 
-def _packed(levels: Array) -> Array:
-    """[..., n] of 4 bits -> [..., n / 2 rounded up], the first of two in the low bits."""
-    even = np.pad(levels, [(0, 0)] * (levels.ndim - 1) + [(0, levels.shape[-1] % 2)])
-    packed: Array = even[..., ::2] | even[..., 1::2] << 4
-    return packed
+def _levels(weights: Array, scales: Array) -> Array:
+    """In 4 bits with a sign."""
+    levels: Array = np.clip(np.rint(weights / scales), -8, 7)
+    return levels
 
 
 def replace_static(node: ir.Node, weight: ir.Value, name: str, array: Array, scale: np.float32, zero: np.uint8) -> None:
@@ -103,12 +109,11 @@ def replace_static(node: ir.Node, weight: ir.Value, name: str, array: Array, sca
 def replace_blocks(node: ir.Node, weight: ir.Value, name: str, array: Array, bits: int) -> None:
     """Gives a product the form in blocks of so many bits; other arguments as for ``replace_static``."""
     d, columns = array.shape
-    levels, scales, zeros = quantize_weight_blocks(array, bits)
+    levels, scales = quantize_weight_blocks(array, bits)
     name = f"{name}.b{bits}"
     inputs = [node.inputs[0], beside(weight, name, levels), beside(weight, f"{name}.scales", scales)]
-    inputs += [beside(weight, f"{name}.zeros", zeros) if bits == 4 else None]  # in 8 bits it is the operator's own
     last, bias = _bias(node, columns)
-    inputs += [None, *bias] if bias else []
+    inputs += [None, None, *bias] if bias else []
     attributes = {"K": d, "N": columns, "bits": bits, "block_size": weight_block(d, bits), "accuracy_level": 4}
     swap(node, last, ir.node("MatMulNBits", inputs, attributes, domain="com.microsoft"))
 
