@@ -41,6 +41,7 @@ class EngineSpec(BaseModel):
     target_language: str | None = None
     max_new_tokens: int | None = None
     inter_threads: int = 1
+    device: Literal["cpu", "cuda"] = "cpu"
 
     @property
     def name(self) -> str:

@@ -20,7 +20,11 @@ class OnnxEngine:
     def __init__(self, spec: EngineSpec, threads: int) -> None:
         folder = Path(spec.path)
         self._generator = Generator.load(
-            folder, precision=spec.precision, intra_threads=threads, inter_threads=spec.inter_threads
+            folder,
+            precision=spec.precision,
+            intra_threads=threads,
+            inter_threads=spec.inter_threads,
+            device=spec.device,
         )
         self._max_new_tokens = spec.max_new_tokens
         manifest = self._generator.manifest

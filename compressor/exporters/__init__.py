@@ -14,6 +14,7 @@ from compressor.bundle import (
     CARD_FILE,
     MANIFEST_FILE,
     PARITY_FILE,
+    PRECISIONS,
     TOKENIZER_FOLDER,
     Manifest,
     dump_manifest,
@@ -21,29 +22,36 @@ from compressor.bundle import (
 )
 from compressor.config import Task
 from compressor.errors import ConfigError, ExportError
-from compressor.exporters import gate, parity, quantize
-from compressor.exporters.calibration import calibrate
+from compressor.exporters import gate, parity
 from compressor.exporters.card import model_card
-from compressor.exporters.dev import DevSet, dev_set, spread
+from compressor.exporters.dev import DevSet, dev_set
 from compressor.exporters.exportable import load_exportable
-from compressor.exporters.manifest import PRECISIONS, draft
-from compressor.exporters.onnx import build_graphs
+from compressor.exporters.manifest import draft
+from compressor.exporters.onnx import build_graphs, build_half_graphs
+from compressor.exporters.quantize import float_products
+from compressor.exporters.quantized import QUANTIZED, Material, Quantized, plan
 from compressor.exporters.weights import write_graphs
 from compressor.files import new_folder
 from compressor.models.storage import Run
 from compressor.progress import Bar
 from compressor.quality import score
 from compressor.runtime.generator import Generator
-from compressor.runtime.session import check_onnxruntime
+from compressor.runtime.session import Device, check_onnxruntime, probe_device
 
-CALIBRATION_SOURCES = 128
+DEFAULTS: dict[Device, tuple[str, ...]] = {"cpu": ("fp32", "int8"), "cuda": ("fp32", "fp16")}
+"""What is exported unless precisions are named."""
+
+PROCESSOR_ONLY = ("int8", "mixed")
+"""Precisions with products that ONNX Runtime has for processors alone."""
 
 
 def export_bundle(
     run_dir: Path,
     out_dir: Path,
     *,
-    precisions: Sequence[str] = ("fp32", "int8"),
+    precisions: Sequence[str] | None = None,
+    device: Device = "cpu",
+    batch_size: int = 1,
     task: Task | None = None,
     dev_source: Path | None = None,
     dev_reference: Path | None = None,
@@ -59,13 +67,15 @@ def export_bundle(
     Args:
         run_dir: A run folder, or a Hugging Face checkpoint in Marian's or BART's layout (folder or hub name).
         out_dir: The bundle's folder.
-        precisions: ``fp32`` and ``int8``.
+        precisions: Any of ``PRECISIONS``; None: fp32 and int8, for a GPU fp32 and fp16.
+        device: Where the bundle is proved.
+        batch_size: Sentences of the batch that mixed is meant for.
         task: Of a checkpoint; by default translation.
         dev_source: Sources to prove the export on, one a line; by default the run's own dev set.
         dev_reference: Their references.
-        quality_budget: The most BLEU or ROUGE-L that int8 may lose on dev data. Where it loses more, the layers to
-            blame stay in fp32.
-        ungated: Publish int8 whatever it loses, and without references, too.
+        quality_budget: The most BLEU or ROUGE-L that a precision may lose on dev data. Where a quantized one loses
+            more, the layers to blame stay in fp32.
+        ungated: Publish every precision whatever it loses, and without references, too.
         force: Replace ``out_dir`` if it exists.
         progress: Show a bar on standard error.
 
@@ -73,85 +83,128 @@ def export_bundle(
         ``out_dir``.
 
     Raises:
-        ConfigError: a precision is unknown.
-        ExportError: int8 loses more than the budget, or there are no references to tell.
+        ConfigError: a precision is unknown, or not for this device.
+        DependencyError: the device is not to be had.
+        ExportError: a precision loses more than the budget, or there are no references to tell.
         ModelError: the run is damaged.
         DataError: dev files are missing or do not match.
         ExportError: the model cannot be exported, or the export differs from it.
         OutputExistsError: ``out_dir`` exists and ``force`` is not set.
         StorageError: the disk is full.
     """
-    unknown = [name for name in precisions if name not in PRECISIONS]
-    if unknown or not precisions:
-        raise ConfigError(f"precisions: give some of {', '.join(PRECISIONS)}, not {', '.join(unknown) or 'nothing'}")
+    precisions = _checked(DEFAULTS[device] if precisions is None else precisions, device, batch_size)
     check_onnxruntime()
+    probe_device(device)
     with new_folder(out_dir, force=force) as folder, Bar(Console(stderr=True), progress) as bar:
         bar.start("tracing", None)
         run = load_exportable(run_dir, task)
         dev = dev_set(run, dev_source, dev_reference)
-        gated = "int8" in precisions and not ungated
-        if gated and dev.references is None:
-            raise ExportError("int8 has unknown losses without references: give --dev-reference FILE, or say --ungated")
+        lossy = [name for name in precisions if name != "fp32"]
+        if lossy and not ungated and dev.references is None:
+            raise ExportError(
+                f"{', '.join(lossy)}: losses are unknown without references: "
+                "give --dev-reference FILE, or say --ungated"
+            )
         graphs = build_graphs(run.model, run.generation)
-        int8 = _Int8(run, graphs, dev, folder) if "int8" in precisions else None
+        forms = _quantized(run, graphs, dev, folder, precisions, batch_size)
         write_graphs(graphs, folder / "fp32")
-        if int8:
-            int8.write()
+        for form in forms.values():
+            form.write()
+        if "fp16" in precisions:
+            _write_half(run, folder / "fp16")
         run.tokenizer.save(folder / TOKENIZER_FOLDER)
-        manifest = draft(run, folder)
-        report = _prove(run, folder, manifest, dev, bar)
-        if int8 and gated and gate.lost(report.quality) > quality_budget:
-            bar.start("int8: looking for layers to keep in fp32", None)
-            int8.keep_culprits(manifest, gate.score_of(report.quality["fp32"]) - quality_budget)
-            report = _prove(run, folder, manifest, dev, bar)
-        _finish(folder, manifest, report, precisions)
+        proof = _Proof(run, folder, draft(run, folder), dev, device, forms)
+        report = proof.report(bar)
+        if not ungated:
+            report = _gate(proof, report, lossy, quality_budget, bar)
+        _finish(folder, proof.described(), report, precisions)
     return out_dir
 
 
-def _prove(run: Run, folder: Path, manifest: Manifest, dev: DevSet, bar: Bar) -> parity.Report:
-    generators = {name: Generator(folder, manifest, precision=name, intra_threads=1) for name in manifest.precisions}
-    return parity.check(run.model, run.generation, generators, dev, bar)
+def _checked(precisions: Sequence[str], device: Device, batch_size: int) -> tuple[str, ...]:
+    """The precisions, each once. Raises ConfigError where one is unknown, or not for the device."""
+    unknown = [name for name in precisions if name not in PRECISIONS]
+    if unknown or not precisions:
+        raise ConfigError(f"precisions: give some of {', '.join(PRECISIONS)}, not {', '.join(unknown) or 'nothing'}")
+    elsewhere = [name for name in precisions if name in PROCESSOR_ONLY]
+    if device == "cuda" and elsewhere:
+        raise ConfigError(f"precisions: {', '.join(elsewhere)} are for processors: export them with --device cpu")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}: give 1 or more")
+    return tuple(dict.fromkeys(precisions))
 
 
-class _Int8:
-    """The int8 form of graphs: written once, and again with some layers in fp32 where it loses too much."""
+def _quantized(
+    run: Run, graphs: dict[str, ir.Model], dev: DevSet, folder: Path, precisions: Sequence[str], batch_size: int
+) -> dict[str, Quantized]:
+    """The quantized ones of some precisions, not yet written."""
+    wanted = [name for name in precisions if name in QUANTIZED]
+    if not wanted:
+        return {}
+    material = Material(run, graphs, dev, folder)
+    return {name: Quantized(name, material, plan(name, material, batch_size)) for name in wanted}
 
-    def __init__(self, run: Run, graphs: dict[str, ir.Model], dev: DevSet, folder: Path) -> None:
-        self.run, self.graphs, self.dev, self.folder = run, graphs, dev, folder
-        limit = min(run.generation.max_new_tokens, run.model.config.max_length)
-        self.ranges = calibrate(graphs, [dev.ids[index] for index in spread(len(dev.ids), CALIBRATION_SOURCES)], limit)
-        self.layers = gate.layers(run.model, graphs)
 
-    def write(self, float_layers: Collection[str] = ()) -> None:
-        """Replaces the form on disk by one in which these layers are in fp32."""
-        kept = {key for name in float_layers for key in self.layers[name]}
-        shutil.rmtree(self.folder / "int8", ignore_errors=True)  # open sessions keep the old file
-        graphs = {name: model.clone() for name, model in self.graphs.items()}
-        for model in graphs.values():
-            quantize.quantize(model, self.run.model.config.vocab_size, self.ranges, kept)
-        for path in write_graphs(graphs, self.folder / "int8").values():
-            quantize.check_quantized(path, kept)
+def _write_half(run: Run, folder: Path) -> None:
+    graphs = build_half_graphs(run.model, run.generation)
+    left = {name: found for name, graph in graphs.items() if (found := float_products(graph))}
+    if left:
+        raise ExportError(f"fp16: these products were left in fp32: {left}")
+    write_graphs(graphs, folder)
 
-    def keep_culprits(self, manifest: Manifest, wanted: float) -> None:
-        """Leaves the layers to blame in fp32, so that the dev score is as wanted. Raises ExportError if none help."""
-        kept = gate.culprits(list(self.layers), lambda names: self.score(manifest, names), wanted)
-        manifest.precisions["int8"] = manifest.precisions["int8"].model_copy(update={"float_layers": tuple(kept)})
 
-    def score(self, manifest: Manifest, float_layers: Collection[str]) -> float:
-        """The dev score with these layers in fp32."""
+class _Proof:
+    """The precisions of a folder, and the runs that show what they compute."""
+
+    def __init__(
+        self, run: Run, folder: Path, manifest: Manifest, dev: DevSet, device: Device, forms: dict[str, Quantized]
+    ) -> None:
+        self.run, self.folder, self.manifest, self.dev, self.device = run, folder, manifest, dev, device
+        self.forms = forms
+
+    def generator(self, name: str) -> Generator:
+        return Generator(self.folder, self.manifest, precision=name, intra_threads=1, device=self.device)
+
+    def report(self, bar: Bar) -> parity.Report:
+        generators = {name: self.generator(name) for name in self.manifest.precisions}
+        return parity.check(self.run.model, self.run.generation, generators, self.dev, bar)
+
+    def score(self, name: str, float_layers: Collection[str]) -> float:
+        """The dev score of a quantized precision with these layers in fp32; so it lies on disk afterwards."""
         assert self.dev.references is not None
-        self.write(float_layers)
-        generator = Generator(self.folder, manifest, precision="int8", intra_threads=1)
+        self.forms[name].write(float_layers)
+        generator = self.generator(name)
         texts = [generator.tokenizer.decode(ids) for ids in generator.generate_ids(self.dev.ids, batch_size=1)]
-        return score(manifest.task, texts, self.dev.references).headline
+        return score(self.manifest.task, texts, self.dev.references).headline
+
+    def described(self) -> Manifest:
+        """The manifest, with what is known of the quantized precisions."""
+        precisions = dict(self.manifest.precisions)
+        for name, form in self.forms.items():
+            batch_size, products = form.plan.batch_size, form.plan.products
+            known = {"float_layers": form.float_layers, "batch_size": batch_size, "products": products}
+            precisions[name] = precisions[name].model_copy(update=known)
+        return self.manifest.model_copy(update={"precisions": precisions})
+
+
+def _gate(proof: _Proof, report: parity.Report, lossy: Sequence[str], budget: float, bar: Bar) -> parity.Report:
+    """Mends precisions that lose more than the budget, and proves all again. Raises ExportError where one cannot be."""
+    over = {name: lost for name in lossy if (lost := gate.lost(report.quality, name)) > budget}
+    for name, lost in over.items():
+        if name not in proof.forms:
+            raise ExportError(f"{name} loses {lost:.2f} on dev where {budget:g} is allowed: {gate.WAYS_OUT}")
+    wanted = gate.score_of(report.quality["fp32"]) - budget
+    for name in over:
+        bar.start(f"{name}: looking for layers to keep in fp32", None)
+        layers = list(proof.forms[name].material.layers)
+        gate.culprits(name, layers, lambda kept, name=name: proof.score(name, kept), wanted)  # type: ignore[misc]
+    return proof.report(bar) if over else report
 
 
 def _finish(folder: Path, manifest: Manifest, report: parity.Report, precisions: Sequence[str]) -> None:
     """Takes out what was not asked for, then writes report, card and, last of all, the manifest."""
     for name in set(manifest.precisions) - set(precisions):
-        for path in (folder / name).iterdir():
-            path.unlink()
-        (folder / name).rmdir()
+        shutil.rmtree(folder / name)
     kept = {
         name: precision.model_copy(update={"quality": report.quality[name]})
         for name, precision in manifest.precisions.items()

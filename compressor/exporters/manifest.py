@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from compressor.bundle import WEIGHTS_FILE, Lineage, Manifest, Precision, file_records, tokenizer_digest
-from compressor.exporters import quantize
+from compressor.bundle import PRECISIONS, WEIGHTS_FILE, Lineage, Manifest, Precision, file_records, tokenizer_digest
 from compressor.exporters.graphs import SOURCE_MULTIPLE, max_beams
 from compressor.models.base import count_parameters
 from compressor.models.storage import Run
 from compressor.provenance import provenance, sanitize
-
-PRECISIONS = {"fp32": "32-bit floating point", "int8": quantize.SCHEME}
 
 
 def max_source_tokens(run: Run) -> int:

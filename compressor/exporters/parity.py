@@ -34,8 +34,10 @@ from compressor.runtime.search import resolve
 NEAR_TIE = 1e-4
 """Largest difference in logit that the order of floating-point additions explains."""
 BATCH_SIZES = (1, 8, 32)
-TIES = {"fp32": NEAR_TIE, "int8": 0.05}
-"""Logits so close that a batch may decide between them; in int8 the last bit of a sum can move a rounded activation."""
+TIES = {"fp32": NEAR_TIE, "fp16": 2**-5, "int8": 0.05, "int4": 0.05, "mixed": 0.05}
+"""Logits so close that a batch may decide between them. Where activations are rounded to 8 bits, the last bit of a sum
+can move one of them by a step. In fp16, logits from 16 to 32 lie 2^-6 apart, and each of two may be one such step off.
+"""
 
 EXCEPTIONS = 0.001
 """Share of sources whose output may move with the batch, each at a near-tie."""

@@ -1,4 +1,4 @@
-"""int8: weights and activations of every product in 8 bits, and every embedding table in blocks of 8 bits.
+"""Products in a form of ``forms`` each (int8: all with static scales), and embedding tables in blocks of 8 bits.
 
 The scales of activations are static: found at export, from what the fp32 graphs compute on calibration sources
 (``calibration``). They cost nothing at run time, and a sentence's result does not depend on what else is in the batch,
@@ -23,8 +23,6 @@ import onnx_ir as ir
 
 from compressor.errors import ExportError
 from compressor.exporters.forms import beside, constant, replace_blocks, replace_static, swap
-
-SCHEME = "8-bit weights a column, 8-bit activations with static scales; embedding 8-bit in blocks"
 
 BLOCK_SIZES = (64, 32, 16)
 """Of embedding tables: the largest that divides the width is taken, for the smallest file."""
@@ -71,7 +69,9 @@ def block_size(d: int) -> int:
     for size in BLOCK_SIZES:
         if d % size == 0:
             return size
-    raise ExportError(f"int8 needs widths that are multiples of {BLOCK_SIZES[-1]}, and one is {d}: export fp32 only")
+    raise ExportError(
+        f"quantized precisions need widths that are multiples of {BLOCK_SIZES[-1]}, and one is {d}: export fp32 only"
+    )
 
 
 def quantize_blocks(weight: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -220,6 +220,8 @@ def float_products(model: ir.Model, float_weights: Collection[bytes] = ()) -> li
 
 def _is_unmeant(value: ir.Value | None, float_weights: Collection[bytes]) -> bool:
     if value is None or value.const_value is None or len(value.shape or ()) < 2:
+        return False
+    if value.const_value.dtype != ir.DataType.FLOAT:  # fp16
         return False
     if not float_weights:
         return True

@@ -137,6 +137,7 @@ class BeamSearch(nn.Module):
         """A step of the model, then one of the search: the logits and both states."""
         visible = self.visible_now(beams)
         logits, state = model.step(beams.sequences[:, :, -1], state, visible)
+        logits = logits.float()  # of a model in half precision; a search is in single
         return logits, state, self(logits, visible, beams, step, options)
 
     def _continuations(self, logits: Tensor, beams: Beams, step: Tensor, options: BeamOptions) -> tuple[Tensor, Tensor]:

@@ -81,6 +81,7 @@ class GreedySearch(nn.Module):
     ) -> tuple[Tensor, Any, Greedy]:
         """A step of the model, then one of the search: the logits and both states."""
         logits, state = model.step(found.sequences[:, -1], state)
+        logits = logits.float()  # of a model in half precision; a search is in single
         return logits, state, self(logits, found, step, options)
 
     # Both branches of the condition return the tokens, [batch].
