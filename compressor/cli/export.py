@@ -46,7 +46,7 @@ def command(
     ] = None,
     quality_budget: Annotated[
         float,
-        typer.Option("--quality-budget", min=0, help="The most BLEU or ROUGE-L that a precision may lose on dev."),
+        typer.Option("--quality-budget", min=0, help="The most BLEU or ROUGE-L that a precision may lose."),
     ] = 0.3,
     ungated: Annotated[
         bool, typer.Option("--ungated", help="Publish precisions whatever they lose, and without references, too.")
@@ -58,7 +58,7 @@ def command(
 
     It is proved on the dev set that the bundle computes what the run computes; the report lies in the bundle. A Hugging
     Face checkpoint in Marian's or BART's layout is exported as it is: fast, without a student; give it
-    --dev-source and --dev-reference. Where int8, int4 or mixed loses too much quality, the layers to blame stay in fp32.
+    --dev-source and --dev-reference. Where int8, int4 or mixed loses too much, the layers to blame stay in fp32.
     """
     import compressor
     from compressor.cli.folders import describe

@@ -84,7 +84,7 @@ def open_session(path: Path, *, intra_threads: int = 1, spinning: bool = True, d
 def _session(onnxruntime: Any, graph: str | bytes, options: Any, provider: str) -> Any:
     """Of a path, or of a graph's bytes."""
     # By default a GPU rounds what it multiplies to 10 bits: its fp32 would not be that of the processor.
-    settings = {"use_tf32": "0"} if provider == _PROVIDERS["cuda"] else {}
+    settings = {"use_tf32": "0"} if provider.startswith("CUDA") else {}
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=[(provider, settings)])
     except Exception as error:  # the bindings raise a dozen classes with no common base but this

@@ -95,7 +95,7 @@ def test_int8_alone_with_sources_of_ones_own_replaces_a_bundle(
 
 
 @pytest.mark.parametrize(
-    ("precisions", "said"), [(["fp16"], "not fp16"), ([], "not nothing"), (["fp32", "int4"], "not int4")]
+    ("precisions", "said"), [(["int3"], "not int3"), ([], "not nothing"), (["fp32", "fp8"], "not fp8")]
 )
 def test_an_unknown_precision_is_refused(tiny_run: Path, tmp_path: Path, precisions: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
