@@ -7,14 +7,25 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from compressor import exporters
 from compressor.bundle import open_bundle
-from compressor.errors import ConfigError, DataError, ExportError, ModelError, OutputExistsError, StorageError
-from compressor.exporters import dev_set, export_bundle
+from compressor.errors import (
+    ConfigError,
+    DataError,
+    DependencyError,
+    ExportError,
+    ModelError,
+    OutputExistsError,
+    StorageError,
+)
+from compressor.exporters import dev_set, export_bundle, gate, mixing
 from compressor.models.search import greedy, pad_sources
 from compressor.models.storage import load_run
+from compressor.runtime import session
 from compressor.runtime.generator import Generator
 
 
@@ -126,3 +137,89 @@ def test_without_dev_sources_there_is_no_export(tiny_run: Path, tmp_path: Path) 
     (moved / "recipe.yaml").unlink()
     with pytest.raises(ExportError, match="give --dev-source FILE"):
         dev_set(load_run(moved), None, None)
+
+
+def test_int4_and_mixed_say_what_they_are(
+    tiny_run: Path,
+    tiny_corpus: Path,
+    trace_once: Callable[[pytest.MonkeyPatch], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a machine on which blocks are fastest for one row, and static scales for more."""
+    trace_once(monkeypatch)
+    monkeypatch.setattr(mixing, "time_forms", lambda shape: {"fp32": 9.0, "int8": 5.0, "blocks": 4.0 * shape.rows})
+    out = export_bundle(
+        tiny_run, tmp_path / "out", precisions=["int4", "mixed", "fp32", "int4"], ungated=True, progress=False
+    )
+    manifest = open_bundle(out)
+    assert set(manifest.precisions) == {"int4", "mixed", "fp32"} and manifest.default_precision == "mixed"
+    int4, mixed, fp32 = (manifest.precisions[name] for name in ("int4", "mixed", "fp32"))
+    assert int4.products is None and fp32.batch_size is None and mixed.batch_size == 1
+    found = {(item.graph, item.form) for item in mixed.products or ()}
+    assert found == {("encoder", "int8"), ("decoder_step", "blocks")}
+    described = json.loads((out / "bundle.json").read_text(encoding="utf-8"))["precisions"]
+    assert "products" in described["mixed"] and not {"products", "batch_size"} & {
+        *described["int4"],
+        *described["fp32"],
+    }
+    assert "for batches of 1" in (out / "README.md").read_text(encoding="utf-8")
+    sizes = {name: manifest.files[one.weights].size for name, one in manifest.precisions.items()}
+    assert sizes["int4"] < sizes["mixed"] < sizes["fp32"]
+    report = json.loads((out / "parity.json").read_text(encoding="utf-8"))
+    assert set(report["batch_independence"]) == {"int4", "mixed", "fp32"}
+
+
+@pytest.mark.parametrize(
+    ("precisions", "kind", "said"),
+    [
+        (["fp32", "int8", "mixed"], ConfigError, "int8, mixed are for processors"),
+        (["fp32"], DependencyError, "no CUDAExecutionProvider"),
+        (None, DependencyError, "no CUDAExecutionProvider"),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_missed_before_any_work(
+    tmp_path: Path, precisions: list[str] | None, kind: type[Exception], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        export_bundle(tmp_path / "no run", tmp_path / "out", precisions=precisions, device="cuda")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_is_proved_on_its_device(
+    tiny_run: Path,
+    trace_once: Callable[[pytest.MonkeyPatch], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The processor stands in for the GPU."""
+    trace_once(monkeypatch)
+    monkeypatch.setitem(session._PROVIDERS, "cuda", "CPUExecutionProvider")
+    devices: list[str] = []
+
+    class Noting(Generator):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            devices.append(options["device"])
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(exporters, "Generator", Noting)
+    export_bundle(tiny_run, tmp_path / "out", precisions=["fp32"], device="cuda", progress=False)
+    assert devices == ["cuda"]
+
+
+def test_fp16_that_loses_too_much_is_refused(
+    tiny_run: Path,
+    trace_once: Callable[[pytest.MonkeyPatch], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The fp32 graphs stand in for those of fp16, and the gate for one that measures a loss."""
+    trace_once(monkeypatch)
+    monkeypatch.setattr(exporters, "build_half_graphs", exporters.build_graphs)
+    monkeypatch.setattr(exporters, "float_products", lambda graph: [])
+    monkeypatch.setattr(gate, "lost", lambda quality, name: 0.4 if name == "fp16" else 0.0)
+    with pytest.raises(ExportError, match=r"fp16 loses 0\.40 on dev where 0\.3 is allowed: leave it out"):
+        export_bundle(tiny_run, tmp_path / "out", precisions=["fp32", "fp16"], progress=False)
+    assert list(tmp_path.iterdir()) == []
+    export_bundle(tiny_run, tmp_path / "out", precisions=["fp32", "fp16"], quality_budget=0.5, progress=False)
+    assert set(open_bundle(tmp_path / "out").precisions) == {"fp32", "fp16"}

@@ -17,6 +17,8 @@ from compressor.models.base import Seq2SeqModel
 from compressor.models.search import beam_search, greedy, pad_sources
 from tests.exporters.conftest import PLAIN
 
+pytestmark = pytest.mark.slow  # it traces the model once more
+
 
 @pytest.fixture(scope="module")
 def half(model: Seq2SeqModel) -> dict[str, ir.Model]:
@@ -60,7 +62,7 @@ def test_searches_find_what_pytorch_finds(half: dict[str, ir.Model], model: Seq2
     (ids,) = onnxruntime.InferenceSession(str(paths["generate"])).run(None, feeds)
     wanted = greedy(model, PLAIN, source, mask, 12)
     assert sum(row[: len(want)].tolist() == want for row, want in zip(ids, wanted, strict=True)) >= 22
-    feeds |= {"num_beams": np.array(3), "length_penalty": np.float32(1), "early_stopping": np.array(0)}
+    feeds |= {"num_beams": np.array(3), "length_penalty": np.array(1.0, np.float32), "early_stopping": np.array(0)}
     ids, scores = onnxruntime.InferenceSession(str(paths["generate_beams"])).run(None, feeds)
     best = [found[0] for found in beam_search(model, PLAIN, source, mask, num_beams=3, max_new_tokens=12)]
     same = [row[0][: len(want.tokens)].tolist() == want.tokens for row, want in zip(ids, best, strict=True)]
