@@ -86,7 +86,7 @@ class About(NamedTuple):
     engine: EngineName
     task: Task | None = None
     precisions: tuple[str, ...] = ("fp32",)
-    smallest: str = "fp32"
+    default: str = "fp32"
     max_new_tokens: int | None = None
     marian: bool = False
     teacher: Mapping[str, Any] = MappingProxyType({})
@@ -105,11 +105,11 @@ def about(path: str | Path) -> About:
 
 
 def spec_of(path: str | Path, model: ModelName, precision: str | None, max_new_tokens: int | None) -> EngineSpec:
-    """The contender in a folder, by default in its smallest precision. Raises ConfigError if it has no such one."""
+    """The contender in a folder, by default in what it runs unasked. Raises ConfigError if it has no such one."""
     known = about(path)
     if known.engine == "onnx" and precision not in (None, *known.precisions):
         raise ConfigError(f"{path}: no precision {precision}, it has {', '.join(known.precisions)}")
-    chosen = precision or known.smallest
+    chosen = precision or known.default
     return EngineSpec(engine=known.engine, model=model, path=str(path), precision=chosen, max_new_tokens=max_new_tokens)
 
 

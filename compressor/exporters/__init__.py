@@ -92,7 +92,7 @@ def export_bundle(
         OutputExistsError: ``out_dir`` exists and ``force`` is not set.
         StorageError: the disk is full.
     """
-    precisions = _checked(DEFAULTS[device] if precisions is None else precisions, device, batch_size)
+    precisions = _checked(DEFAULTS.get(device, ("fp32",)) if precisions is None else precisions, device, batch_size)
     check_onnxruntime()
     probe_device(device)
     with new_folder(out_dir, force=force) as folder, Bar(Console(stderr=True), progress) as bar:

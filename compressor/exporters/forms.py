@@ -7,8 +7,8 @@
   the weights and multiplies in fp32: slower, and no less exact.
 
 In both a row's result does not depend on what is in the other rows. With static scales and in 8 bits it is the same to
-the last bit at any number of rows; in 4 bits the last bits follow that number (measured: by 1e-6 of the largest
-result, with AVX2), for there are kernels for one row, for two and for four.
+the last bit at any number of rows; in 4 bits the last bits are others at one row and at three (measured with AVX2: by
+1e-6 of the largest result).
 
 Shapes: d = a product's inputs, columns = its outputs, blocks * block >= d.
 """
