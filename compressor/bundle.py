@@ -90,7 +90,7 @@ class ProductForm(Part):
     rows: int = Field(ge=1, description="Rows that are meant: of a batch, in the encoder times tokens of a source.")
     count: int = Field(ge=1, description="How many products have this size.")
     form: str = Field(description="fp32, int8 (static scales) or blocks (8-bit weights in blocks).")
-    microseconds: dict[str, float] = Field(description="Least time of a call, by form, alone on one thread.")
+    microseconds: dict[str, float] = Field(description="Least time, by form, alone on one thread.")
 
 
 class Precision(Part):

@@ -23,8 +23,14 @@ FP32, STATIC, BLOCKS = "fp32", "int8", "blocks"
 FORMS = (FP32, STATIC, BLOCKS)
 BITS = 8
 
-_ROUNDS, _ROUND_SECONDS = 9, 0.004
-"""Forms take turns, so that a busy machine is unfair to none; a turn is long enough for the clock."""
+_ROUNDS, _ROUND_SECONDS = 60, 0.001
+"""Forms take turns, so that a busy machine is unfair to none. A turn is shorter than what a scheduler gives a process at
+a time: the least of many is one that nothing else interrupted."""
+
+_WEIGHTS = 1 << 20
+"""Of a timed graph, about: as many products as that makes."""
+
+_FLOAT = ir.TensorType(ir.DataType.FLOAT)
 
 
 class Shape(NamedTuple):
@@ -36,7 +42,7 @@ class Shape(NamedTuple):
 
 
 Clock = Callable[[Shape], Mapping[str, float]]
-"""Microseconds of a call in each of ``FORMS``."""
+"""Microseconds of a product in each of ``FORMS``."""
 
 
 class Mix(NamedTuple):
@@ -73,7 +79,7 @@ def choose(graphs: Mapping[str, ir.Model], batch_size: int, source_tokens: int, 
 
 
 def time_forms(shape: Shape) -> dict[str, float]:
-    """The least time of a call in each form, on one thread, the forms taking turns."""
+    """The least time of a product in each form, on one thread, the forms taking turns."""
     entering = np.random.default_rng(0).uniform(-4, 4, size=(1, shape.rows, shape.d)).astype(np.float32)
     sessions = {form: _session(shape, form) for form in FORMS}
     calls = {form: max(1, int(_ROUND_SECONDS / _seconds(session, entering, 3))) for form, session in sessions.items()}
@@ -81,7 +87,7 @@ def time_forms(shape: Shape) -> dict[str, float]:
     for _ in range(_ROUNDS):
         for form, session in sessions.items():
             least[form] = min(least[form], _seconds(session, entering, calls[form]))
-    return {form: round(seconds * 1e6, 2) for form, seconds in least.items()}
+    return {form: round(seconds * 1e6 / _copies(shape), 2) for form, seconds in least.items()}
 
 
 def _seconds(session: Any, entering: np.ndarray[Any, Any], calls: int) -> float:
@@ -93,35 +99,44 @@ def _seconds(session: Any, entering: np.ndarray[Any, Any], calls: int) -> float:
 
 
 def _session(shape: Shape, form: str) -> Any:
-    """ONNX Runtime with one product in a form."""
-    model = product_model(shape.d, shape.columns)
-    (product,) = products(model)
-    kept, bits = [product.key] if form == FP32 else [], {product.key: BITS} if form == BLOCKS else {}
-    quantize(model, 0, {product.key: (-4.0, 4.0)}, kept, bits)
+    """ONNX Runtime with products in a form, whose activations have ranges of their own: nothing is computed once."""
+    model = product_model(shape.d, shape.columns, _copies(shape))
+    keys = [product.key for product in products(model)]
+    ranges = {key: (-4.0, 4.0 + index / 16) for index, key in enumerate(keys)}
+    quantize(model, 0, ranges, keys if form == FP32 else (), dict.fromkeys(keys, BITS) if form == BLOCKS else {})
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
 
 
-def product_model(d: int, columns: int) -> ir.Model:
-    """``y`` = ``x`` W + b, [batch, length, d] -> [batch, length, columns], with a random W and b in fp32."""
-    chance, kind = np.random.default_rng(1), ir.TensorType(ir.DataType.FLOAT)
-    entry = ir.Value(name="x", type=kind, shape=ir.Shape(["batch", "length", d]))
+def _copies(shape: Shape) -> int:
+    """Products of a timed graph: many of small ones, next to which a call of ONNX Runtime itself costs little."""
+    return max(1, min(16, _WEIGHTS // (shape.d * shape.columns)))
+
+
+def product_model(d: int, columns: int, copies: int = 1) -> ir.Model:
+    """``y`` = ``x`` W + b, [batch, length, d] -> [batch, length, columns], with a random W and b in fp32.
+
+    With copies: as many ``y0``, ``y1``, ... from one ``x``, each with a W and a b of its own.
+    """
+    entry = ir.Value(name="x", type=_FLOAT, shape=ir.Shape(["batch", "length", d]))
     graph = ir.Graph([entry], [], nodes=[], opset_imports={"": 23}, name="product")
-    weight, bias = (
-        ir.Value(name=name, type=kind, shape=ir.Shape(array.shape), const_value=ir.Tensor(array, name=name))
-        for name, array in (
-            ("weight", chance.normal(size=(d, columns)).astype(np.float32)),
-            ("bias", chance.normal(size=columns).astype(np.float32)),
+    for index in range(copies):
+        chance, mark = np.random.default_rng(index), str(index) if copies > 1 else ""
+        weight, bias = (
+            ir.Value(name=name, type=_FLOAT, shape=ir.Shape(array.shape), const_value=ir.Tensor(array, name=name))
+            for name, array in (
+                (f"weight{mark}", chance.normal(size=(d, columns)).astype(np.float32)),
+                (f"bias{mark}", chance.normal(size=columns).astype(np.float32)),
+            )
         )
-    )
-    graph.register_initializer(weight)
-    graph.register_initializer(bias)
-    product = ir.node("MatMul", [entry, weight], name="product")
-    total = ir.node("Add", [product.outputs[0], bias], name="total")
-    product.outputs[0].name, total.outputs[0].name = "xW", "y"
-    total.outputs[0].type, total.outputs[0].shape = kind, ir.Shape(["batch", "length", columns])
-    graph.extend([product, total])
-    graph.outputs.append(total.outputs[0])
+        graph.register_initializer(weight)
+        graph.register_initializer(bias)
+        product = ir.node("MatMul", [entry, weight], name=f"product{mark}")
+        total = ir.node("Add", [product.outputs[0], bias], name=f"total{mark}")
+        product.outputs[0].name, total.outputs[0].name = f"xW{mark}", f"y{mark}"
+        total.outputs[0].type, total.outputs[0].shape = _FLOAT, ir.Shape(["batch", "length", columns])
+        graph.extend([product, total])
+        graph.outputs.append(total.outputs[0])
     return ir.Model(graph, ir_version=10)

@@ -200,11 +200,10 @@ def test_on_a_gpu_engines_that_can_take_part(
     specs = contenders(config)
     assert {spec.device for spec in specs} == {"cuda"}
     assert [(spec.engine, spec.precision) for spec in specs] == [
-        ("torch", "fp32"),
+        ("transformers", "fp32"),
         ("onnx", "fp32"),
         ("ctranslate2", "fp32"),
         ("ctranslate2", "fp16"),
-        ("transformers", "fp32"),
         ("transformers", "fp16"),
     ]
     wrong = config.model_copy(update={"peers": ("ctranslate2", "marian", "openvino"), "precisions": ("fp32", "int8")})
