@@ -24,8 +24,8 @@ FORMS = (FP32, STATIC, BLOCKS)
 BITS = 8
 
 _ROUNDS, _ROUND_SECONDS = 60, 0.001
-"""Forms take turns, so that a busy machine is unfair to none. A turn is shorter than what a scheduler gives a process at
-a time: the least of many is one that nothing else interrupted."""
+"""Forms take turns, so that a busy machine is unfair to none. A turn is shorter than what a scheduler gives a process
+at a time: the least of many is one that nothing else interrupted."""
 
 _WEIGHTS = 1 << 20
 """Of a timed graph, about: as many products as that makes."""
