@@ -37,6 +37,7 @@ BATCH_SIZES = (1, 8, 32)
 TIES = {"fp32": NEAR_TIE, "fp16": 2**-5, "int8": 0.05, "int4": 0.05, "mixed": 0.05}
 """Logits so close that a batch may decide between them. Where activations are rounded to 8 bits, the last bit of a sum
 can move one of them by a step. In fp16, logits from 16 to 32 lie 2^-6 apart, and each of two may be one such step off.
+Where it was tried, no output moved in fp16, int4 or mixed.
 """
 
 EXCEPTIONS = 0.001
