@@ -45,7 +45,7 @@ def evaluate(
         path: Bundle, run folder, or Hugging Face folder or name; its files tell which.
         source: Plain text, or JSON lines with both columns.
         reference: Plain text aligned with ``source``; None where the source file holds both.
-        precision: Of a bundle, by default the smallest it has; ``fp32`` otherwise.
+        precision: Of a bundle, by default the one it runs unasked; ``fp32`` otherwise.
         num_beams: Width of the search.
         threads: Threads inside one operator.
         batch_size: Sentences a call.

@@ -22,6 +22,7 @@ from benchmarks.workshop import Workshop
 from compressor.errors import DataError
 from compressor.progress import Bar
 from compressor.provenance import provenance
+from compressor.runtime.session import probe_device
 
 __all__ = ["BenchConfig", "run"]
 
@@ -69,14 +70,17 @@ def run(config: BenchConfig, *, connect: Connect | None = None, progress: bool =
         ``{"provenance": {...}, "rows": [...]}``, each row with all of `ROW_KEYS`, null where one does not apply.
         ``tokens_per_s`` counts the tokens of the model's first fp32 engine, end of sentence included, so that it is
         the same count for every engine of that model. ``memory_mb`` is the peak resident set over the row's calls, less
-        that of the process with its libraries imported.
+        that of the process with its libraries imported; a GPU's own memory is not in it.
 
     Raises:
         CompressError: a model or file is missing or damaged, or the options do not fit together.
     """
     config = resolve(config)
+    specs = contenders(config)
+    if any(spec.engine == "onnx" for spec in specs):
+        probe_device(config.device)
     with tempfile.TemporaryDirectory() as folder:
-        return _table(config, contenders(config), connect or Workshop(Path(folder)), progress)
+        return _table(config, specs, connect or Workshop(Path(folder)), progress)
 
 
 def _table(config: BenchConfig, specs: list[EngineSpec], connect: Connect, progress: bool) -> dict[str, Any]:

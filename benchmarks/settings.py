@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -32,6 +32,15 @@ TOLD = ("source_prefix", "source_language", "target_language", "revision")
 """What the recipe knows of a teacher and its folder may not."""
 
 
+GPU_PRECISIONS: dict[EngineName, tuple[str, ...]] = {
+    "onnx": ("fp32", "fp16", "int4"),
+    "torch": ("fp32",),
+    "transformers": ("fp32", "fp16"),
+    "ctranslate2": ("fp32", "fp16"),
+}
+"""What is measured on a GPU, by engine; others run on processors alone."""
+
+
 class BenchConfig(BaseModel):
     """Options of `benchmarks.latency.run`. At least one of ``bundle``, ``teacher`` and ``run``."""
 
@@ -43,7 +52,8 @@ class BenchConfig(BaseModel):
     source: Path = Field(description="Plain text, or JSON lines with source and target.")
     reference: Path | None = Field(None, description="Plain text aligned with `source`.")
     task: Task | None = Field(None, description="Null: as the bundle or run says.")
-    precisions: tuple[str, ...] | None = Field(None, description="Of the bundle; null: all it has.")
+    precisions: tuple[str, ...] | None = Field(None, description="Of the bundle; null: all it has for the device.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where every engine runs.")
     peers: tuple[Peer, ...] = Field((), description="Other engines, with the weights of `teacher` and `run`.")
     batch_sizes: tuple[int, ...] = Field((1, 8, 32), min_length=1, description="Sentences a call.")
     num_beams: tuple[int, ...] = Field((1,), min_length=1, description="Widths of the search.")
@@ -76,7 +86,7 @@ class About(NamedTuple):
     engine: EngineName
     task: Task | None = None
     precisions: tuple[str, ...] = ("fp32",)
-    smallest: str = "fp32"
+    default: str = "fp32"
     max_new_tokens: int | None = None
     marian: bool = False
     teacher: Mapping[str, Any] = MappingProxyType({})
@@ -95,11 +105,11 @@ def about(path: str | Path) -> About:
 
 
 def spec_of(path: str | Path, model: ModelName, precision: str | None, max_new_tokens: int | None) -> EngineSpec:
-    """The contender in a folder, by default in its smallest precision. Raises ConfigError if it has no such one."""
+    """The contender in a folder, by default in what it runs unasked. Raises ConfigError if it has no such one."""
     known = about(path)
     if known.engine == "onnx" and precision not in (None, *known.precisions):
         raise ConfigError(f"{path}: no precision {precision}, it has {', '.join(known.precisions)}")
-    chosen = precision or known.smallest
+    chosen = precision or known.default
     return EngineSpec(engine=known.engine, model=model, path=str(path), precision=chosen, max_new_tokens=max_new_tokens)
 
 
@@ -134,7 +144,9 @@ def contenders(config: BenchConfig) -> list[EngineSpec]:
     if config.run is not None:
         specs.append(spec_of(config.run, "student", "fp32", limit))
     if config.bundle is not None:
-        precisions = config.precisions or _about_bundle(read_manifest(config.bundle)).precisions
+        known = _about_bundle(read_manifest(config.bundle)).precisions
+        fitting = [name for name in known if config.device == "cpu" or name in GPU_PRECISIONS["onnx"]]
+        precisions = config.precisions or fitting
         specs += [spec_of(config.bundle, "student", precision, limit) for precision in precisions]
     if config.peers and config.teacher is None and config.run is None:
         raise ConfigError("peers: give --teacher or --run, whose weights they are to run")
@@ -144,14 +156,25 @@ def contenders(config: BenchConfig) -> list[EngineSpec]:
         for peer in config.peers
         for model, path in weights
         if path is not None
-        for precision in PEER_PRECISIONS[peer]
+        for precision in (PEER_PRECISIONS[peer] if config.device == "cpu" else GPU_PRECISIONS.get(peer, ()))
     ]
     unique: dict[str, EngineSpec] = {}
     for spec in specs:
         if (spec.engine, spec.model) == ("transformers", "teacher"):
             spec = spec.model_copy(update=told)
+        spec = spec.model_copy(update={"device": config.device})
         unique.setdefault(spec.name, spec)  # the teacher is in transformers anyway
+    if config.device == "cuda":
+        _check_gpu(config.peers, unique.values())
     return list(unique.values())
+
+
+def _check_gpu(peers: Sequence[Peer], specs: Iterable[EngineSpec]) -> None:
+    """Raises ConfigError naming all that cannot be measured on a GPU."""
+    wrong: list[str] = [peer for peer in peers if peer not in GPU_PRECISIONS]
+    wrong += [spec.name for spec in specs if spec.precision not in GPU_PRECISIONS.get(spec.engine, ())]
+    if wrong:
+        raise ConfigError(f"device cuda: {', '.join(wrong)}: for processors; leave them out, or take --device cpu")
 
 
 def _about_bundle(manifest: Manifest) -> About:

@@ -79,10 +79,14 @@ def export(
     run: str | PathLike[str],
     out: str | PathLike[str],
     *,
-    precisions: Sequence[str] = ("fp32", "int8"),
+    precisions: Sequence[str] | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+    batch_size: int = 1,
     task: Literal["translation", "summarization"] | None = None,
     dev_source: str | PathLike[str] | None = None,
     dev_reference: str | PathLike[str] | None = None,
+    shortlist_source: str | PathLike[str] | None = None,
+    shortlist_target: str | PathLike[str] | None = None,
     quality_budget: float = 0.3,
     ungated: bool = False,
     force: bool = False,
@@ -93,12 +97,18 @@ def export(
     Args:
         run: folder that ``distill`` or ``train`` wrote, or a Hugging Face checkpoint in Marian's or BART's layout.
         out: folder of the bundle; it must not exist unless ``force``.
-        precisions: any of ``fp32`` and ``int8``.
+        precisions: any of ``fp32``, ``fp16``, ``int8``, ``int4`` and ``mixed``; default: fp32 and int8, for a GPU fp32
+            and fp16. ``int8+shortlist`` is int8, and again with a lexical shortlist.
+        device: where the bundle is proved.
+        batch_size: sentences a call that the precision ``mixed`` is made for.
         task: of a checkpoint; default: translation.
         dev_source: text file whose lines are compared token by token; default: the dev set of the run's recipe.
         dev_reference: its references, for BLEU or ROUGE of each precision.
-        quality_budget: the most BLEU or ROUGE-L that int8 may lose; where it loses more, some layers stay in fp32.
-        ungated: publish int8 whatever it loses, and without references, too.
+        shortlist_source: text file that a shortlist is learned from; default: what the run recorded of its teacher.
+        shortlist_target: what a teacher writes for it, line by line.
+        quality_budget: the most BLEU or ROUGE-L that a precision may lose; where one loses more, some layers stay in
+            fp32.
+        ungated: publish precisions whatever they lose, and without references, too.
         force: replace ``out``.
         progress: show a progress bar on standard error.
 
@@ -106,18 +116,23 @@ def export(
         The bundle folder.
 
     Raises:
-        ExportError: an exported graph does not compute what the model computes, or int8 loses too much quality.
+        ExportError: an exported graph does not compute what the model computes, or a precision loses too much.
     """
     from compressor.exporters import export_bundle
 
-    source, reference = (Path(path) if path is not None else None for path in (dev_source, dev_reference))
+    given = (dev_source, dev_reference, shortlist_source, shortlist_target)
+    source, reference, asked, written = (None if path is None else Path(path) for path in given)
     return export_bundle(
         Path(run),
         Path(out),
-        precisions=tuple(precisions),
+        precisions=precisions,
+        device=device,
+        batch_size=batch_size,
         task=task,
         dev_source=source,
         dev_reference=reference,
+        shortlist_source=asked,
+        shortlist_target=written,
         quality_budget=quality_budget,
         ungated=ungated,
         force=force,
@@ -138,7 +153,7 @@ def load(
 
     Args:
         bundle: folder that ``export`` wrote.
-        precision: one of the bundle's precisions; default: the smallest.
+        precision: one of the bundle's precisions; default: int8, mixed or fp32; on a GPU fp16 or fp32.
         intra_threads: threads inside one operator; default: one, or what ``inter_threads`` leaves.
         inter_threads: batches of one call that run at a time; default: as many as there are processors for.
         expect_digest: digest that the bundle's manifest must have.

@@ -3,11 +3,14 @@
 ::
 
     bundle.json        the manifest: what this is, how good, made from what, and the SHA-256 of every other file
-    fp32/ int8/        a precision each: generate.onnx, generate_beams.onnx, encoder.onnx, decoder_step.onnx, and their
+    fp32/ int8/ ...    a precision each: generate.onnx, generate_beams.onnx, encoder.onnx, decoder_step.onnx, and their
                        weights.bin
     tokenizer/         as ``compressor.tokenizer`` saves it
     parity.json        how the graphs compare with PyTorch and with each other, exceptions listed
     README.md          model card
+
+Where nobody names a precision, a processor takes int8 if it is there, else mixed, else fp32: never int4, the smallest,
+which loses more, nor fp16, which a processor only emulates. A GPU takes fp16, else fp32.
 
 A bundle may come from a stranger: nothing in it is trusted before the manifest, the checksums, the operators and the
 places of external weights have been checked. A checksum is integrity, not authenticity; ``expect_digest`` is for that.
@@ -32,9 +35,29 @@ MANIFEST_FILE, PARITY_FILE, CARD_FILE, TOKENIZER_FOLDER = "bundle.json", "parity
 GENERATE, GENERATE_BEAMS, ENCODER, DECODER_STEP = "generate", "generate_beams", "encoder", "decoder_step"
 WEIGHTS_FILE = "weights.bin"
 
+PRECISIONS = {
+    "fp32": "32-bit floating point",
+    "fp16": "16-bit floating point; logits and scores in 32 bits",
+    "int8": "8-bit weights a column, 8-bit activations with static scales; embedding 8-bit in blocks",
+    "int4": "4-bit weights in blocks of 32, 8-bit activations with a scale a row and block; embedding 8-bit in blocks",
+    "mixed": "each product in its fastest form at export: fp32, int8's, or 8-bit weights in blocks; embedding 8-bit in "
+    "blocks",
+}
+"""Precisions that an export knows, and how weights are stored and multiplied in each."""
+
+SHORTLIST = "+shortlist"
+"""Ends the name of a precision whose graphs write only what a lexical shortlist allows."""
+
+DEFAULTS = {"cpu": ("int8", "mixed", "fp32"), "cuda": ("fp16", "fp32")}
+"""Precisions that are taken unasked, the best first, by device."""
+
 # What is read into memory whole is bounded before it is read.
 _MAX_MANIFEST, _MAX_GRAPH, _MAX_FILE = 4 << 20, 64 << 20, 16 << 30
 _DOMAINS = {"", "ai.onnx", "com.microsoft"}
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class Part(BaseModel):
@@ -61,6 +84,26 @@ class Quality(Part):
     processor_features: tuple[str, ...] = Field((), description="Processor features that it was measured on.")
 
 
+class ShortlistSizes(Part):
+    """What a lexical shortlist was learned from, and how many tokens it allows."""
+
+    pairs: int = Field(ge=1, description="Sources with a teacher's output.")
+    always: int = Field(ge=1, description="Tokens that are allowed whatever the source.")
+    likely: int = Field(ge=1, description="Tokens that each token of a source allows.")
+
+
+class ProductForm(Part):
+    """The form that products of one size got in a mixed precision, and why."""
+
+    graph: str = Field(description="encoder or decoder_step: where they are.")
+    d: int = Field(ge=1, description="Inputs.")
+    columns: int = Field(ge=1, description="Outputs.")
+    rows: int = Field(ge=1, description="Rows that are meant: of a batch, in the encoder times tokens of a source.")
+    count: int = Field(ge=1, description="How many products have this size.")
+    form: str = Field(description="fp32, int8 (static scales) or blocks (8-bit weights in blocks).")
+    microseconds: dict[str, float] = Field(description="Least time, by form, alone on one thread.")
+
+
 class Precision(Part):
     """One form of the weights."""
 
@@ -68,6 +111,13 @@ class Precision(Part):
     weights: str = Field(description="File of the weights that the graphs share.")
     scheme: str = Field(description="How weights are stored and multiplied.")
     float_layers: tuple[str, ...] = Field((), description="Layers that stay in fp32, for quality's sake.")
+    batch_size: int | None = Field(None, exclude_if=_is_none, description="Of mixed: the batch that it is meant for.")
+    products: tuple[ProductForm, ...] | None = Field(
+        None, exclude_if=_is_none, description="Of mixed: form and timings of every size of product."
+    )
+    shortlist: ShortlistSizes | None = Field(
+        None, exclude_if=_is_none, description="Of a precision that ends with +shortlist."
+    )
     quality: Quality | None = Field(None, description="Measured at export; null where there were no sources.")
 
 
@@ -110,15 +160,19 @@ class Manifest(Part):
     max_source_tokens: int = Field(ge=1, description="Longest source in tokens.")
     max_new_tokens: int = Field(ge=1, description="Longest output that a caller may ask for.")
     max_num_beams: int = Field(ge=1, description="Most beams that a caller may ask for.")
-    precisions: dict[str, Precision] = Field(min_length=1, description="By name: fp32, int8.")
+    precisions: dict[str, Precision] = Field(min_length=1, description="By name: fp32, int8, ...")
     parity: ParitySummary | None = Field(None, description="Summary of parity.json.")
     lineage: Lineage = Field(default_factory=Lineage, description="What the model was made from.")
     files: dict[str, FileRecord] = Field(description="Every file but the manifest itself.")
 
     @property
     def default_precision(self) -> str:
-        """The smallest weights."""
-        return min(self.precisions, key=lambda name: self.files[self.precisions[name].weights].size)
+        """What a processor runs unless told otherwise."""
+        return self.default_for("cpu")
+
+    def default_for(self, device: str) -> str:
+        """The best of ``DEFAULTS`` that there is; of others the first."""
+        return next((name for name in DEFAULTS[device] if name in self.precisions), next(iter(self.precisions)))
 
     def precision(self, name: str | None) -> Precision:
         """A precision by name; None is the default. Raises InputError with the names that there are."""
@@ -131,6 +185,11 @@ class Manifest(Part):
         """The files that ``generate`` needs in that precision, tokenizer aside."""
         chosen = self.precision(precision)
         return [chosen.graphs[GENERATE], chosen.weights]
+
+
+def base_precision(name: str) -> str:
+    """``int8+shortlist`` -> ``int8``: whose weights a precision has."""
+    return name.removesuffix(SHORTLIST)
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -63,6 +63,24 @@ def test_a_whole_bundle_opens(bundle: Path) -> None:
         manifest.precision("int4")
 
 
+@pytest.mark.parametrize(
+    ("names", "cpu", "cuda"),
+    [
+        (["fp32", "int8", "int4", "mixed", "fp16"], "int8", "fp16"),
+        (["int4", "mixed", "fp32"], "mixed", "fp32"),
+        (["fp16", "int4", "fp32"], "fp32", "fp16"),
+        (["int4", "fp16"], "int4", "fp16"),
+        (["int8"], "int8", "int8"),
+    ],
+)
+def test_what_is_taken_unasked(bundle: Path, names: list[str], cpu: str, cuda: str) -> None:
+    """Never int4 where there is anything else but fp16, though its weights are the smallest."""
+    manifest = read_manifest(bundle)
+    manifest = manifest.model_copy(update={"precisions": dict.fromkeys(names, manifest.precisions["int8"])})
+    assert manifest.default_precision == manifest.default_for("cpu") == cpu
+    assert manifest.default_for("cuda") == cuda
+
+
 def test_files_the_system_leaves_are_ignored(bundle: Path) -> None:
     (bundle / ".DS_Store").write_bytes(b"")
     open_bundle(bundle)

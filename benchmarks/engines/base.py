@@ -43,6 +43,7 @@ class EngineSpec(BaseModel):
     inter_threads: int = 1
     num_beams: int = 1
     """Of most calls, for engines that load a search."""
+    device: Literal["cpu", "cuda"] = "cpu"
 
     @property
     def name(self) -> str:

@@ -12,10 +12,10 @@ import ctranslate2
 
 from benchmarks.converters.about import MODEL, read_about
 from benchmarks.engines.base import EngineSpec, Output
-from compressor.errors import ModelError
+from compressor.errors import DependencyError, ModelError
 from compressor.tokenizer import cut
 
-COMPUTE_TYPES = {"fp32": "float32", "int8": "int8"}
+COMPUTE_TYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 
 
 class CTranslate2Engine:
@@ -26,11 +26,13 @@ class CTranslate2Engine:
     def __init__(self, spec: EngineSpec, threads: int) -> None:
         if spec.precision not in COMPUTE_TYPES:
             raise ModelError(f"ctranslate2 engine: no precision {spec.precision}, choose {' or '.join(COMPUTE_TYPES)}")
+        if spec.device == "cuda" and not ctranslate2.get_cuda_device_count():
+            raise DependencyError("device cuda: CTranslate2 found no GPU, or was built without CUDA")
         folder = Path(spec.path)
         self._about, self._tokenizer = read_about(folder)
         self._translator = ctranslate2.Translator(
             str(folder / MODEL),
-            device="cpu",
+            device=spec.device,
             compute_type=COMPUTE_TYPES[spec.precision],
             inter_threads=spec.inter_threads,
             intra_threads=threads,

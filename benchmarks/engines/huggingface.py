@@ -12,6 +12,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as messages
 
 from benchmarks.engines.base import EngineSpec, Output
+from benchmarks.engines.torch_device import torch_device
 from compressor.errors import ModelError
 from compressor.models.base import count_parameters
 from compressor.models.marian import to_marian
@@ -19,7 +20,7 @@ from compressor.models.search import pad_sources
 from compressor.models.storage import Run, is_run, load_run
 from compressor.tokenizer import cut
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -31,12 +32,13 @@ class HuggingFaceEngine:
     def __init__(self, spec: EngineSpec, threads: int) -> None:
         if spec.precision not in _DTYPES:
             raise ModelError(f"transformers engine: no precision {spec.precision}, choose {' or '.join(_DTYPES)}")
+        self._device = torch_device(spec.device)
         torch.set_num_threads(threads)
         messages.set_verbosity_error()
         messages.disable_progress_bar()
         folder = Path(spec.path)
         model, self._text, self.parameters = _from_run(folder) if is_run(folder) else _from_checkpoint(spec)
-        self._model = model.to(_DTYPES[spec.precision]).eval()
+        self._model = model.to(self._device, _DTYPES[spec.precision]).eval()
         self.size_mb = _size_mb(self._model, folder)
         self._options = self._text.options
         if spec.max_new_tokens is not None:
@@ -45,7 +47,7 @@ class HuggingFaceEngine:
 
     def translate(self, texts: Sequence[str], *, num_beams: int) -> Output:
         """Tokenizes, generates and decodes one batch."""
-        source, mask = self._text.encode(texts)
+        source, mask = (tensor.to(self._device) for tensor in self._text.encode(texts))
         with torch.inference_mode():
             ids = self._model.generate(
                 input_ids=source, attention_mask=mask, num_beams=num_beams, do_sample=False, **self._options

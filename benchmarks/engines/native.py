@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.engines.base import EngineSpec, Output
+from benchmarks.engines.torch_device import torch_device
 from compressor.errors import ModelError
 from compressor.models.base import count_parameters
 from compressor.models.search import beam_search, greedy, pad_sources
@@ -23,10 +24,11 @@ class NativeEngine:
     def __init__(self, spec: EngineSpec, threads: int) -> None:
         if spec.precision != "fp32":
             raise ModelError(f"torch engine: no precision {spec.precision}, choose fp32")
+        self._device = torch_device(spec.device)
         torch.set_num_threads(threads)
         folder = Path(spec.path)
         run = load_run(folder)
-        self._model, self._generation, self._tokenizer = run.model, run.generation, run.tokenizer
+        self._model, self._generation, self._tokenizer = run.model.to(self._device), run.generation, run.tokenizer
         self._max_new_tokens = spec.max_new_tokens
         self.parameters: int | None = count_parameters(run.model)
         self.size_mb = (folder / WEIGHTS_FILE).stat().st_size / 1e6
@@ -39,7 +41,7 @@ class NativeEngine:
         return Output([self._tokenizer.decode(row) for row in ids], [len(row) for row in ids])
 
     def _search(self, sources: list[list[int]], num_beams: int) -> list[list[int]]:
-        source, mask = pad_sources(sources, self._generation.pad_id)
+        source, mask = pad_sources(sources, self._generation.pad_id, self._device)
         if num_beams == 1:
             return greedy(self._model, self._generation, source, mask, self._max_new_tokens)
         found = beam_search(

@@ -25,6 +25,7 @@ class OnnxEngine:
             intra_threads=threads,
             inter_threads=spec.inter_threads,
             num_beams=spec.num_beams,
+            device=spec.device,
         )
         self._max_new_tokens = spec.max_new_tokens
         manifest = self._generator.manifest

@@ -37,6 +37,7 @@ def command(
         str, typer.Option("--batch-size", metavar="LIST", help="Sentences a call, by commas.")
     ] = "1,8,32",
     num_beams: Annotated[str, typer.Option("--num-beams", metavar="LIST", help="Beams, by commas.")] = "1",
+    device: options.Device = "cpu",
     threads: Annotated[str, typer.Option("--threads", metavar="LIST", help="Threads, by commas.")] = "1",
     sentences: Annotated[int, typer.Option("--sentences", min=1, help="Sentences that are timed.")] = 96,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed passes over them.")] = 3,
@@ -72,6 +73,7 @@ def command(
         peers=() if peers is None else check_peers(options.names(peers)),
         batch_sizes=options.numbers(batch_size),
         num_beams=options.numbers(num_beams),
+        device=device,
         threads=options.numbers(threads),
         sentences=sentences,
         repeats=repeats,

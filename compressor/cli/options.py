@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from compressor.bundle import PRECISIONS
 from compressor.errors import ConfigError
 
 Bundle = Annotated[
@@ -42,7 +43,10 @@ JsonFile = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write JSON to a file; - is standard output.")
 ]
 Precision = Annotated[
-    str | None, typer.Option("--precision", help="fp32 or int8; default: the smallest that the bundle has.")
+    str | None,
+    typer.Option(
+        "--precision", help=f"One of {', '.join(PRECISIONS)}; default: int8 if the bundle has it, else mixed or fp32."
+    ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads; default: all.")]
 Device = Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where it runs; cuda takes an NVIDIA GPU.")]

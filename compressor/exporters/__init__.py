@@ -14,39 +14,52 @@ from compressor.bundle import (
     CARD_FILE,
     MANIFEST_FILE,
     PARITY_FILE,
+    PRECISIONS,
+    SHORTLIST,
     TOKENIZER_FOLDER,
     Manifest,
+    base_precision,
     dump_manifest,
     file_records,
 )
 from compressor.config import Task
 from compressor.errors import ConfigError, ExportError
-from compressor.exporters import gate, parity, quantize
-from compressor.exporters.calibration import calibrate
+from compressor.exporters import gate, parity
 from compressor.exporters.card import model_card
-from compressor.exporters.dev import DevSet, dev_set, spread
+from compressor.exporters.dev import DevSet, dev_set
 from compressor.exporters.exportable import load_exportable
-from compressor.exporters.manifest import PRECISIONS, draft
-from compressor.exporters.onnx import build_graphs
+from compressor.exporters.lexical import LexicalTable, learn, teacher_pairs
+from compressor.exporters.manifest import draft
+from compressor.exporters.onnx import build_graphs, build_half_graphs
+from compressor.exporters.quantize import float_products
+from compressor.exporters.quantized import QUANTIZED, Material, Quantized, plan
 from compressor.exporters.weights import write_graphs
 from compressor.files import new_folder
 from compressor.models.storage import Run
 from compressor.progress import Bar
 from compressor.quality import score
 from compressor.runtime.generator import Generator
-from compressor.runtime.session import check_onnxruntime
+from compressor.runtime.session import Device, check_onnxruntime, probe_device
 
-CALIBRATION_SOURCES = 128
+DEFAULTS: dict[Device, tuple[str, ...]] = {"cpu": ("fp32", "int8"), "cuda": ("fp32", "fp16")}
+"""What is exported unless precisions are named."""
+
+PROCESSOR_ONLY = ("int8", "mixed")
+"""Precisions with products that ONNX Runtime has for processors alone."""
 
 
 def export_bundle(
     run_dir: Path,
     out_dir: Path,
     *,
-    precisions: Sequence[str] = ("fp32", "int8"),
+    precisions: Sequence[str] | None = None,
+    device: Device = "cpu",
+    batch_size: int = 1,
     task: Task | None = None,
     dev_source: Path | None = None,
     dev_reference: Path | None = None,
+    shortlist_source: Path | None = None,
+    shortlist_target: Path | None = None,
     quality_budget: float = gate.BUDGET,
     ungated: bool = False,
     force: bool = False,
@@ -59,13 +72,19 @@ def export_bundle(
     Args:
         run_dir: A run folder, or a Hugging Face checkpoint in Marian's or BART's layout (folder or hub name).
         out_dir: The bundle's folder.
-        precisions: ``fp32`` and ``int8``.
+        precisions: Any of ``PRECISIONS``; None: fp32 and int8, for a GPU fp32 and fp16. ``int8+shortlist`` publishes
+            int8, and again with a lexical shortlist; so may every precision but fp16.
+        device: Where the bundle is proved.
+        batch_size: Sentences of the batch that mixed is meant for.
         task: Of a checkpoint; by default translation.
         dev_source: Sources to prove the export on, one a line; by default the run's own dev set.
         dev_reference: Their references.
-        quality_budget: The most BLEU or ROUGE-L that int8 may lose on dev data. Where it loses more, the layers to
-            blame stay in fp32.
-        ungated: Publish int8 whatever it loses, and without references, too.
+        shortlist_source: Sources that a shortlist is learned from, one a line; by default the run's, where it has its
+            teacher's outputs.
+        shortlist_target: What a teacher writes for them.
+        quality_budget: The most BLEU or ROUGE-L that a precision may lose on dev data. Where a quantized one loses
+            more, the layers to blame stay in fp32.
+        ungated: Publish every precision whatever it loses, and without references, too.
         force: Replace ``out_dir`` if it exists.
         progress: Show a bar on standard error.
 
@@ -73,85 +92,144 @@ def export_bundle(
         ``out_dir``.
 
     Raises:
-        ConfigError: a precision is unknown.
-        ExportError: int8 loses more than the budget, or there are no references to tell.
+        ConfigError: a precision is unknown, or not for this device.
+        DependencyError: the device is not to be had.
+        ExportError: a precision loses more than the budget, or there are no references to tell.
         ModelError: the run is damaged.
         DataError: dev files are missing or do not match.
         ExportError: the model cannot be exported, or the export differs from it.
         OutputExistsError: ``out_dir`` exists and ``force`` is not set.
         StorageError: the disk is full.
     """
-    unknown = [name for name in precisions if name not in PRECISIONS]
-    if unknown or not precisions:
-        raise ConfigError(f"precisions: give some of {', '.join(PRECISIONS)}, not {', '.join(unknown) or 'nothing'}")
+    precisions = _checked(DEFAULTS.get(device, ("fp32",)) if precisions is None else precisions, device, batch_size)
     check_onnxruntime()
+    probe_device(device)
     with new_folder(out_dir, force=force) as folder, Bar(Console(stderr=True), progress) as bar:
         bar.start("tracing", None)
         run = load_exportable(run_dir, task)
         dev = dev_set(run, dev_source, dev_reference)
-        gated = "int8" in precisions and not ungated
-        if gated and dev.references is None:
-            raise ExportError("int8 has unknown losses without references: give --dev-reference FILE, or say --ungated")
-        graphs = build_graphs(run.model, run.generation)
-        int8 = _Int8(run, graphs, dev, folder) if "int8" in precisions else None
-        write_graphs(graphs, folder / "fp32")
-        if int8:
-            int8.write()
+        lossy = [name for name in precisions if name != "fp32"]
+        if lossy and not ungated and dev.references is None:
+            raise ExportError(
+                f"{', '.join(lossy)}: losses are unknown without references: "
+                "give --dev-reference FILE, or say --ungated"
+            )
+        table = None
+        if any(name.endswith(SHORTLIST) for name in precisions):
+            pairs = teacher_pairs(run_dir, run.tokenizer, shortlist_source, shortlist_target)
+            table = learn(pairs, run.model.config.vocab_size, run.generation.eos_id)
+        graphs, shortlisted = _graphs(run, table)
+        quantized = set(QUANTIZED).intersection(precisions)
+        material = Material(run, graphs, shortlisted, dev, folder) if quantized else None
+        forms = _quantized(material, precisions, batch_size) if material else {}
+        write_graphs(graphs | (shortlisted if f"fp32{SHORTLIST}" in precisions else {}), folder / "fp32")
+        for form in forms.values():
+            form.write()
+        if "fp16" in precisions:
+            _write_half(run, folder / "fp16")
         run.tokenizer.save(folder / TOKENIZER_FOLDER)
-        manifest = draft(run, folder)
-        report = _prove(run, folder, manifest, dev, bar)
-        if int8 and gated and gate.lost(report.quality) > quality_budget:
-            bar.start("int8: looking for layers to keep in fp32", None)
-            int8.keep_culprits(manifest, gate.score_of(report.quality["fp32"]) - quality_budget)
-            report = _prove(run, folder, manifest, dev, bar)
-        _finish(folder, manifest, report, precisions)
+        proof = _Proof(run, folder, draft(run, folder, table), dev, device, forms)
+        report = proof.report(bar)
+        if not ungated:
+            report = _gate(proof, report, lossy, quality_budget, bar)
+        _finish(folder, proof.described(), report, precisions)
     return out_dir
 
 
-def _prove(run: Run, folder: Path, manifest: Manifest, dev: DevSet, bar: Bar) -> parity.Report:
-    generators = {name: Generator(folder, manifest, precision=name, intra_threads=1) for name in manifest.precisions}
-    return parity.check(run.model, run.generation, generators, dev, bar)
+def _checked(precisions: Sequence[str], device: Device, batch_size: int) -> tuple[str, ...]:
+    """The precisions, each once. Raises ConfigError where one is unknown, or not for the device."""
+    known = [*PRECISIONS, *(f"{name}{SHORTLIST}" for name in PRECISIONS if name != "fp16")]
+    unknown = [name for name in precisions if name not in known]
+    if unknown or not precisions:
+        raise ConfigError(f"precisions: give some of {', '.join(PRECISIONS)}, not {', '.join(unknown) or 'nothing'}")
+    elsewhere = [name for name in precisions if base_precision(name) in PROCESSOR_ONLY]
+    if device == "cuda" and elsewhere:
+        raise ConfigError(f"precisions: {', '.join(elsewhere)} are for processors: export them with --device cpu")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}: give 1 or more")
+    return tuple(dict.fromkeys(part for name in precisions for part in (base_precision(name), name)))
 
 
-class _Int8:
-    """The int8 form of graphs: written once, and again with some layers in fp32 where it loses too much."""
+def _graphs(run: Run, table: LexicalTable | None) -> tuple[dict[str, ir.Model], dict[str, ir.Model]]:
+    """The graphs in fp32, and those with a shortlist, if there is a table, each by the name of its file."""
+    plain = build_graphs(run.model, run.generation)
+    if table is None:
+        return plain, {}
+    shortlisted = build_graphs(run.model, run.generation, table)
+    return plain, {f"{name}{SHORTLIST}": graph for name, graph in shortlisted.items()}
 
-    def __init__(self, run: Run, graphs: dict[str, ir.Model], dev: DevSet, folder: Path) -> None:
-        self.run, self.graphs, self.dev, self.folder = run, graphs, dev, folder
-        limit = min(run.generation.max_new_tokens, run.model.config.max_length)
-        self.ranges = calibrate(graphs, [dev.ids[index] for index in spread(len(dev.ids), CALIBRATION_SOURCES)], limit)
-        self.layers = gate.layers(run.model, graphs)
 
-    def write(self, float_layers: Collection[str] = ()) -> None:
-        """Replaces the form on disk by one in which these layers are in fp32."""
-        kept = {key for name in float_layers for key in self.layers[name]}
-        shutil.rmtree(self.folder / "int8", ignore_errors=True)  # open sessions keep the old file
-        graphs = {name: model.clone() for name, model in self.graphs.items()}
-        for model in graphs.values():
-            quantize.quantize(model, self.run.model.config.vocab_size, self.ranges, kept)
-        for path in write_graphs(graphs, self.folder / "int8").values():
-            quantize.check_quantized(path, kept)
+def _quantized(material: Material, precisions: Sequence[str], batch_size: int) -> dict[str, Quantized]:
+    """The quantized ones of some precisions, not yet written."""
+    return {
+        name: Quantized(name, material, plan(name, material, batch_size), f"{name}{SHORTLIST}" in precisions)
+        for name in precisions
+        if name in QUANTIZED
+    }
 
-    def keep_culprits(self, manifest: Manifest, wanted: float) -> None:
-        """Leaves the layers to blame in fp32, so that the dev score is as wanted. Raises ExportError if none help."""
-        kept = gate.culprits(list(self.layers), lambda names: self.score(manifest, names), wanted)
-        manifest.precisions["int8"] = manifest.precisions["int8"].model_copy(update={"float_layers": tuple(kept)})
 
-    def score(self, manifest: Manifest, float_layers: Collection[str]) -> float:
-        """The dev score with these layers in fp32."""
+def _write_half(run: Run, folder: Path) -> None:
+    graphs = build_half_graphs(run.model, run.generation)
+    left = {name: found for name, graph in graphs.items() if (found := float_products(graph))}
+    if left:
+        raise ExportError(f"fp16: these products were left in fp32: {left}")
+    write_graphs(graphs, folder)
+
+
+class _Proof:
+    """The precisions of a folder, and the runs that show what they compute."""
+
+    def __init__(
+        self, run: Run, folder: Path, manifest: Manifest, dev: DevSet, device: Device, forms: dict[str, Quantized]
+    ) -> None:
+        self.run, self.folder, self.manifest, self.dev, self.device = run, folder, manifest, dev, device
+        self.forms = forms
+
+    def generator(self, name: str) -> Generator:
+        return Generator(self.folder, self.manifest, precision=name, intra_threads=1, device=self.device)
+
+    def report(self, bar: Bar) -> parity.Report:
+        generators = {name: self.generator(name) for name in self.manifest.precisions}
+        return parity.check(self.run.model, self.run.generation, generators, self.dev, bar)
+
+    def score(self, name: str, float_layers: Collection[str]) -> float:
+        """The dev score of a quantized precision with these layers in fp32; so it lies on disk afterwards."""
         assert self.dev.references is not None
-        self.write(float_layers)
-        generator = Generator(self.folder, manifest, precision="int8", intra_threads=1)
+        self.forms[name].write(float_layers)
+        generator = self.generator(name)
         texts = [generator.tokenizer.decode(ids) for ids in generator.generate_ids(self.dev.ids, batch_size=1)]
-        return score(manifest.task, texts, self.dev.references).headline
+        return score(self.manifest.task, texts, self.dev.references).headline
+
+    def described(self) -> Manifest:
+        """The manifest, with what is known of the quantized precisions."""
+        precisions = dict(self.manifest.precisions)
+        for name, precision in precisions.items():
+            if form := self.forms.get(base_precision(name)):
+                batch_size, products = form.plan.batch_size, form.plan.products
+                known = {"float_layers": form.float_layers, "batch_size": batch_size, "products": products}
+                precisions[name] = precision.model_copy(update=known)
+        return self.manifest.model_copy(update={"precisions": precisions})
+
+
+def _gate(proof: _Proof, report: parity.Report, lossy: Sequence[str], budget: float, bar: Bar) -> parity.Report:
+    """Mends precisions that lose more than the budget, and proves all again. Raises ExportError where one cannot be."""
+    over = [name for name in lossy if name in proof.forms and gate.lost(report.quality, name) > budget]
+    wanted = gate.score_of(report.quality["fp32"]) - budget
+    for name in over:
+        bar.start(f"{name}: looking for layers to keep in fp32", None)
+        layers = list(proof.forms[name].material.layers)
+        gate.culprits(name, layers, lambda kept, name=name: proof.score(name, kept), wanted)  # type: ignore[misc]
+    report = proof.report(bar) if over else report
+    for name in lossy:
+        if name not in proof.forms and (lost := gate.lost(report.quality, name)) > budget:
+            raise ExportError(f"{name} loses {lost:.2f} on dev where {budget:g} is allowed: {gate.WAYS_OUT}")
+    return report
 
 
 def _finish(folder: Path, manifest: Manifest, report: parity.Report, precisions: Sequence[str]) -> None:
     """Takes out what was not asked for, then writes report, card and, last of all, the manifest."""
-    for name in set(manifest.precisions) - set(precisions):
-        for path in (folder / name).iterdir():
-            path.unlink()
-        (folder / name).rmdir()
+    for name in {base_precision(name) for name in manifest.precisions} - set(precisions):
+        shutil.rmtree(folder / name)
     kept = {
         name: precision.model_copy(update={"quality": report.quality[name]})
         for name, precision in manifest.precisions.items()

@@ -39,7 +39,8 @@ def _quality(manifest: Manifest) -> str:
     for name, precision in manifest.precisions.items():
         size = manifest.files[precision.weights].size / 1e6
         kept = f"; in fp32: {', '.join(precision.float_layers)}" if precision.float_layers else ""
-        scheme = precision.scheme + kept
+        meant = f"; for batches of {precision.batch_size}" if precision.batch_size else ""
+        scheme = precision.scheme + meant + kept
         table.append(f"| {name} | {scheme} | {size:.1f} | {_scores(precision.quality)} |")
     notes = []
     measured = next((p.quality for p in manifest.precisions.values() if p.quality), None)

@@ -1,7 +1,7 @@
-"""The quality gate: int8 is published if it loses no more than a budget on dev data.
+"""The quality gate: a lossy precision is published if it loses no more than a budget on dev data.
 
-Where it loses more, a few layers are to blame as a rule: outliers in their activations leave too few of the 256 steps
-to everything else. They are found by trying each layer alone in fp32.
+Where a quantized one loses more, a few layers are to blame as a rule: outliers in their activations leave too few of
+the 256 steps to everything else. They are found by trying each layer alone in fp32.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from compressor.exporters.quantize import products, weight_key
 from compressor.models.base import Seq2SeqModel
 
 BUDGET = 0.3
-"""BLEU or ROUGE-L that int8 may lose."""
+"""BLEU or ROUGE-L that a precision may lose."""
 
 LARGEST_SHARE = 0.5
-"""Of the layers that may stay in fp32: with more of them, int8 is hardly worth its name."""
+"""Of the layers that may stay in fp32: with more of them, a precision is hardly worth its name."""
+
+WAYS_OUT = "leave it out, allow more with --quality-budget, or publish it as it is with --ungated"
 
 OUTPUT = "output"
 
 
-def lost(quality: Mapping[str, Quality]) -> float:
-    """What int8 loses against fp32, in the score against references."""
-    return score_of(quality["fp32"]) - score_of(quality["int8"])
+def lost(quality: Mapping[str, Quality], precision: str) -> float:
+    """What a precision loses against fp32, in the score against references."""
+    return score_of(quality["fp32"]) - score_of(quality[precision])
 
 
 def score_of(quality: Quality) -> float:
@@ -48,10 +50,13 @@ def layers(model: Seq2SeqModel, graphs: Mapping[str, ir.Model]) -> dict[str, set
     return found
 
 
-def culprits(names: Sequence[str], score: Callable[[Collection[str]], float], wanted: float) -> list[str]:
+def culprits(
+    precision: str, names: Sequence[str], score: Callable[[Collection[str]], float], wanted: float
+) -> list[str]:
     """The layers to keep in fp32, as few as one attempt at each can tell.
 
     Args:
+        precision: Which one loses too much.
         names: Of the layers.
         score: The dev score with given layers in fp32; what it measured last is what lies on disk.
         wanted: The score to reach.
@@ -67,6 +72,6 @@ def culprits(names: Sequence[str], score: Callable[[Collection[str]], float], wa
         if reached >= wanted:
             return order[:count]
     raise ExportError(
-        f"int8 scores {reached:.2f} on dev where {wanted:.2f} is wanted, even with {', '.join(order[:most])} in fp32: "
-        "export fp32 only, allow more with --quality-budget, or publish it as it is with --ungated"
+        f"{precision} scores {reached:.2f} on dev where {wanted:.2f} is wanted, even with {', '.join(order[:most])} in "
+        f"fp32: {WAYS_OUT}"
     )

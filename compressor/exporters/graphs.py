@@ -194,6 +194,11 @@ class EncoderGraph(nn.Module):
         return *self.search.start(input_ids[:, 0], *slots), *tensors, *shortlisted
 
 
+def drops_suppressed(generation: GenerationConfig, vocab_size: int) -> bool:
+    """Whether suppressed tokens lose their columns of the output layer."""
+    return len(generation.suppressed_ids) >= WORTH_DROPPING * vocab_size
+
+
 @torch.no_grad()
 def searched(
     model: Seq2SeqModel, generation: GenerationConfig, *, beams: bool, shortlisted: bool = False
@@ -206,7 +211,7 @@ def searched(
     """
     model, vocab_size = copy.deepcopy(model), model.config.vocab_size
     rules, tokens = generation.model_copy(update={"suppressed_ids": ()}), None
-    if len(generation.suppressed_ids) >= WORTH_DROPPING * vocab_size:
+    if drops_suppressed(generation, vocab_size):
         allowed = generation.allowed_ids(vocab_size)
         filling = [generation.suppressed_ids[0]] * (-len(allowed) % GROUP)
         tokens = torch.tensor([*allowed, *filling])

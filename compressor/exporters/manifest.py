@@ -5,14 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from compressor.bundle import WEIGHTS_FILE, Lineage, Manifest, Precision, file_records, tokenizer_digest
-from compressor.exporters import quantize
+from compressor.bundle import (
+    PRECISIONS,
+    SHORTLIST,
+    WEIGHTS_FILE,
+    Lineage,
+    Manifest,
+    Precision,
+    ShortlistSizes,
+    file_records,
+    tokenizer_digest,
+)
 from compressor.exporters.graphs import SOURCE_MULTIPLE, max_beams
+from compressor.exporters.lexical import LexicalTable
 from compressor.models.base import count_parameters
 from compressor.models.storage import Run
 from compressor.provenance import provenance, sanitize
-
-PRECISIONS = {"fp32": "32-bit floating point", "int8": quantize.SCHEME}
 
 
 def max_source_tokens(run: Run) -> int:
@@ -21,10 +29,14 @@ def max_source_tokens(run: Run) -> int:
     return min(run.generation.max_source_tokens, longest)
 
 
-def draft(run: Run, folder: Path) -> Manifest:
-    """The manifest of what is in the folder so far."""
+def draft(run: Run, folder: Path, table: LexicalTable | None = None) -> Manifest:
+    """The manifest of what is in the folder so far; ``table`` is that of its shortlists."""
     files, config, info = file_records(folder), run.model.config, run.info
     names = [name for name in PRECISIONS if (folder / name).is_dir()]
+    precisions = {name: _precision(folder, name, "") for name in names}
+    if table is not None:
+        written = [name for name in names if list((folder / name).glob(f"*{SHORTLIST}.onnx"))]
+        precisions |= {f"{name}{SHORTLIST}": _precision(folder, name, SHORTLIST, table) for name in written}
     longest = config.max_length
     recipe = run.recipe.model_dump(mode="json") if run.recipe else {}
     generation = {**run.generation.model_dump(), "max_new_tokens": min(run.generation.max_new_tokens, longest)}
@@ -44,16 +56,25 @@ def draft(run: Run, folder: Path) -> Manifest:
             "max_source_tokens": max_source_tokens(run),
             "max_new_tokens": longest,
             "max_num_beams": max_beams(len(run.generation.allowed_ids(config.vocab_size))),
-            "precisions": {name: _precision(folder, name) for name in names},
+            "precisions": precisions,
             "lineage": _lineage(run, recipe),
             "files": files,
         }
     )
 
 
-def _precision(folder: Path, name: str) -> Precision:
-    graphs = {path.stem: path.relative_to(folder).as_posix() for path in sorted((folder / name).glob("*.onnx"))}
-    return Precision(graphs=graphs, weights=f"{name}/{WEIGHTS_FILE}", scheme=PRECISIONS[name])
+def _precision(folder: Path, name: str, ending: str, table: LexicalTable | None = None) -> Precision:
+    """The graphs whose names have that ending, without which there is no ``table``."""
+    found = {path.stem: path.relative_to(folder).as_posix() for path in sorted((folder / name).glob("*.onnx"))}
+    graphs = {
+        stem.removesuffix(SHORTLIST): path for stem, path in found.items() if stem.endswith(SHORTLIST) == bool(ending)
+    }
+    scheme = PRECISIONS[name] + ("; the output layer's columns by a lexical shortlist" if ending else "")
+    return Precision(graphs=graphs, weights=f"{name}/{WEIGHTS_FILE}", scheme=scheme, shortlist=table and _sizes(table))
+
+
+def _sizes(table: LexicalTable) -> ShortlistSizes:
+    return ShortlistSizes(pairs=table.pairs, always=len(table.always), likely=table.likely.shape[1])
 
 
 def _lineage(run: Run, recipe: dict[str, Any]) -> Lineage:

@@ -6,6 +6,8 @@ the batch has finished. A turn of the outer one then writes the outputs to their
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import onnx_ir as ir
 import torch
@@ -40,6 +42,15 @@ def build_graphs(
         model.fused_attention = fused
         model.train(training)
     return {ENCODER: greedy.encoder, DECODER_STEP: greedy.step, GENERATE: join(greedy), GENERATE_BEAMS: join(beams)}
+
+
+def build_half_graphs(model: Seq2SeqModel, generation: GenerationConfig) -> dict[str, ir.Model]:
+    """The same graphs in fp16: weights, activations and the states of the model; logits and searches stay in fp32.
+
+    Raises:
+        ExportError: the model cannot be traced.
+    """
+    return build_graphs(copy.deepcopy(model).half(), generation)
 
 
 def join(parts: Parts) -> ir.Model:

@@ -1,4 +1,4 @@
-"""int8: weights and activations of every product in 8 bits, and every embedding table in blocks of 8 bits.
+"""Products in a form of ``forms`` each (int8: all with static scales), and embedding tables in blocks of 8 bits.
 
 The scales of activations are static: found at export, from what the fp32 graphs compute on calibration sources
 (``calibration``). They cost nothing at run time, and a sentence's result does not depend on what else is in the batch,
@@ -13,20 +13,16 @@ Shapes: d = a product's inputs, columns = its outputs, rows = those of a table, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
 from compressor.errors import ExportError
-
-SCHEME = "8-bit weights a column, 8-bit activations with static scales; embedding 8-bit in blocks"
-
-LARGEST_WEIGHT = 64
-"""In steps. Without VNNI two products are added in 16 bits, and 2 * 255 * 64 is the most that fits: a bundle computes
-the same on every processor."""
+from compressor.exporters.forms import beside, constant, producer, replace_blocks, replace_static, swap
 
 BLOCK_SIZES = (64, 32, 16)
 """Of embedding tables: the largest that divides the width is taken, for the smallest file."""
@@ -75,7 +71,9 @@ def block_size(d: int) -> int:
     for size in BLOCK_SIZES:
         if d % size == 0:
             return size
-    raise ExportError(f"int8 needs widths that are multiples of {BLOCK_SIZES[-1]}, and one is {d}: export fp32 only")
+    raise ExportError(
+        f"quantized precisions need widths that are multiples of {BLOCK_SIZES[-1]}, and one is {d}: export fp32 only"
+    )
 
 
 def quantize_blocks(weight: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -89,20 +87,19 @@ def quantize_blocks(weight: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any],
     return levels.astype(np.uint8).reshape(rows, d), scales.astype(np.float32)
 
 
-def quantize_columns(weight: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """[d, columns] float -> int8 [d, columns] within ``LARGEST_WEIGHT``, and float32 scales [columns]."""
-    scales = np.abs(weight).max(axis=0) / LARGEST_WEIGHT
-    scales[scales == 0] = 1.0  # a column of zeros
-    return np.rint(weight / scales).astype(np.int8), scales.astype(np.float32)
-
-
 def activation_scale(low: float, high: float) -> tuple[np.float32, np.uint8]:
     """Scale and zero point that map [low, high] to 0 ... 255; zero is met exactly."""
     scale = np.float32((high - low) / 255 or 1.0)
     return scale, np.uint8(np.clip(np.rint(-low / scale), 0, 255))
 
 
-def quantize(model: ir.Model, vocab_size: int, ranges: Ranges, float_weights: Collection[bytes] = ()) -> None:
+def quantize(
+    model: ir.Model,
+    vocab_size: int,
+    ranges: Ranges,
+    float_weights: Collection[bytes] = (),
+    bits: Mapping[bytes, int] = MappingProxyType({}),
+) -> None:
     """Rewrites a graph in place, its subgraphs included.
 
     Args:
@@ -110,14 +107,22 @@ def quantize(model: ir.Model, vocab_size: int, ranges: Ranges, float_weights: Co
         vocab_size: Tables of that many rows are embeddings; other tables (positions) stay as they are.
         ranges: Of the activations, from ``calibrate``.
         float_weights: Keys of the products that stay in fp32.
+        bits: Keys of the products whose weights are in blocks of so many bits; all others have static scales, and so
+            has a product whose columns are chosen at run time, for blocks are packed ahead of it.
 
     Raises:
         ExportError: a table's width is not a multiple of the smallest block.
     """
     model.graph.opset_imports["com.microsoft"] = 1
     for product in products(model):
-        if (key := product.key) not in float_weights:
-            _replace_product(product, *activation_scale(*ranges[key]))
+        if (key := product.key) in float_weights:
+            continue
+        name = f"{product.weight.name}{'.T' if product.turned else ''}"
+        factors = (product.node, product.weight, name, product.array)
+        if key in bits and product.kept is None:
+            replace_blocks(*factors, bits[key])
+        else:
+            replace_static(*factors, *activation_scale(*ranges[key]), product.kept)
     for node in list(_nodes(model.graph)):
         if node.op_type == "Gather" and (table := _table(node, vocab_size)) is not None:
             _replace_gather(node, table)
@@ -128,138 +133,42 @@ def _nodes(graph: ir.Graph) -> Iterator[ir.Node]:
     return iter(ir.traversal.RecursiveGraphIterator(graph))
 
 
-def _constant(value: ir.Value | None) -> ir.Value | None:
-    """The value itself, if it is a float initializer."""
-    if value is None or not value.is_initializer() or value.const_value is None:
-        return None
-    return value if value.const_value.dtype == ir.DataType.FLOAT else None
-
-
 def _product_weight(node: ir.Node) -> tuple[ir.Value, bool, ir.Value | None] | None:
     """The other fields of the Product that a MatMul is; None if it is none."""
-    kept = None
-    if turned := (transpose := _producer(node.inputs[1], "Transpose")) is not None:
-        assert transpose is not None
-        factor = transpose.inputs[0]
-        if (rows := _producer(factor, "Gather")) is not None:
+    factor, kept = node.inputs[1], None
+    turn = producer(factor, "Transpose")
+    if turn is not None:
+        factor = turn.inputs[0]
+        if (rows := producer(factor, "Gather")) is not None:
             factor, kept = rows.inputs
-    else:
-        factor = node.inputs[1]
-    weight = _constant(factor)
-    return None if weight is None or len(weight.shape or ()) != 2 else (weight, turned, kept)
-
-
-def _producer(value: ir.Value | None, operator: str) -> ir.Node | None:
-    """The node that makes a value, if it is of that operator."""
-    producer = None if value is None else value.producer()
-    return producer if producer is not None and producer.op_type == operator else None
+    weight = constant(factor)
+    return None if weight is None or len(weight.shape or ()) != 2 else (weight, turn is not None, kept)
 
 
 def _table(node: ir.Node, vocab_size: int) -> ir.Value | None:
-    table = _constant(node.inputs[0])
+    table = constant(node.inputs[0])
     if table is None or len(table.shape or ()) != 2 or node.attributes.get_int("axis", 0) != 0:
         return None
     return table if table.shape is not None and table.shape[0] == vocab_size else None
-
-
-def _replace_product(product: Product, scale: np.float32, zero: np.uint8) -> None:
-    """MatMul, and the Add of its bias if there is one, become QuantizeLinear and an integer product."""
-    node, weight, turned, _ = product
-    levels, scales = quantize_columns(np.ascontiguousarray(product.array))
-    name = f"{weight.name}{'.T' if turned else ''}.q8"
-    step = [_beside(weight, f"{name}.in_scale", np.array(scale)), _beside(weight, f"{name}.in_zero", np.array(zero))]
-    rounding = ir.node("QuantizeLinear", [_without_relu(node.inputs[0], zero), *step])
-    rounding.name = rounding.outputs[0].name = f"{node.name}.rounded"
-    assert node.graph is not None
-    node.graph.insert_before(node, rounding)
-    if product.kept is None:
-        factor, steps = _beside(weight, name, levels), _beside(weight, f"{name}.scales", scales)
-    else:
-        factor, steps = _kept_columns(product, levels, scales, name)
-    inputs: list[ir.Value | None] = [rounding.outputs[0], factor, step[0], steps, step[1], None]
-    last = node
-    if (bias := _bias(node, levels.shape[1])) is not None:
-        last, value = bias
-        inputs.append(value)
-    _swap(node, last, ir.node("MatMulIntegerToFloat", inputs, domain="com.microsoft"))
-
-
-def _kept_columns(
-    product: Product, levels: np.ndarray[Any, Any], scales: np.ndarray[Any, Any], name: str
-) -> tuple[ir.Value, ir.Value]:
-    """Levels [d, kept] and scales [kept], gathered where the graph gathers the float weight's rows.
-
-    Rows are gathered and then turned, which is faster than gathering columns byte by byte.
-    """
-    turn, weight = _producer(product.node.inputs[1], "Transpose"), product.weight
-    assert turn is not None and turn.graph is not None
-    table = _beside(weight, f"{name}.columns", np.ascontiguousarray(levels.T))
-    rows = ir.node("Gather", [table, product.kept], {"axis": 0})
-    turned = ir.node("Transpose", [rows.outputs[0]], {"perm": [1, 0]})
-    steps = ir.node("Gather", [_beside(weight, f"{name}.scales", scales), product.kept], {"axis": 0})
-    for node, part in ((rows, "rows"), (turned, "turned"), (steps, "steps")):
-        node.name = node.outputs[0].name = f"{turn.name}.q8.{part}"
-    turn.graph.insert_before(turn, [rows, turned, steps])
-    return turned.outputs[0], steps.outputs[0]
-
-
-def _without_relu(value: ir.Value | None, zero: np.uint8) -> ir.Value | None:
-    """What a ReLU reads, where rounding to levels from zero on cuts negative values off, too."""
-    relu = None if value is None else value.producer()
-    return relu.inputs[0] if relu is not None and relu.op_type == "Relu" and zero == 0 else value
-
-
-def _bias(node: ir.Node, columns: int) -> tuple[ir.Node, ir.Value] | None:
-    """The only consumer of a product, if it adds a constant [columns], or those of its columns that are kept."""
-    consumers = list(node.outputs[0].consumers())
-    if len(consumers) != 1 or consumers[0].op_type != "Add" or node.outputs[0].is_graph_output():
-        return None
-    value = next(v for v in consumers[0].inputs if v is not node.outputs[0])
-    kept = _producer(value, "Gather")
-    whole = _constant(value if kept is None else kept.inputs[0])
-    if value is None or whole is None or list(whole.shape or ()) != [columns]:
-        return None
-    return consumers[0], value
 
 
 def _replace_gather(node: ir.Node, table: ir.Value) -> None:
     levels, scales = quantize_blocks(table.const_value.numpy())  # type: ignore[union-attr]
     last, factor = _factor(node)
     name, scales = f"{table.name}.rows.q8{'' if factor is None else f'x{factor:g}'}", scales * np.float32(factor or 1.0)
-    inputs = [_beside(table, name, levels), node.inputs[1], _beside(table, f"{name}.scales", scales)]
+    inputs = [beside(table, name, levels), node.inputs[1], beside(table, f"{name}.scales", scales)]
     attributes = {"bits": 8, "block_size": block_size(levels.shape[1]), "gather_axis": 0, "quantize_axis": 1}
-    _swap(node, last, ir.node("GatherBlockQuantized", inputs, attributes, domain="com.microsoft"))
+    swap(node, last, ir.node("GatherBlockQuantized", inputs, attributes, domain="com.microsoft"))
 
 
 def _factor(node: ir.Node) -> tuple[ir.Node, float | None]:
     """The only consumer of a table's rows, if it multiplies them by a constant (the square root of d), and that."""
     consumers = list(node.outputs[0].consumers())
     if len(consumers) == 1 and consumers[0].op_type == "Mul" and not node.outputs[0].is_graph_output():
-        value = next((_constant(v) for v in consumers[0].inputs if v is not node.outputs[0]), None)
+        value = next((constant(v) for v in consumers[0].inputs if v is not node.outputs[0]), None)
         if value is not None and value.const_value is not None and value.const_value.size == 1:
             return consumers[0], float(value.const_value.numpy().item())
     return node, None
-
-
-def _beside(neighbour: ir.Value, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
-    """The initializer of that name, in the graph that holds ``neighbour``."""
-    graph = neighbour.graph
-    assert graph is not None
-    if name not in graph.initializers:
-        tensor = ir.Tensor(array, name=name)
-        kind = ir.TensorType(tensor.dtype)
-        graph.register_initializer(ir.Value(name=name, shape=tensor.shape, type=kind, const_value=tensor))
-    return graph.initializers[name]
-
-
-def _swap(first: ir.Node, last: ir.Node, new: ir.Node) -> None:
-    """Puts ``new`` in the place of ``first`` and, where they are two, of ``last`` after it."""
-    graph, old, value = last.graph, last.outputs[0], new.outputs[0]
-    assert graph is not None
-    new.name, value.name, value.shape, value.type = first.name, old.name, old.shape, old.type
-    graph.insert_before(last, new)
-    ir.convenience.replace_all_uses_with(old, value, replace_graph_outputs=True)
-    graph.remove([first] if first is last else [first, last], safe=True)
 
 
 def _drop_unused(main: ir.Graph) -> None:
@@ -314,6 +223,8 @@ def float_products(model: ir.Model, float_weights: Collection[bytes] = ()) -> li
 
 def _is_unmeant(value: ir.Value | None, float_weights: Collection[bytes]) -> bool:
     if value is None or value.const_value is None or len(value.shape or ()) < 2:
+        return False
+    if value.const_value.dtype != ir.DataType.FLOAT:  # fp16
         return False
     if not float_weights:
         return True

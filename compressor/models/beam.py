@@ -152,12 +152,12 @@ class BeamSearch(nn.Module):
     ) -> tuple[Tensor, Any, Beams]:
         """A step of the model, then one of the search: the logits and both states."""
         visible = self.visible_now(beams)
-        if shortlisted is None:
-            logits, state = model.step(beams.sequences[:, :, -1], state, visible)
-            return logits, state, self(logits, visible, beams, step, options)
-        logits, state = model.step(beams.sequences[:, :, -1], state, visible, shortlisted.kept)
-        logits = logits + shortlisted.penalty[:, None]
-        return logits, state, self(logits, visible, beams, step, options, shortlisted.kept)
+        kept, penalty = (None, None) if shortlisted is None else shortlisted
+        logits, state = model.step(beams.sequences[:, :, -1], state, visible, kept)
+        logits = logits.float()  # of a model in half precision; a search is in single
+        if penalty is not None:
+            logits = logits + penalty[:, None]
+        return logits, state, self(logits, visible, beams, step, options, kept)
 
     def _continuations(
         self, logits: Tensor, beams: Beams, step: Tensor, options: BeamOptions, kept: Tensor | None

@@ -91,12 +91,12 @@ class GreedySearch(nn.Module):
         shortlisted: Shortlisted | None = None,
     ) -> tuple[Tensor, Any, Greedy]:
         """A step of the model, then one of the search: the logits and both states."""
-        if shortlisted is None:
-            logits, state = model.step(found.sequences[:, -1], state)
-            return logits, state, self(logits, found, step, options)
-        logits, state = model.step(found.sequences[:, -1], state, kept=shortlisted.kept)
-        logits = logits + shortlisted.penalty
-        return logits, state, self(logits, found, step, options, shortlisted.kept)
+        kept, penalty = (None, None) if shortlisted is None else shortlisted
+        logits, state = model.step(found.sequences[:, -1], state, kept=kept)
+        logits = logits.float()  # of a model in half precision; a search is in single
+        if penalty is not None:
+            logits = logits + penalty
+        return logits, state, self(logits, found, step, options, kept)
 
     # Both branches of the condition return the tokens, [batch]; ``options`` are SearchOptions, and ``kept`` if given.
     def _free(self, logits: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor]:

@@ -30,7 +30,7 @@ from compressor.errors import InputError, TooLongError
 from compressor.generation import until_eos
 from compressor.runtime import streaming
 from compressor.runtime.search import Search, SearchOptions, resolve
-from compressor.runtime.session import Device, check_device, open_session
+from compressor.runtime.session import Device, open_session, probe_device, warn_if_slow
 from compressor.runtime.threads import choose_threads
 from compressor.tokenizer import Tokenizer, load_tokenizer
 
@@ -117,13 +117,13 @@ class Generator:
 
         Args:
             bundle_dir: The bundle's folder.
-            precision: ``fp32`` or ``int8``; None takes the smallest.
+            precision: One that the bundle has; None takes the one for the device (``bundle.DEFAULTS``).
             intra_threads: Threads inside one operator; None: the processors that this process may use, divided among
                 the batches that run at a time.
             inter_threads: Batches of one call that run at a time; None: as many as there are processors for.
             expect_digest: What the manifest's digest must be.
             spinning: Whether idle threads wait busily; servers that share a machine say no.
-            device: ``cpu`` or ``cuda``; the latter runs fp32 unless told otherwise.
+            device: ``cpu`` or ``cuda``.
             num_beams: Of most calls: the graph of that search is opened now, greedy or beams, the other when it is
                 first asked for, since each holds weights of its own.
 
@@ -137,10 +137,10 @@ class Generator:
         if inter_threads is not None and inter_threads < 1:
             raise InputError(f"inter_threads is {inter_threads}: give 1 or more")
         folder = Path(bundle_dir)
-        check_device(device)
+        probe_device(device)
         manifest = open_bundle(folder, expect_digest)
-        if device == "cuda" and precision is None and "fp32" in manifest.precisions:
-            precision = "fp32"  # products of 8-bit integers are the processor's
+        precision = precision or manifest.default_for(device)
+        warn_if_slow(precision, device)
         return cls(
             folder,
             manifest,

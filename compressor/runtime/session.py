@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+import re
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from compressor.errors import BundleError, DependencyError, InputError
+from compressor.provenance import cpu
 from compressor.runtime.mapped import forget_pages
 
 MIN_VERSION = (1, 28)
@@ -15,6 +19,16 @@ MIN_VERSION = (1, 28)
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 
 Device = Literal["cpu", "cuda"]
+_log = logging.getLogger(__name__)
+
+_PROBE = bytes.fromhex(
+    "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a020801620f0a0179120a0a08080112040a02"
+    "080142040a001011"
+)
+"""The graph y = Identity(x), of opset 17: what shows whether a device is there."""
+
+_MISSING = re.compile(r"(?:No Op registered for |implementation for )([\w.:]+)|([\w.:]+)\(-?\d+\) is not a registered")
+_BLOCKS, _STATIC = ("int4", "mixed"), ("int8", "mixed")  # precisions by the forms of their products
 _PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -36,7 +50,7 @@ def check_onnxruntime() -> Any:
         raise DependencyError("ONNX Runtime is missing: pip install 'compressor[serve-cpu]'") from None
     version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
     if version < MIN_VERSION:
-        needed = ".".join(map(str, MIN_VERSION))
+        needed = _version(MIN_VERSION)
         raise DependencyError(
             f"ONNX Runtime {onnxruntime.__version__} is too old for this graph's Attention operator: "
             f"pip install 'onnxruntime>={needed}'"
@@ -55,7 +69,7 @@ def open_session(path: Path, *, intra_threads: int = 1, spinning: bool = True, d
 
     Raises:
         BundleError: ONNX Runtime cannot load it.
-        DependencyError: there is no CUDA.
+        DependencyError: there is no CUDA, or ONNX Runtime lacks an operator of the graph.
     """
     onnxruntime = check_onnxruntime()
     provider = check_device(device)
@@ -65,16 +79,59 @@ def open_session(path: Path, *, intra_threads: int = 1, spinning: bool = True, d
     options.enable_mem_pattern = False  # it keeps a plan for every shape that it meets, and texts have many
     options.intra_op_num_threads = intra_threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    session = _session(onnxruntime, str(path), options, provider)
+    forget_pages(path.parent)
+    return session
+
+
+def _session(onnxruntime: Any, graph: str | bytes, options: Any, provider: str) -> Any:
+    """Of a path, or of a graph's bytes."""
+    # By default a GPU rounds what it multiplies to 10 bits: its fp32 would not be that of the processor.
+    settings = {"use_tf32": "0"} if provider.startswith("CUDA") else {}
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        session = onnxruntime.InferenceSession(graph, options, providers=[(provider, settings)])
     except Exception as error:  # the bindings raise a dozen classes with no common base but this
-        raise BundleError(f"{path}: ONNX Runtime cannot load it ({' '.join(str(error).split())[:300]})") from None
+        said, name = " ".join(str(error).split()), graph if isinstance(graph, str) else "probe"
+        if missing := _MISSING.search(said):
+            raise DependencyError(
+                f"{name}: ONNX Runtime {onnxruntime.__version__} lacks the operator {missing[1] or missing[2]}; it "
+                f"takes {_version(MIN_VERSION)} or later with all operators, or the version that bundle.json says the "
+                f"bundle was exported with: pip install -U 'onnxruntime>={_version(MIN_VERSION)}'"
+            ) from None
+        raise BundleError(f"{name}: ONNX Runtime cannot load it ({said[:300]})") from None
     if provider not in session.get_providers():  # it goes on with the processor, and says so in its log alone
         raise DependencyError(
             "device cuda: ONNX Runtime found no GPU, or not the CUDA libraries that it was built with"
         )
-    forget_pages(path.parent)
     return session
+
+
+def probe_device(device: Device) -> None:
+    """Finds out whether a device is there, before any work is done for it. Raises as ``check_device``."""
+    provider = check_device(device)
+    if device == "cuda":
+        onnxruntime = check_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        _session(onnxruntime, _PROBE, options, provider)
+
+
+@functools.cache
+def warn_if_slow(precision: str, device: Device) -> None:
+    """Says in the log, once, if a precision runs on a device, but not well."""
+    form = precision.partition("+")[0]
+    if device == "cuda" and form in _STATIC:
+        _log.warning("%s: ONNX Runtime multiplies 8-bit integers on the processor; fp16 is for GPUs", precision)
+    elif device == "cpu" and form == "fp16":
+        _log.warning("fp16 is for GPUs: on a processor values are converted to fp32 and back; fp32 and int8 are faster")
+    elif device == "cpu" and form in _BLOCKS and _lacks_avx2():
+        _log.warning("%s: without AVX2 weights are unpacked at every call; int8 and fp32 are faster", precision)
+
+
+def _lacks_avx2() -> bool:
+    """Whether this is an x86 processor without the instructions that ``MatMulNBits`` is written in."""
+    features = cpu()["features"]
+    return "sse4_2" in features and "avx2" not in features
 
 
 def check_device(device: Device) -> str:
@@ -92,6 +149,10 @@ def check_device(device: Device) -> str:
             "onnxruntime-gpu in place of onnxruntime (pip install 'compressor[serve]')"
         )
     return _PROVIDERS[device]
+
+
+def _version(parts: tuple[int, ...]) -> str:
+    return ".".join(map(str, parts))
 
 
 def _installed(name: str) -> bool:

@@ -24,7 +24,7 @@ def test_outputs_keep_their_lines_and_blank_stays_blank(stage: Any) -> None:
     assert seen == [(2, 3), (3, 3)]
 
 
-def test_a_bundle_is_scored_in_its_smallest_precision(
+def test_a_bundle_is_scored_in_its_default_precision(
     stage: Any, manifest_only: Path, test_set: Callable[[int], tuple[Path, Path]]
 ) -> None:
     source, reference = test_set(5)

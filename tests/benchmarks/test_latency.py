@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from benchmarks.engines.torch_device import torch_device
 from benchmarks.latency import ROW_KEYS, BenchConfig, batches, run, spread, with_speedup
 from benchmarks.settings import check_peers, contenders, resolve
-from compressor.errors import BundleError, ConfigError, DataError
+from compressor.errors import BundleError, ConfigError, DataError, DependencyError
 
 ISSUE_KEYS = [
     *("engine", "model", "precision", "batch_size", "num_beams", "intra_threads", "p50_ms", "p90_ms", "p99_ms"),
@@ -186,3 +188,30 @@ def test_impossible_requests_are_refused(manifest_only: Path, test_set: TestSet,
         run(BenchConfig(bundle=tmp_path, source=source, reference=reference))
     with pytest.raises(DataError, match="references"):
         run(BenchConfig(bundle=manifest_only, source=source))
+
+
+def test_on_a_gpu_engines_that_can_take_part(
+    manifest_only: Path, test_set: TestSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, _ = test_set(2)
+    config = BenchConfig(
+        bundle=manifest_only, run=tmp_path, source=source, device="cuda", peers=("ctranslate2", "transformers")
+    )
+    specs = contenders(config)
+    assert {spec.device for spec in specs} == {"cuda"}
+    assert [(spec.engine, spec.precision) for spec in specs] == [
+        ("transformers", "fp32"),
+        ("onnx", "fp32"),
+        ("ctranslate2", "fp32"),
+        ("ctranslate2", "fp16"),
+        ("transformers", "fp16"),
+    ]
+    wrong = config.model_copy(update={"peers": ("ctranslate2", "marian", "openvino"), "precisions": ("fp32", "int8")})
+    with pytest.raises(ConfigError, match="device cuda: marian, openvino, student onnx int8: for processors"):
+        contenders(wrong)
+    with pytest.raises(DependencyError, match="no CUDAExecutionProvider"):
+        run(config.model_copy(update={"run": None, "peers": ()}), progress=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DependencyError, match="device cuda: PyTorch found no GPU"):
+        torch_device("cuda")
+    assert torch_device("cpu") == torch.device("cpu")

@@ -11,7 +11,7 @@ import torch
 
 from compressor.exporters.calibration import calibrate
 from compressor.exporters.onnx import build_graphs
-from compressor.exporters.quantize import Ranges, quantize
+from compressor.exporters.quantize import Ranges, products, quantize
 from compressor.exporters.weights import write_graphs
 from compressor.generation import GenerationConfig
 from compressor.models.base import ModelConfig, Seq2SeqModel
@@ -65,9 +65,11 @@ def ranges(graphs: dict[str, ir.Model]) -> Ranges:
 def folders(graphs: dict[str, ir.Model], ranges: Ranges, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Precision to the folder of its graphs."""
     root = tmp_path_factory.mktemp("graphs")
-    quantized = {name: graph.clone() for name, graph in graphs.items()}
-    for graph in quantized.values():
-        quantize(graph, VOCAB, ranges)
-    write_graphs(quantized, root / "int8")
+    keys = sorted({product.key for graph in graphs.values() for product in products(graph)})
+    for precision, bits in {"int8": {}, "int4": dict.fromkeys(keys, 4), "mixed": dict.fromkeys(keys[::2], 8)}.items():
+        quantized = {name: graph.clone() for name, graph in graphs.items()}
+        for graph in quantized.values():
+            quantize(graph, VOCAB, ranges, bits=bits)
+        write_graphs(quantized, root / precision)
     write_graphs({name: graph.clone() for name, graph in graphs.items()}, root / "fp32")
-    return {"fp32": root / "fp32", "int8": root / "int8"}
+    return {name: root / name for name in ("fp32", "int8", "int4", "mixed")}

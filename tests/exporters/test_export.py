@@ -7,14 +7,25 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from compressor import exporters
 from compressor.bundle import open_bundle
-from compressor.errors import ConfigError, DataError, ExportError, ModelError, OutputExistsError, StorageError
-from compressor.exporters import dev_set, export_bundle
+from compressor.errors import (
+    ConfigError,
+    DataError,
+    DependencyError,
+    ExportError,
+    ModelError,
+    OutputExistsError,
+    StorageError,
+)
+from compressor.exporters import dev_set, export_bundle, gate, mixing
 from compressor.models.search import greedy, pad_sources
 from compressor.models.storage import load_run
+from compressor.runtime import session
 from compressor.runtime.generator import Generator
 
 
@@ -95,7 +106,7 @@ def test_int8_alone_with_sources_of_ones_own_replaces_a_bundle(
 
 
 @pytest.mark.parametrize(
-    ("precisions", "said"), [(["fp16"], "not fp16"), ([], "not nothing"), (["fp32", "int4"], "not int4")]
+    ("precisions", "said"), [(["int3"], "not int3"), ([], "not nothing"), (["fp32", "fp8"], "not fp8")]
 )
 def test_an_unknown_precision_is_refused(tiny_run: Path, tmp_path: Path, precisions: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
@@ -111,7 +122,7 @@ def test_a_run_that_is_none(tmp_path: Path) -> None:
 def test_dev_files_must_match(tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("eins\nzwei\n")
     (tmp_path / "b").write_text("one\n")
-    with pytest.raises(DataError, match=r"a has 2 lines, .*b has 1"):
+    with pytest.raises(DataError, match=r"a has 2 lines but .*b has 1"):
         dev_set(load_run(tiny_run), tmp_path / "a", tmp_path / "b")
 
 
@@ -126,3 +137,127 @@ def test_without_dev_sources_there_is_no_export(tiny_run: Path, tmp_path: Path) 
     (moved / "recipe.yaml").unlink()
     with pytest.raises(ExportError, match="give --dev-source FILE"):
         dev_set(load_run(moved), None, None)
+
+
+def test_int4_and_mixed_say_what_they_are(
+    tiny_run: Path,
+    tiny_corpus: Path,
+    trace_once: Callable[[pytest.MonkeyPatch], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a machine on which blocks are fastest for one row, and static scales for more."""
+    trace_once(monkeypatch)
+    monkeypatch.setattr(mixing, "time_forms", lambda shape: {"fp32": 9.0, "int8": 5.0, "blocks": 4.0 * shape.rows})
+    out = export_bundle(
+        tiny_run, tmp_path / "out", precisions=["int4", "mixed", "fp32", "int4"], ungated=True, progress=False
+    )
+    manifest = open_bundle(out)
+    assert set(manifest.precisions) == {"int4", "mixed", "fp32"} and manifest.default_precision == "mixed"
+    int4, mixed, fp32 = (manifest.precisions[name] for name in ("int4", "mixed", "fp32"))
+    assert int4.products is None and fp32.batch_size is None and mixed.batch_size == 1
+    found = {(item.graph, item.form) for item in mixed.products or ()}
+    assert found == {("encoder", "int8"), ("decoder_step", "blocks")}
+    described = json.loads((out / "bundle.json").read_text(encoding="utf-8"))["precisions"]
+    assert "products" in described["mixed"]
+    assert not {"products", "batch_size"} & {*described["int4"], *described["fp32"]}
+    assert "for batches of 1" in (out / "README.md").read_text(encoding="utf-8")
+    sizes = {name: manifest.files[one.weights].size for name, one in manifest.precisions.items()}
+    assert sizes["int4"] < sizes["mixed"] < sizes["fp32"]
+    report = json.loads((out / "parity.json").read_text(encoding="utf-8"))
+    assert set(report["batch_independence"]) == {"int4", "mixed", "fp32"}
+
+
+@pytest.mark.parametrize(
+    ("precisions", "kind", "said"),
+    [
+        (["fp32", "int8", "mixed"], ConfigError, "int8, mixed are for processors"),
+        (["fp32"], DependencyError, "no CUDAExecutionProvider"),
+        (None, DependencyError, "no CUDAExecutionProvider"),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_missed_before_any_work(
+    tmp_path: Path, precisions: list[str] | None, kind: type[Exception], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        export_bundle(tmp_path / "no run", tmp_path / "out", precisions=precisions, device="cuda")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_is_proved_on_its_device(
+    tiny_run: Path,
+    trace_once: Callable[[pytest.MonkeyPatch], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The processor stands in for the GPU."""
+    trace_once(monkeypatch)
+    monkeypatch.setitem(session._PROVIDERS, "cuda", "CPUExecutionProvider")
+    devices: list[str] = []
+
+    class Noting(Generator):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            devices.append(options["device"])
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(exporters, "Generator", Noting)
+    export_bundle(tiny_run, tmp_path / "out", precisions=["fp32"], device="cuda", progress=False)
+    assert devices == ["cuda"]
+
+
+def test_fp16_that_loses_too_much_is_refused(
+    tiny_run: Path,
+    trace_once: Callable[[pytest.MonkeyPatch], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The fp32 graphs stand in for those of fp16, and the gate for one that measures a loss."""
+    trace_once(monkeypatch)
+    monkeypatch.setattr(exporters, "build_half_graphs", exporters.build_graphs)
+    monkeypatch.setattr(exporters, "float_products", lambda graph: [])
+    monkeypatch.setattr(gate, "lost", lambda quality, name: 0.4 if name == "fp16" else 0.0)
+    with pytest.raises(ExportError, match=r"fp16 loses 0\.40 on dev where 0\.3 is allowed: leave it out"):
+        export_bundle(tiny_run, tmp_path / "out", precisions=["fp32", "fp16"], progress=False)
+    assert list(tmp_path.iterdir()) == []
+    export_bundle(tiny_run, tmp_path / "out", precisions=["fp32", "fp16"], quality_budget=0.5, progress=False)
+    assert set(open_bundle(tmp_path / "out").precisions) == {"fp32", "fp16"}
+
+
+def test_a_shortlist_is_another_precision_over_the_same_weights(tiny_run: Path, tmp_path: Path) -> None:
+    sources = [" ".join(words) for words in zip("abcdefgh" * 8, "hgfedcba" * 8, strict=True)]
+    for name in ("source", "target"):
+        (tmp_path / name).write_text("\n".join(sources) + "\n", encoding="utf-8")
+    bundle = export_bundle(
+        tiny_run,
+        tmp_path / "bundle",
+        precisions=("int8+shortlist",),
+        dev_source=tmp_path / "source",
+        shortlist_source=tmp_path / "source",
+        shortlist_target=tmp_path / "target",
+        ungated=True,
+        progress=False,
+    )
+    manifest = open_bundle(bundle)
+    assert list(manifest.precisions) == ["int8", "int8+shortlist"]
+    plain, short = manifest.precisions.values()
+    assert plain.weights == short.weights and not set(plain.graphs.values()) & set(short.graphs.values())
+    assert plain.shortlist is None and short.shortlist is not None and short.shortlist.pairs == len(sources)
+    assert manifest.parity is not None and manifest.parity.batch_exceptions == {"int8": 0, "int8+shortlist": 0}
+    assert manifest.default_precision == "int8"
+    generator = Generator.load(bundle, precision="int8+shortlist")
+    results = generator.generate(sources[:9], num_beams=2)
+    assert [result.text for result in results] == [
+        generator.generate([one], num_beams=2)[0].text for one in sources[:9]
+    ]
+    assert "".join(generator.stream(sources[0])) == generator.generate([sources[0]])[0].text
+
+
+def test_a_shortlist_needs_a_teachers_outputs(tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "source").write_text("a b\n", encoding="utf-8")
+    asked = {"precisions": ("int8+shortlist",), "dev_source": tmp_path / "source", "ungated": True, "progress": False}
+    with pytest.raises(ExportError, match=r"has no outputs of a teacher: give --shortlist-source FILE"):
+        export_bundle(tiny_run, tmp_path / "bundle", **asked)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="--shortlist-source and --shortlist-target go together"):
+        export_bundle(tiny_run, tmp_path / "bundle", shortlist_source=tmp_path / "source", **asked)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"fp16\+shortlist"):
+        export_bundle(tiny_run, tmp_path / "bundle", **{**asked, "precisions": ("fp16+shortlist",)})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""int8 within its budget of quality, or not published."""
+"""Lossy precisions within their budget of quality, or not published."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scored(float_layers: Collection[str]) -> float:
     [(34.0, ["encoder.1"]), (39.5, ["encoder.1", "decoder.0"]), (39.7, ["encoder.1", "decoder.0"])],
 )
 def test_the_costliest_layers_stay_in_fp32(wanted: float, expected: list[str]) -> None:
-    assert gate.culprits(list(COSTS), scored, wanted) == expected
+    assert gate.culprits("int8", list(COSTS), scored, wanted) == expected
 
 
 def test_the_last_form_that_was_measured_is_the_one_that_is_wanted() -> None:
@@ -39,13 +39,13 @@ def test_the_last_form_that_was_measured_is_the_one_that_is_wanted() -> None:
         tried.append(list(names))
         return scored(names)
 
-    found = gate.culprits(list(COSTS), score, 39.0)
+    found = gate.culprits("int8", list(COSTS), score, 39.0)
     assert found == tried[-1] and len(tried) > len(COSTS)
 
 
 def test_half_of_the_layers_in_fp32_are_not_int8() -> None:
     with pytest.raises(ExportError, match=r"39\.70 on dev where 39\.90 is wanted, even with encoder\.1, decoder\.0"):
-        gate.culprits(list(COSTS), scored, 39.9)
+        gate.culprits("int8", list(COSTS), scored, 39.9)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from compressor.errors import ExportError
+from compressor.exporters.forms import quantize_columns
 from compressor.exporters.quantize import (
     Ranges,
     activation_scale,
@@ -21,7 +22,6 @@ from compressor.exporters.quantize import (
     products,
     quantize,
     quantize_blocks,
-    quantize_columns,
 )
 from compressor.models.base import Seq2SeqModel
 from tests.exporters.conftest import VOCAB
@@ -85,7 +85,8 @@ def test_a_width_without_a_block_is_refused() -> None:
 
 @pytest.mark.parametrize("graph", ["generate", "generate_beams", "encoder", "decoder_step"])
 def test_no_product_is_left_in_fp32(folders: dict[str, Path], graph: str) -> None:
-    check_quantized(folders["int8"] / f"{graph}.onnx")
+    for precision in ("int8", "int4", "mixed"):
+        check_quantized(folders[precision] / f"{graph}.onnx")
     with pytest.raises(ExportError, match=f"{graph}.onnx: these products were left in fp32: .*MatMul"):
         check_quantized(folders["fp32"] / f"{graph}.onnx")
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
+import onnx_ir as ir
 import pytest
 
 from compressor.errors import BundleError, DependencyError, InputError
-from compressor.runtime.session import check_onnxruntime, open_session
+from compressor.runtime import session
+from compressor.runtime.session import check_onnxruntime, open_session, probe_device, warn_if_slow
 
 
 def installed(*names: str) -> object:
@@ -71,8 +76,9 @@ class WithoutGpu:
 def test_cuda_that_is_not_to_be_had_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", WithoutGpu)
     open_session(tmp_path / "a.onnx")
-    with pytest.raises(DependencyError, match="device cuda: ONNX Runtime found no GPU"):
-        open_session(tmp_path / "a.onnx", device="cuda")
+    for opened in (lambda: open_session(tmp_path / "a.onnx", device="cuda"), lambda: probe_device("cuda")):
+        with pytest.raises(DependencyError, match="device cuda: ONNX Runtime found no GPU"):
+            opened()
     monkeypatch.setattr(WithoutGpu, "get_available_providers", staticmethod(lambda: ["CPUExecutionProvider"]))
     with pytest.raises(DependencyError, match=r"no CUDAExecutionProvider; it takes .*onnxruntime-gpu"):
         open_session(tmp_path / "a.onnx", device="cuda")
@@ -81,3 +87,64 @@ def test_cuda_that_is_not_to_be_had_is_an_error(tmp_path: Path, monkeypatch: pyt
 def test_a_device_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="device is 'tpu': give cpu or cuda"):
         open_session(tmp_path / "a.onnx", device="tpu")  # type: ignore[arg-type]
+
+
+def test_a_processor_is_always_there() -> None:
+    probe_device("cpu")
+
+
+def test_a_gpu_that_is_there_runs_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processor stands in for it, so that the probe's bytes are opened."""
+    monkeypatch.setitem(session._PROVIDERS, "cuda", "CPUExecutionProvider")
+    probe_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("domain", "operator"), [("com.microsoft", "NoSuchProduct"), ("", "NoSuchAttention")], ids=["contrib", "standard"]
+)
+def test_an_operator_that_onnxruntime_lacks_is_named(tmp_path: Path, domain: str, operator: str) -> None:
+    value = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1]))
+    node = ir.node(operator, [value], domain=domain)
+    node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = "y", value.type, value.shape
+    graph = ir.Graph([value], node.outputs, nodes=[node], opset_imports={"": 23, "com.microsoft": 1}, name="graph")
+    ir.save(ir.Model(graph, ir_version=10), tmp_path / "a.onnx")
+    with pytest.raises(DependencyError, match=rf"lacks the operator .*{operator}; it takes 1\.28 or later with all"):
+        open_session(tmp_path / "a.onnx")
+
+
+@pytest.fixture
+def unwarned() -> Iterator[None]:
+    warn_if_slow.cache_clear()
+    yield
+    warn_if_slow.cache_clear()
+
+
+@pytest.mark.usefixtures("unwarned")
+@pytest.mark.parametrize(
+    ("precision", "device", "features", "said"),
+    [
+        ("fp32", "cpu", ["sse4_2"], None),
+        ("int8", "cpu", ["sse4_2"], None),
+        ("fp16", "cpu", ["avx2"], "fp16 is for GPUs"),
+        ("fp16", "cuda", ["avx2"], None),
+        ("int4", "cpu", ["sse4_2", "avx2"], None),
+        ("int4", "cpu", ["asimd"], None),
+        ("int4", "cpu", ["sse4_2", "avx"], "int4: without AVX2"),
+        ("mixed", "cpu", ["sse4_2"], "mixed: without AVX2"),
+        ("int8", "cuda", ["avx2"], "int8: .* fp16 is for GPUs"),
+    ],
+)
+def test_what_runs_slowly_is_said_once(
+    precision: str,
+    device: session.Device,
+    features: list[str],
+    said: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(session, "cpu", lambda: {"features": features})
+    with caplog.at_level(logging.WARNING):
+        warn_if_slow(precision, device)
+        warn_if_slow(precision, device)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == (0 if said is None else 1) and all(re.search(said or "", text) for text in messages)
