@@ -26,7 +26,7 @@ def command(
         typer.Option(
             "--precision",
             metavar="LIST",
-            help=f"Any of {', '.join(PRECISIONS)}, or int8+shortlist, by commas; default: fp32,int8, for cuda fp32,fp16.",
+            help=f"Any of {', '.join(PRECISIONS)}, int8+shortlist; by commas; default: fp32,int8, for cuda fp32,fp16.",
         ),
     ] = None,
     device: options.Device = "cpu",

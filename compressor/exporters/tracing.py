@@ -69,7 +69,7 @@ def _step(model: Seq2SeqModel, layout: Layout) -> ir.Model:
 
 def _limits(layout: Layout) -> dict[str, tuple[int, int]]:
     """Least and greatest size of axes: a step of beam search has two candidates a beam."""
-    return {"beams": (1, layout.max_beams), "kept": (2 * layout.max_beams, layout.columns)}
+    return {"beams": (1, layout.max_beams), "kept": (2 * layout.max_beams, layout.columns + 1)}
 
 
 def trace(
