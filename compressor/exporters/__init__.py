@@ -214,8 +214,8 @@ class _Proof:
 def _gate(proof: _Proof, report: parity.Report, lossy: Sequence[str], budget: float, bar: Bar) -> parity.Report:
     """Mends precisions that lose more than the budget, and proves all again. Raises ExportError where one cannot be."""
     over = [name for name in lossy if name in proof.forms and gate.lost(report.quality, name) > budget]
-    wanted = gate.score_of(report.quality["fp32"]) - budget
     for name in over:
+        wanted = gate.score_of(report.quality["fp32"]) - budget
         bar.start(f"{name}: looking for layers to keep in fp32", None)
         layers = list(proof.forms[name].material.layers)
         gate.culprits(name, layers, lambda kept, name=name: proof.score(name, kept), wanted)  # type: ignore[misc]

@@ -79,6 +79,7 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 9])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_outputs_and_scores_are_hugging_faces(
@@ -94,6 +95,7 @@ def test_outputs_and_scores_are_hugging_faces(
     np.testing.assert_allclose(scores.reshape(-1), expected.sequences_scores.numpy(), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_source_has_one_output_in_every_batch(graphs: dict[str, Any]) -> None:
     ids, mask = sources(24)
     none = torch.zeros(24, 0, dtype=torch.int64)
