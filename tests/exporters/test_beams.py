@@ -28,12 +28,17 @@ DEFAULTS: dict[str, Any] = {
 STOPPING = {False: 0, True: 1, "never": 2}
 
 
+def ending_model(**sizes: int) -> Any:
+    """Its outputs end, and at different lengths."""
+    built = model(**sizes)
+    with torch.no_grad():
+        built.output_bias[EOS] += 5.0
+    return built
+
+
 @pytest.fixture(scope="module")
 def net() -> Any:
-    built = model()
-    with torch.no_grad():
-        built.output_bias[EOS] += 5.0  # outputs end, and at different lengths
-    return built
+    return ending_model()
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +164,7 @@ def test_a_source_has_one_output_in_every_batch(graphs: dict[str, Any]) -> None:
 def test_a_wide_vocabulary_is_searched_in_groups_with_the_same_outputs(tmp_path: Path, many: bool) -> None:
     """Above 136 groups of 32 columns; where many tokens are suppressed, the columns are filled up to whole groups."""
     vocab = 5536
-    net = model(vocab_size=vocab, pad_id=vocab - 1)
-    with torch.no_grad():
-        net.output_bias[EOS] += 5.0
+    net = ending_model(vocab_size=vocab, pad_id=vocab - 1)
     suppressed = (*range(1, vocab, 7), vocab - 1) if many else (vocab - 1, 11)
     rules = RULES.model_copy(update={"start_id": vocab - 1, "pad_id": vocab - 1, "suppressed_ids": suppressed})
     graphs = build_graphs(net, rules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,22 +13,23 @@ import pytest
 import torch
 
 from compressor.errors import ExportError
+from compressor.exporters.calibration import calibrate
 from compressor.exporters.lexical import LexicalTable, learn
 from compressor.exporters.onnx import build_graphs
+from compressor.exporters.quantize import quantize
+from compressor.exporters.weights import write_graphs
 from compressor.generation import until_eos
 from compressor.models.marian import to_marian
-from tests.exporters.test_beams import GENERATION, feeds, generated
-from tests.models.test_transformer import EOS, PAD, VOCAB, model, sources
+from compressor.runtime import streaming
+from tests.exporters.test_beams import GENERATION, ending_model, feeds, generated
+from tests.models.test_transformer import EOS, PAD, VOCAB, sources
 
 ALWAYS, LIKELY = 16, 3
 
 
 @pytest.fixture(scope="module")
 def net() -> Any:
-    built = model()
-    with torch.no_grad():
-        built.output_bias[EOS] += 5.0  # outputs end, and at different lengths
-    return built
+    return ending_model()
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,26 @@ def test_a_source_has_one_output_in_every_batch(graphs: dict[str, Any]) -> None:
         pairs = zip(together[row].tolist(), alone[0].tolist(), strict=True)
         assert all(until_eos(one, EOS, PAD) == until_eos(other, EOS, PAD) for one, other in pairs)
         np.testing.assert_allclose(scores[row], score[0], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_in_int8_a_shortlist_changes_no_logit_of_those_it_keeps(net: Any, table: LexicalTable, tmp_path: Path) -> None:
+    whole, some = build_graphs(net, GENERATION), build_graphs(net, GENERATION, table)
+    ids, mask = sources(9)
+    ranges = calibrate(whole, [row[real.bool()].tolist() for row, real in zip(ids, mask, strict=True)], 12)
+    found = []
+    for number, graphs in enumerate((whole, some)):
+        for graph in graphs.values():
+            quantize(graph, VOCAB, ranges)
+        paths = write_graphs(graphs, tmp_path / str(number))
+        encoder, step = (onnxruntime.InferenceSession(paths[name]) for name in ("encoder", "decoder_step"))
+        options = feeds(ids, mask, ids[:, :0])
+        state = streaming.first_feeds(encoder, step, options["input_ids"], options["attention_mask"], options)
+        found.append((state, streaming.advance(step, state, ["logits"])[0]))
+    (_, everything), (state, logits) = found
+    assert 0 < len(state["kept"]) < VOCAB
+    wanted = everything[:, state["kept"]] + penalties(table, ids, mask).numpy()[:, state["kept"]]
+    np.testing.assert_array_equal(logits, wanted)
 
 
 def test_tokens_are_ranked_as_by_model_1_written_out() -> None:
