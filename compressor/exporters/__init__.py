@@ -41,7 +41,7 @@ from compressor.quality import score
 from compressor.runtime.generator import Generator
 from compressor.runtime.session import Device, check_onnxruntime, probe_device
 
-DEFAULTS: dict[Device, tuple[str, ...]] = {"cpu": ("fp32", "int8"), "cuda": ("fp32", "fp16")}
+UNASKED: dict[Device, tuple[str, ...]] = {"cpu": ("fp32", "int8"), "cuda": ("fp32", "fp16")}
 """What is exported unless precisions are named."""
 
 PROCESSOR_ONLY = ("int8", "mixed")
@@ -92,7 +92,7 @@ def export_bundle(
         ``out_dir``.
 
     Raises:
-        ConfigError: a precision is unknown, or not for this device.
+        ConfigError: a precision is unknown, or not for this device; a shortlist has files, and none is wanted.
         DependencyError: the device is not to be had.
         ExportError: a precision loses more than the budget, or there are no references to tell.
         ModelError: the run is damaged.
@@ -101,7 +101,7 @@ def export_bundle(
         OutputExistsError: ``out_dir`` exists and ``force`` is not set.
         StorageError: the disk is full.
     """
-    precisions = _checked(DEFAULTS.get(device, ("fp32",)) if precisions is None else precisions, device, batch_size)
+    precisions = _checked(UNASKED.get(device, ("fp32",)) if precisions is None else precisions, device, batch_size)
     check_onnxruntime()
     probe_device(device)
     with new_folder(out_dir, force=force) as folder, Bar(Console(stderr=True), progress) as bar:
@@ -114,8 +114,11 @@ def export_bundle(
                 f"{', '.join(lossy)}: losses are unknown without references: "
                 "give --dev-reference FILE, or say --ungated"
             )
+        wants_shortlist = any(name.endswith(SHORTLIST) for name in precisions)
+        if not wants_shortlist and (shortlist_source or shortlist_target):
+            raise ConfigError(f"--shortlist-source and --shortlist-target are for a precision like int8{SHORTLIST}")
         table = None
-        if any(name.endswith(SHORTLIST) for name in precisions):
+        if wants_shortlist:
             pairs = teacher_pairs(run_dir, run.tokenizer, shortlist_source, shortlist_target)
             table = learn(pairs, run.model.config.vocab_size, run.generation.eos_id)
         graphs, shortlisted = _graphs(run, table)
@@ -141,7 +144,7 @@ def _checked(precisions: Sequence[str], device: Device, batch_size: int) -> tupl
     known = [*PRECISIONS, *(f"{name}{SHORTLIST}" for name in PRECISIONS if name != "fp16")]
     unknown = [name for name in precisions if name not in known]
     if unknown or not precisions:
-        raise ConfigError(f"precisions: give some of {', '.join(PRECISIONS)}, not {', '.join(unknown) or 'nothing'}")
+        raise ConfigError(f"precisions: give some of {', '.join(known)}, not {', '.join(unknown) or 'nothing'}")
     elsewhere = [name for name in precisions if base_precision(name) in PROCESSOR_ONLY]
     if device == "cuda" and elsewhere:
         raise ConfigError(f"precisions: {', '.join(elsewhere)} are for processors: export them with --device cpu")
@@ -213,12 +216,12 @@ class _Proof:
 
 def _gate(proof: _Proof, report: parity.Report, lossy: Sequence[str], budget: float, bar: Bar) -> parity.Report:
     """Mends precisions that lose more than the budget, and proves all again. Raises ExportError where one cannot be."""
+    fp32 = report.quality["fp32"]
     over = [name for name in lossy if name in proof.forms and gate.lost(report.quality, name) > budget]
     for name in over:
-        wanted = gate.score_of(report.quality["fp32"]) - budget
         bar.start(f"{name}: looking for layers to keep in fp32", None)
         layers = list(proof.forms[name].material.layers)
-        gate.culprits(name, layers, lambda kept, name=name: proof.score(name, kept), wanted)  # type: ignore[misc]
+        gate.culprits(name, layers, lambda kept, name=name: proof.score(name, kept), gate.score_of(fp32) - budget)  # type: ignore[misc]
     report = proof.report(bar) if over else report
     for name in lossy:
         if name not in proof.forms and (lost := gate.lost(report.quality, name)) > budget:

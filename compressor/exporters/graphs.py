@@ -244,6 +244,6 @@ class StepGraph(nn.Module):
         state, shortlisted = layout.rebuild(remaining)
         logits, state, found = self.search.advance(self.model, state, found, step, options, shortlisted)
         going = found.open.float().mean(dim=0) > WORTH_SHRINKING
-        pairs = zip(named_tensors(state), layout.state, strict=shortlisted is None)
-        carried = [tensor for (_, tensor), slot in pairs if not slot.constant]
+        tensors_now = dict(named_tensors(state))
+        carried = (tensors_now[slot.name] for slot in layout.carried)
         return step + 1, going, *found, *carried, logits

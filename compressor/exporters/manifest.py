@@ -65,10 +65,8 @@ def draft(run: Run, folder: Path, table: LexicalTable | None = None) -> Manifest
 
 def _precision(folder: Path, name: str, ending: str, table: LexicalTable | None = None) -> Precision:
     """The graphs whose names have that ending, without which there is no ``table``."""
-    found = {path.stem: path.relative_to(folder).as_posix() for path in sorted((folder / name).glob("*.onnx"))}
-    graphs = {
-        stem.removesuffix(SHORTLIST): path for stem, path in found.items() if stem.endswith(SHORTLIST) == bool(ending)
-    }
+    paths = [path for path in sorted((folder / name).glob("*.onnx")) if path.stem.endswith(SHORTLIST) == bool(ending)]
+    graphs = {path.stem.removesuffix(ending): path.relative_to(folder).as_posix() for path in paths}
     scheme = PRECISIONS[name] + ("; the output layer's columns by a lexical shortlist" if ending else "")
     return Precision(graphs=graphs, weights=f"{name}/{WEIGHTS_FILE}", scheme=scheme, shortlist=table and _sizes(table))
 

@@ -13,7 +13,8 @@ def forget_pages(folder: Path) -> None:
     """Hands back the pages of files in ``folder`` that are mapped into this process (Linux; elsewhere nothing is done).
 
     ONNX Runtime packs most weights into memory of its own, and then keeps the file that it read them from mapped: a
-    second copy (37 MB of 112 for 6+6 layers of d 512 in int8). Pages that are read again come back from the file.
+    second copy (37 MB of 112 for 6+6 layers of d 512 in int8). Pages that are read again come back from the file, so
+    that nothing is lost as long as nobody writes to weights, which are constants.
     """
     if not _MAPS.exists() or not hasattr(mmap, "MADV_DONTNEED"):
         return

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from compressor.bundle import base_precision
 from compressor.errors import BundleError, DependencyError, InputError
 from compressor.provenance import cpu
 from compressor.runtime.mapped import forget_pages
@@ -119,7 +120,7 @@ def probe_device(device: Device) -> None:
 @functools.cache
 def warn_if_slow(precision: str, device: Device) -> None:
     """Says in the log, once, if a precision runs on a device, but not well."""
-    form = precision.partition("+")[0]
+    form = base_precision(precision)
     if device == "cuda" and form in _STATIC:
         _log.warning("%s: ONNX Runtime multiplies 8-bit integers on the processor; fp16 is for GPUs", precision)
     elif device == "cpu" and form == "fp16":

@@ -264,5 +264,8 @@ def test_a_shortlist_needs_a_teachers_outputs(tiny_run: Path, tmp_path: Path) ->
         export_bundle(tiny_run, tmp_path / "bundle", **asked)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="--shortlist-source and --shortlist-target go together"):
         export_bundle(tiny_run, tmp_path / "bundle", shortlist_source=tmp_path / "source", **asked)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"fp16\+shortlist"):
+    with pytest.raises(ConfigError, match=r"are for a precision like int8\+shortlist"):
+        files = {"shortlist_source": tmp_path / "source", "shortlist_target": tmp_path / "source"}
+        export_bundle(tiny_run, tmp_path / "bundle", **{**asked, **files, "precisions": ("int8",)})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"not fp16\+shortlist"):
         export_bundle(tiny_run, tmp_path / "bundle", **{**asked, "precisions": ("fp16+shortlist",)})  # type: ignore[arg-type]
