@@ -51,6 +51,7 @@ class GenerationConfig(BaseModel):
     no_repeat_ngram_size: int = Field(0, ge=0, description="No n-gram of this size occurs twice; 0 is off.")
     length_penalty: float = Field(1.0, description="Beam scores are divided by length to this power.")
     early_stopping: bool | Literal["never"] = Field(False, description="When beams stop, see Hugging Face.")
+    renormalize_logits: bool = Field(False, description="Beams: probabilities are among what may come at a step.")
     num_beams: int = Field(1, ge=1, description="Default number of beams.")
     max_source_tokens: int = Field(512, ge=1, description="Longest source in tokens, end of sentence included.")
 

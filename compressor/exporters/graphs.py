@@ -206,8 +206,8 @@ def searched(
     """A copy of a model, and the search over it, that never write what is suppressed.
 
     Many suppressed tokens lose their rows of the output layer, which is filled up to whole groups. Few are taken out by
-    the output bias, at no cost a step, but for beam search: its log-probabilities have them in the sum, as those of
-    Hugging Face. A shortlist has no suppressed tokens.
+    the output bias, at no cost a step, but for beam search that does not renormalise: its log-probabilities have them
+    in the sum, as those of Hugging Face. A shortlist has no suppressed tokens.
     """
     model, vocab_size = copy.deepcopy(model), model.config.vocab_size
     rules, tokens = generation.model_copy(update={"suppressed_ids": ()}), None
@@ -217,7 +217,7 @@ def searched(
         tokens = torch.tensor([*allowed, *filling])
         model.restrict_output(tokens)
         model.output_bias[len(allowed) :] = -torch.inf
-    elif beams and not shortlisted:
+    elif beams and not shortlisted and not generation.renormalize_logits:
         rules = generation
     else:
         model.output_bias[list(generation.suppressed_ids)] = -torch.inf

@@ -23,6 +23,9 @@ FP32, STATIC, BLOCKS = "fp32", "int8", "blocks"
 FORMS = (FP32, STATIC, BLOCKS)
 BITS = 8
 
+CLOSE = 1.03
+"""Times that are no further apart are a matter of chance: static scales it is then, so that exports repeat."""
+
 _ROUNDS, _ROUND_SECONDS = 60, 0.001
 """Forms take turns, so that a busy machine is unfair to none. A turn is shorter than what a scheduler gives a process
 at a time: the least of many is one that nothing else interrupted."""
@@ -68,7 +71,7 @@ def choose(graphs: Mapping[str, ir.Model], batch_size: int, source_tokens: int, 
             shapes.setdefault(product.key, (name, Shape(rows[name], *product.array.shape)))
     counts = Counter(shapes.values())
     times = {shape: dict((clock or time_forms)(shape)) for shape in dict.fromkeys(shape for _, shape in counts)}
-    fastest = {shape: min(FORMS, key=found.__getitem__) for shape, found in times.items()}
+    fastest = {shape: _fastest(found) for shape, found in times.items()}
     return Mix(
         {key: fastest[shape] for key, (_, shape) in shapes.items()},
         tuple(
@@ -76,6 +79,11 @@ def choose(graphs: Mapping[str, ir.Model], batch_size: int, source_tokens: int, 
             for (name, shape), count in counts.items()
         ),
     )
+
+
+def _fastest(times: Mapping[str, float]) -> str:
+    best = min(FORMS, key=times.__getitem__)
+    return STATIC if times[STATIC] <= CLOSE * times[best] else best
 
 
 def time_forms(shape: Shape) -> dict[str, float]:

@@ -79,7 +79,7 @@ class BeamSearch(nn.Module):
         self.generation = generation
         self.constraints = Constraints(generation, vocab_size, tokens)
         count = len(set(generation.suppressed_ids))
-        self.spare = count if count <= FEW else 0
+        self.spare = count if count <= FEW and not generation.renormalize_logits else 0
         """Candidates beyond those that are needed, for suppressed ones may be among the best."""
 
     def start(self, batch: Tensor, slots: Tensor) -> Beams:
@@ -163,6 +163,8 @@ class BeamSearch(nn.Module):
         self, logits: Tensor, beams: Beams, step: Tensor, options: BeamOptions, kept: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and tokens of every beam's best continuations, both [batch, beams, candidates]."""
+        if self.generation.renormalize_logits and kept is None:
+            logits = self.constraints.always(logits)
         log_probs = logits.log_softmax(dim=-1)
         if not self.spare and kept is None:
             log_probs = self.constraints.always(log_probs)
@@ -194,6 +196,8 @@ class BeamSearch(nn.Module):
         if self.spare and kept is None:
             log_probs = self.constraints.always(log_probs)
         allowed = self.constraints.forbid(log_probs.flatten(0, 1), sequences.flatten(0, 1), step, call, kept)
+        if self.generation.renormalize_logits:
+            allowed = allowed.log_softmax(dim=-1)
         values, columns = self._best(allowed.view(log_probs.shape), starts, kept)
         flag, token = self.constraints.forced(step, call)
         first = torch.arange(values.shape[2], device=values.device) == 0

@@ -50,6 +50,7 @@ def to_marian(model: Seq2SeqModel, generation: GenerationConfig) -> MarianMTMode
         forced_eos_token_id=generation.forced_eos_id,
         min_new_tokens=generation.min_new_tokens or None,
         no_repeat_ngram_size=generation.no_repeat_ngram_size,
+        renormalize_logits=generation.renormalize_logits,
         max_new_tokens=generation.max_new_tokens,
     )
     return marian

@@ -68,8 +68,6 @@ class HuggingFaceTeacher(Teacher):
                 "they do not belong together"
             )
         self.generation = read_rules(given, self.tokenizer, language, described, self.vocab_size, config)
-        self._renormalize = bool(given.renormalize_logits)
-        """A rule of the teacher's own beam search, honoured here, and not carried to the student."""
         self.model.generation_config = HFGenerationConfig()  # the rules go to `generate` as arguments, in one place
 
     def to(self, device: Any) -> HuggingFaceTeacher:
@@ -103,7 +101,7 @@ class HuggingFaceTeacher(Teacher):
         self, source: Tensor, source_mask: Tensor, num_beams: int, num_return: int = 1
     ) -> list[list[Hypothesis]]:
         """See Teacher."""
-        if self._transformer is not None and num_beams > 1 and not self._renormalize:
+        if self._transformer is not None and num_beams > 1:
             return beam_search(
                 self._transformer,
                 self.generation,
@@ -146,7 +144,7 @@ class HuggingFaceTeacher(Teacher):
         }
         if num_beams > 1:
             arguments |= {"length_penalty": rules.length_penalty, "early_stopping": rules.early_stopping}
-            arguments["renormalize_logits"] = self._renormalize
+            arguments["renormalize_logits"] = rules.renormalize_logits
         return arguments
 
     def embeddings(self) -> Tensor:

@@ -70,6 +70,7 @@ def read_rules(
         no_repeat_ngram_size=first(config.no_repeat_ngram_size, given.no_repeat_ngram_size, 0),
         length_penalty=first(config.length_penalty, given.length_penalty, 1.0),
         early_stopping=first(given.early_stopping, False),
+        renormalize_logits=bool(given.renormalize_logits),
         num_beams=given.num_beams or 1,
         max_source_tokens=positions(model_config, "encoder") or LONGEST,
     )

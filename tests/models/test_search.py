@@ -33,6 +33,8 @@ CASES = [
     {"no_repeat_ngram_size": 2},
     {"forced_eos_id": None},
     {"begin_suppressed_ids": (7, 11, 12)},
+    {"renormalize_logits": True},
+    {"renormalize_logits": True, "no_repeat_ngram_size": 2, "min_new_tokens": 4},
 ]
 
 

@@ -95,14 +95,17 @@ def test_beam_search_is_hugging_faces(pair: Pair) -> None:
     assert [best.tokens for [best] in found] == own_search(pair, None)
 
 
+@pytest.mark.parametrize("renormalize", [True, False])
 @pytest.mark.parametrize("num_return", [1, 3])
-def test_a_marian_teacher_searches_with_our_modules(open_pair: Callable[[str], Pair], num_return: int) -> None:
-    """Where its configuration asks for nothing that only Hugging Face's beam search knows."""
+def test_a_marian_teacher_searches_with_our_modules(
+    open_pair: Callable[[str], Pair], num_return: int, renormalize: bool
+) -> None:
+    """Its configuration renormalises, as those of opus-mt models do; without that, too."""
     pair = open_pair("marian")
     teacher = copy.copy(pair.ours)
-    teacher._renormalize = False
+    teacher.generation = teacher.generation.model_copy(update={"renormalize_logits": renormalize})
     found = teacher.generate(*pair.batch(), num_beams=4, num_return=num_return)
-    expected = own_search(pair, 4, num_return_sequences=num_return, renormalize_logits=False)
+    expected = own_search(pair, 4, num_return_sequences=num_return, renormalize_logits=renormalize)
     assert [hypothesis.tokens for row in found for hypothesis in row] == expected
     assert not any(math.isnan(hypothesis.score) for row in found for hypothesis in row)
 
