@@ -23,11 +23,13 @@ from benchmarks.engines import EngineName, EngineSpec
 from benchmarks.engines.base import ModelName
 from benchmarks.evaluation import quality, read_test_set, translate_all
 from benchmarks.latency import QUALITY_KEYS, ROW_KEYS, Row, batches, spread
-from benchmarks.settings import PEER_PRECISIONS, Peer, check_peers
+from benchmarks.peers_table import form
+from benchmarks.settings import PEER_PRECISIONS, Peer, about, check_peers
 from benchmarks.shapes import SHAPES, random_bundle, random_texts
 from benchmarks.timing import summarize
 from benchmarks.worker import Connect, Host
 from benchmarks.workshop import Workshop
+from compressor.bundle import SHORTLIST, base_precision
 from compressor.errors import CompressError, ConfigError
 from compressor.provenance import provenance
 
@@ -50,19 +52,24 @@ _WORKERS = {"onnx", "ctranslate2", "marian"}
 class Effort(NamedTuple):
     """How long is measured."""
 
-    rounds: int = 3
-    turn_s: float = 0.2
+    tried_s: float = 0.4
+    """Seconds of a turn in which a setting is tried: of all batches, as many as fit."""
+    rounds: int = 5
+    turn_s: float = 0.4
     """Least seconds of a turn: as many calls as it takes."""
-    longest_s: float = 3.0
+    longest_s: float = 4.0
     """An engine has fewer rounds once all its calls of a cell have taken so long."""
     pause_s: float = 0.2
     """Before a turn, where the one before had several threads: they wait busily for a while."""
 
 
-PATIENCE_MS = 8_000.0
+_TRIES = 3
+"""Turns of a setting, but one where a call takes longer than a turn."""
+
+PATIENCE_MS = 20_000.0
 """An engine whose calls take longer is left out of larger cells."""
 
-QUICK = Effort(rounds=2, turn_s=0.05, longest_s=2.0)
+QUICK = Effort(tried_s=0.05, rounds=2, turn_s=0.05, longest_s=2.0)
 
 
 class Setting(NamedTuple):
@@ -116,7 +123,7 @@ class Contender(NamedTuple):
     host: Host
     setting: Setting
     seconds: float
-    """A call took, when settings were tried."""
+    """A call takes, about."""
 
     def translate(self, texts: Sequence[str], num_beams: int) -> tuple[float, int]:
         """Seconds of a call, and the tokens it made."""
@@ -142,7 +149,7 @@ def measure_cell(
     """The rows of a cell."""
     work = batches(model.texts[data], batch_size)[:CALLS]
     contenders = [
-        _tuned(spec, work[0], num_beams, hosts, settings(spec.engine, batch_size, cores)) for spec in model.specs
+        _tuned(spec, work, num_beams, hosts, settings(spec.engine, batch_size, cores), effort) for spec in model.specs
     ]
     samples: dict[str, list[list[float]]] = {one.spec.name: [[] for _ in work] for one in contenders}
     tokens: dict[str, list[int]] = {one.spec.name: [0] * len(work) for one in contenders}
@@ -171,17 +178,23 @@ def measure_cell(
     ]
 
 
-def _tuned(spec: EngineSpec, texts: list[str], num_beams: int, hosts: Shaped, tried: list[Setting]) -> Contender:
-    best: Contender | None = None
-    for setting in tried:
-        host = hosts.host(spec, setting, num_beams)
-        calls = [host.translate(texts, num_beams, **_options(setting)).seconds]
-        while len(calls) < 3 and sum(calls) < 1.0:  # the first call of a size allocates
-            calls.append(host.translate(texts, num_beams, **_options(setting)).seconds)
-        if best is None or min(calls) < best.seconds:
-            best = Contender(spec, host, setting, min(calls))
-    assert best is not None
-    return best
+def _tuned(
+    spec: EngineSpec, work: Sequence[list[str]], num_beams: int, hosts: Shaped, tried: list[Setting], effort: Effort
+) -> Contender:
+    """At its fastest setting: they take turns, and each is given the same batches."""
+    contenders = [Contender(spec, hosts.host(spec, setting, num_beams), setting, 0.0) for setting in tried]
+    for one in contenders:
+        first, _ = one.translate(work[0], num_beams)  # it allocates
+    work = work[: max(1, int(effort.tried_s / first))]
+    samples = [[list[float]() for _ in work] for _ in contenders]
+    for _ in range(_TRIES if first < effort.tried_s else 1):
+        for one, found in zip(contenders, samples, strict=True):
+            for texts, calls in zip(work, found, strict=True):
+                calls.append(one.translate(texts, num_beams)[0])
+            time.sleep(effort.pause_s if one.setting.intra_threads > 1 else 0.0)
+    totals = [summarize(found).total for found in samples]
+    best = min(range(len(tried)), key=totals.__getitem__)
+    return contenders[best]._replace(seconds=totals[best] / len(work))
 
 
 def _options(setting: Setting) -> dict[str, int]:
@@ -195,7 +208,7 @@ def _row(one: Contender, samples: list[list[float]], counts: dict[str, int], sen
     return {
         "engine": spec.engine,
         "model": spec.model,
-        "precision": spec.precision,
+        "precision": base_precision(spec.precision),
         "intra_threads": one.setting.intra_threads,
         "inter_threads": one.setting.inter_threads,
         "max_batch_size": one.setting.max_batch_size,
@@ -210,7 +223,7 @@ def _row(one: Contender, samples: list[list[float]], counts: dict[str, int], sen
         "size_mb": round(info.size_mb, 2),
         "load_s": round(info.load_s, 3),
         "parameters": info.parameters,
-        "shortlist": False,
+        "shortlist": spec.precision.endswith(SHORTLIST),
     }
 
 
@@ -231,8 +244,11 @@ def with_speedup(rows: Sequence[Row]) -> list[Row]:
 
 def random_model(name: str, folder: Path, peers: Sequence[Peer]) -> Model:
     """A shape of random weights, with its bundle, made unless they are there."""
-    run, bundle = random_bundle(SHAPES[name], folder / name, dev_sources=DEV_SOURCES, tokens=TOKENS)
-    texts = random_texts(SHAPES[name].vocab_size, max(BATCH_SIZES), TOKENS, seed=3)
+    shape = SHAPES[name]
+    run, bundle = random_bundle(
+        shape, folder / name, dev_sources=DEV_SOURCES, tokens=TOKENS, precisions=("fp32", "int8", "int4")
+    )
+    texts = random_texts(shape.vocab_size, max(BATCH_SIZES), TOKENS, seed=3)
     return Model(name, _specs(run, bundle, peers, TOKENS), {"random": texts}, TOKENS, {})
 
 
@@ -249,7 +265,8 @@ def trained_model(
 
 
 def _specs(run: Path, bundle: Path, peers: Sequence[Peer], limit: int | None) -> list[EngineSpec]:
-    own = [_spec("onnx", "student", bundle, precision, limit) for precision in ("int8", "fp32")]
+    """Ours in every precision of the bundle, and the peers."""
+    own = [_spec("onnx", "student", bundle, precision, limit) for precision in about(bundle).precisions]
     return own + [
         _spec(peer, "student", run, precision, limit) for peer in peers for precision in PEER_PRECISIONS[peer]
     ]
@@ -300,7 +317,7 @@ def measure_model(
 
 
 def _name(row: Row) -> str:
-    return f"{row['model']} {row['engine']} {row['precision']}"
+    return f"{row['model']} {row['engine']} {form(row)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -310,7 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shapes", default=",".join(SHAPES), metavar="LIST", help="of random weights, or none")
     parser.add_argument("--peers", default=",".join(PEER_PRECISIONS), metavar="LIST", help="other engines")
     parser.add_argument("--run", type=Path, metavar="DIR", help="a trained student, too")
-    parser.add_argument("--bundle", type=Path, metavar="DIR", help="its bundle, in fp32 and int8")
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="its bundle, in fp32, int8 and more")
     parser.add_argument("--name", default="de-en", help="what its shape is called")
     parser.add_argument("--teacher", type=Path, metavar="DIR", help="its teacher, for CTranslate2")
     parser.add_argument("--test", action="append", default=[], metavar="NAME=SOURCE,REFERENCE", help="its test sets")
@@ -358,7 +375,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _line(rows: list[Row]) -> str:
     cell = rows[0]
-    times = [f"{row['model'][0]} {row['engine']} {row['precision']} {row['p50_ms']:.1f}" for row in rows]
+    times = [f"{row['model'][0]} {row['engine']} {form(row)} {row['p50_ms']:.1f}" for row in rows]
     place = f"{cell['shape']} {cell['data']}, batch {cell['batch_size']}, beams {cell['num_beams']}"
     return f"{place}, p50 ms: {', '.join(times)}"
 

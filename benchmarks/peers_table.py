@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report
+from compressor.bundle import SHORTLIST
 from compressor.errors import CompressError
 
 Row = dict[str, Any]
 Cell = tuple[str, str, int, int]
+Rows = dict[tuple[str, str, str], Row]
+"""Of a cell, by model, engine and form."""
 
 OWN = ("onnx", "int8")
 RIVAL = ("ctranslate2", "int8")
@@ -26,37 +30,58 @@ PEERS = {
     ("transformers", "fp32"): "`generate` fp32",
     ("transformers", "bf16"): "`generate` bf16",
 }
+FORMS = {"fp32": "fp32", "int4": "int4", f"int8{SHORTLIST}": "int8 and shortlist"}
+"""Of the student in ONNX beside int8, which the headline is about."""
 
 
 def markdown(table: dict[str, Any]) -> str:
-    """A table of cells, then what it comes to. A cell that is lost is bold."""
+    """A table of cells, what it comes to, and our other forms beside int8. A cell that is lost is bold."""
     cells = by_cell(table["rows"])
-    heads = ["shape", "data", "batch", "beams", "tokens/s", *PEERS.values()]
+    beside = _table(cells, {name: partial(ratio, peer=peer) for peer, name in PEERS.items()}, mark="**")
+    told = "Our other forms: how many times as fast as our int8."
+    forms = _table(cells, {name: partial(_as_fast, precision=precision) for precision, name in FORMS.items()})
+    return "\n".join([*beside, "", *summary(cells), "", told, "", *forms]) + "\n"
+
+
+def _table(cells: dict[Cell, Rows], columns: dict[str, Callable[[Rows], float | None]], mark: str = "") -> list[str]:
+    """A line for each cell; ``mark`` goes around what is below one."""
+    heads = ["shape", "data", "batch", "beams", "tokens/s", *columns]
     lines = [f"| {' | '.join(heads)} |", f"| {' | '.join(['---', '---', *['---:'] * (len(heads) - 2)])} |"]
     for cell, rows in sorted(cells.items(), key=lambda item: (item[0][0], item[0][1], item[0][3], item[0][2])):
         own = rows["student", *OWN]["tokens_per_s"]
-        ratios = [_shown(ratio(rows, peer)) for peer in PEERS]
+        ratios = [_shown(column(rows), mark) for column in columns.values()]
         shape, data, batch, beams = cell
         lines.append(f"| {' | '.join([shape, data, str(batch), str(beams), f'{own:,.0f}', *ratios])} |")
-    return "\n".join([*lines, "", *summary(cells)]) + "\n"
+    return lines
 
 
-def by_cell(rows: Iterable[Row]) -> dict[Cell, dict[tuple[str, str, str], Row]]:
-    """Rows by cell, then by model, engine and precision."""
-    cells: dict[Cell, dict[tuple[str, str, str], Row]] = {}
+def form(row: Row) -> str:
+    """A row's precision, and whether it has a shortlist."""
+    return f"{row['precision']}{SHORTLIST if row.get('shortlist') else ''}"
+
+
+def by_cell(rows: Iterable[Row]) -> dict[Cell, Rows]:
+    """Rows by cell, then by model, engine and form."""
+    cells: dict[Cell, Rows] = {}
     for row in rows:
         cell = (row["shape"], row["data"], row["batch_size"], row["num_beams"])
-        cells.setdefault(cell, {})[row["model"], row["engine"], row["precision"]] = row
+        cells.setdefault(cell, {})[row["model"], row["engine"], form(row)] = row
     return cells
 
 
-def ratio(rows: dict[tuple[str, str, str], Row], peer: tuple[str, str], key: str = "tokens_per_s") -> float | None:
+def ratio(rows: Rows, peer: tuple[str, str], key: str = "tokens_per_s") -> float | None:
     """The int8 student's value over a peer's; None where the peer took no part."""
     other = rows.get(("student", *peer))
     return None if other is None or not other[key] else rows["student", *OWN][key] / other[key]
 
 
-def summary(cells: dict[Cell, dict[tuple[str, str, str], Row]]) -> list[str]:
+def _as_fast(rows: Rows, precision: str) -> float | None:
+    """A form's tokens a second over those of int8; None where it was not measured."""
+    other = rows.get(("student", "onnx", precision))
+    return None if other is None else other["tokens_per_s"] / rows["student", *OWN]["tokens_per_s"]
+
+
+def summary(cells: dict[Cell, Rows]) -> list[str]:
     """What the table comes to, in sentences."""
     found = [value for rows in cells.values() if (value := ratio(rows, RIVAL)) is not None]
     lines = []
@@ -81,7 +106,7 @@ def summary(cells: dict[Cell, dict[tuple[str, str, str], Row]]) -> list[str]:
     return [f"- {line}" for line in lines]
 
 
-def _teacher(cells: dict[Cell, dict[tuple[str, str, str], Row]]) -> list[str]:
+def _teacher(cells: dict[Cell, Rows]) -> list[str]:
     """The student, greedy, one sentence a call, beside its teacher with five beams in CTranslate2."""
     lines = []
     for (shape, data, batch, beams), rows in sorted(cells.items()):
@@ -104,10 +129,10 @@ def geometric_mean(values: Sequence[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values))
 
 
-def _shown(value: float | None) -> str:
+def _shown(value: float | None, mark: str) -> str:
     if value is None:
         return "–"
-    return f"{value:.2f}" if value >= 1 else f"**{value:.2f}**"
+    return f"{value:.2f}" if value >= 1 else f"{mark}{value:.2f}{mark}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

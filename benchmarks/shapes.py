@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,21 +89,24 @@ def random_texts(vocab_size: int, count: int, tokens: int, seed: int = 2) -> lis
     return [" ".join(f"w{chance.randrange(2, vocab_size - 1)}" for _ in range(tokens - 1)) for _ in range(count)]
 
 
-def random_bundle(shape: Shape, folder: Path, *, dev_sources: int, tokens: int) -> tuple[Path, Path]:
-    """The run of a shape and its bundle in fp32 and int8, made in ``folder`` unless they are there.
+def random_bundle(
+    shape: Shape, folder: Path, *, dev_sources: int, tokens: int, precisions: Sequence[str] = ("fp32", "int8")
+) -> tuple[Path, Path]:
+    """The run of a shape and its bundle, made in ``folder`` unless they are there.
 
     Args:
         shape: Sizes of the model.
         folder: Holds ``run``, ``bundle`` and the sources that scales are found on and the export is proved on.
         dev_sources: How many these are.
         tokens: Of each of them.
+        precisions: Of the bundle.
     """
     run, bundle, dev = folder / "run", folder / "bundle", folder / "dev.txt"
     if not is_run(run):
         save_run(run, random_run(shape))
         write_atomic(dev, "\n".join(random_texts(shape.vocab_size, dev_sources, tokens)) + "\n")
     if not bundle.is_dir():
-        export_bundle(run, bundle, dev_source=dev, ungated=True, progress=False)
+        export_bundle(run, bundle, dev_source=dev, precisions=precisions, ungated=True, progress=False)
     return run, bundle
 
 

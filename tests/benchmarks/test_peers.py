@@ -23,8 +23,14 @@ SPECS = [
     EngineSpec(engine="ctranslate2", model="student", path="run", precision="int8"),
     EngineSpec(engine="transformers", model="student", path="run"),
 ]
-SECONDS = {"onnx int8": 0.001, "onnx fp32": 0.002, "ctranslate2 int8": 0.003, "transformers fp32": 0.050}
-TOKENS = {"onnx int8": 9, "onnx fp32": 10, "ctranslate2 int8": 11, "transformers fp32": 10}
+SECONDS = {
+    "onnx int8+shortlist": 0.0005,
+    "onnx int8": 0.001,
+    "onnx fp32": 0.002,
+    "ctranslate2 int8": 0.003,
+    "transformers fp32": 0.050,
+}
+TOKENS = {"onnx int8+shortlist": 9, "onnx int8": 9, "onnx fp32": 10, "ctranslate2 int8": 11, "transformers fp32": 10}
 
 
 class Pretender:
@@ -88,11 +94,27 @@ def test_each_engine_is_measured_at_its_fastest_setting(model: Model, log: list[
     assert ratio(by_cell(rows)["6+2-256", "random", 32, 5], ("ctranslate2", "int8")) == pytest.approx(3.0, abs=1e-3)
 
 
+def test_a_shortlist_is_a_row_of_its_own_and_not_in_the_headline(model: Model, log: list[Any]) -> None:
+    specs = [*SPECS, SPECS[0].model_copy(update={"precision": "int8+shortlist"})]
+    with Shaped(lambda spec, threads: Pretender(spec, threads, log)) as hosts:
+        rows = measure_cell(model._replace(specs=specs), "random", 1, 1, hosts, EFFORT, 1)
+    assert [(row["engine"], row["precision"], row["shortlist"]) for row in rows if row["engine"] == "onnx"] == [
+        ("onnx", "int8", False),
+        ("onnx", "fp32", False),
+        ("onnx", "int8", True),
+    ]
+    text = markdown({"rows": [row | {"bleu": None} for row in rows]})
+    assert "| 6+2-256 | random | 1 | 1 | 10,000 | 3.00 | – |" in text
+    assert "| 6+2-256 | random | 1 | 1 | 10,000 | 0.50 | – | 2.00 |" in text
+    assert "3.00 times as fast in the geometric mean of 1 cells" in text
+
+
 def test_engines_take_turns_and_slow_ones_stop_early(model: Model, log: list[Any]) -> None:
     with Shaped(lambda spec, threads: Pretender(spec, threads, log)) as hosts:
         measure_cell(model, "random", 64, 1, hosts, EFFORT._replace(longest_s=2.0), 1)
     names = ["onnx int8", "onnx fp32", "ctranslate2 int8"]
-    tried = [name for name in names for _ in range(3)] + ["transformers fp32"]  # 3.2 s a call: one is enough
+    tried = [name for name in names for _ in range(1 + 3)]  # the first allocates
+    tried += ["transformers fp32"] * 2  # 3.2 s a call: one is enough
     order = [name for name, *_ in log]
     assert order == [*tried, *names, "transformers fp32", *names, *names]
 

@@ -23,6 +23,12 @@ def expected(name: str, rows: int, columns: int) -> str:
     return FP32 if columns <= 16 and rows * 2 > 1 else BLOCKS if rows * 2 < 5 else STATIC
 
 
+def test_a_form_that_is_faster_by_chance_is_not_taken(graphs: dict[str, ir.Model]) -> None:
+    for close, form in ((9.8, STATIC), (9.0, BLOCKS)):
+        mix = mixing.choose(graphs, 1, 6, lambda shape, close=close: {FP32: 20.0, STATIC: 10.0, BLOCKS: close})
+        assert set(mix.forms.values()) == {form}
+
+
 @pytest.mark.parametrize("batch_size", [1, 8])
 def test_each_size_gets_its_fastest_form(graphs: dict[str, ir.Model], batch_size: int) -> None:
     mix = mixing.choose(graphs, batch_size, 6, clock)
