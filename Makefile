@@ -22,8 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Train, distil, export and measure on the embedded corpus, for both tasks.
 	$(BIN)/compress demo --out demo --force
 
-test: $(STAMP)  ## The default test suite.
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## The default test suite, one process a core (four at most).
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(STAMP)  ## What takes longer or installs more.
 	$(BIN)/python -m pytest -m slow

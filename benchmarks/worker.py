@@ -25,6 +25,10 @@ from compressor import errors
 _ROOT = Path(__file__).resolve().parents[1]
 
 
+class EngineStopped(errors.CompressError):
+    """An engine's process ended before its time: it crashed, or there was not enough memory."""
+
+
 class Info(NamedTuple):
     """What is known of an engine once it is loaded. ``load_s``: seconds to load the model, library import excluded."""
 
@@ -155,7 +159,7 @@ class ProcessHost:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise errors.CompressError(f"engine {self._name} stopped: {self._last_words()}")
+            raise EngineStopped(f"engine {self._name} stopped: {self._last_words()}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise _revive(answer["error"], answer["message"], self._name)

@@ -148,6 +148,7 @@ def load(
     inter_threads: int | None = None,
     expect_digest: str | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
+    num_beams: int = 1,
 ) -> Generator:
     """Opens a bundle for generation on ONNX Runtime, without torch.
 
@@ -158,6 +159,7 @@ def load(
         inter_threads: batches of one call that run at a time; default: as many as there are processors for.
         expect_digest: digest that the bundle's manifest must have.
         device: where it runs.
+        num_beams: of most calls; that search is opened now, greedy or beams, the other when a call asks for it.
 
     Returns:
         A generator whose ``generate(texts)`` gives one result a text, in order.
@@ -175,6 +177,7 @@ def load(
         inter_threads=inter_threads,
         expect_digest=expect_digest,
         device=device,
+        num_beams=num_beams,
     )
 
 

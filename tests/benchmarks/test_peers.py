@@ -14,7 +14,7 @@ from benchmarks.engines import EngineSpec
 from benchmarks.peers import KEYS, Effort, Model, Setting, Shaped, measure_cell, measure_model, settings, with_speedup
 from benchmarks.peers_table import by_cell, markdown, ratio
 from benchmarks.shapes import Shape, random_run, random_texts
-from benchmarks.worker import Info, Reply
+from benchmarks.worker import EngineStopped, Info, Reply
 
 EFFORT = Effort(rounds=3, turn_s=0.0, pause_s=0.0)
 SPECS = [
@@ -114,9 +114,27 @@ def test_engines_take_turns_and_slow_ones_stop_early(model: Model, log: list[Any
         measure_cell(model, "random", 64, 1, hosts, EFFORT._replace(longest_s=2.0), 1)
     names = ["onnx int8", "onnx fp32", "ctranslate2 int8"]
     tried = [name for name in names for _ in range(1 + 3)]  # the first allocates
-    tried += ["transformers fp32"] * 2  # 3.2 s a call: one is enough
+    tried += ["transformers fp32"]  # 3.2 s a call: one is enough
     order = [name for name, *_ in log]
     assert order == [*tried, *names, "transformers fp32", *names, *names]
+
+
+def test_a_peer_that_stops_is_left_out_and_ours_is_not(model: Model, log: list[Any]) -> None:
+    def stopping(name: str) -> list[list[str]]:
+        class Stopping(Pretender):
+            def translate(self, texts: Sequence[str], num_beams: int, **options: int) -> Reply:
+                if self.name == name and len(texts) > 8:
+                    raise EngineStopped(f"engine {name} stopped")
+                return super().translate(texts, num_beams, **options)
+
+        with Shaped(lambda spec, threads: Stopping(spec, threads, log)) as hosts:
+            cells = [measure_cell(model, "random", size, 1, hosts, EFFORT, 1) for size in (8, 32)]
+        return [[f"{row['engine']} {row['precision']}" for row in rows] for rows in cells]
+
+    everyone = ["onnx int8", "onnx fp32", "ctranslate2 int8", "transformers fp32"]
+    assert stopping("transformers fp32") == [everyone, everyone[:3]]
+    with pytest.raises(EngineStopped):
+        stopping("onnx int8")
 
 
 def test_hosts_are_shared_among_cells_and_closed(model: Model, log: list[Any]) -> None:
@@ -152,6 +170,7 @@ def test_a_run_goes_on_where_it_was(
 ) -> None:
     monkeypatch.setattr(peers, "Workshop", lambda folder: lambda spec, threads: Pretender(spec, threads, log))
     monkeypatch.setattr(peers, "random_model", lambda name, folder, engines: model)
+    monkeypatch.setattr(peers, "QUICK", EFFORT)
     out = tmp_path / "peers.json"
     arguments = ["--json", str(out), "--shapes", "6+2-256", "--work", str(tmp_path), "--quick"]
     assert peers.main(arguments) == 0

@@ -187,10 +187,13 @@ def _save(
     eos_bias: float = 0.0,
 ) -> None:
     """Writes a model with its generation rules, and random weights whose outputs differ in tokens and in length."""
-    generator = torch.Generator().manual_seed(seed)
+    generator, of_positions = (torch.Generator().manual_seed(seed) for _ in range(2))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "embed_positions" not in name and parameter.dim() > 1:
+            if "embed_positions" in name:
+                if parameter.requires_grad:  # learned; else a table of sines
+                    parameter.normal_(0.0, 0.02, generator=of_positions)
+            elif parameter.dim() > 1:
                 parameter.normal_(0.0, scale, generator=generator)
         if zero_row is not None:
             model.get_input_embeddings().weight[zero_row] = 0.0
