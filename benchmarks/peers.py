@@ -193,13 +193,15 @@ def _tuned(
     contenders = [Contender(spec, hosts.host(spec, setting, num_beams), setting, 0.0) for setting in tried]
     first = [one.translate(work[0], num_beams)[0] for one in contenders]  # it allocates: of a long call, a small part
     work = work[: max(1, int(effort.tried_s / min(first)))]
-    samples = [[[seconds]] if min(first) > _LONG_S else [list[float]() for _ in work] for seconds in first]
-    for _ in range(0 if min(first) > _LONG_S else _TRIES):
-        for one, found in zip(contenders, samples, strict=True):
-            for texts, calls in zip(work, found, strict=True):
-                calls.append(one.translate(texts, num_beams)[0])
-            time.sleep(effort.pause_s if one.setting.intra_threads > 1 else 0.0)
-    totals = [summarize(found).total for found in samples]
+    totals = first
+    if min(first) <= _LONG_S:
+        samples = [[list[float]() for _ in work] for _ in contenders]
+        for _ in range(_TRIES):
+            for one, found in zip(contenders, samples, strict=True):
+                for texts, calls in zip(work, found, strict=True):
+                    calls.append(one.translate(texts, num_beams)[0])
+                time.sleep(effort.pause_s if one.setting.intra_threads > 1 else 0.0)
+        totals = [summarize(found).total for found in samples]
     best = min(range(len(tried)), key=totals.__getitem__)
     return contenders[best]._replace(seconds=totals[best] / len(work))
 
