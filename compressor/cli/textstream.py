@@ -67,7 +67,7 @@ def command_of(task: str, summary: str) -> Callable[..., None]:
         min_new_tokens: options.MinNewTokens = None,
         no_repeat_ngram_size: options.NoRepeatNgramSize = None,
         length_penalty: options.LengthPenalty = None,
-        batch_tokens: options.BatchTokens = 4096,
+        batch_tokens: options.BatchTokens = 1024,
         truncate: options.Truncate = False,
         expect_digest: options.Digest = None,
         json: options.JsonLines = False,

@@ -35,6 +35,8 @@ from compressor.runtime.threads import choose_threads
 from compressor.tokenizer import Tokenizer, load_tokenizer
 
 Truncation = Literal["error", "longest_first"]
+BATCH_TOKENS = 1024
+"""Of sources, padded: activations of larger batches leave the processor's cache (docs/performance.md)."""
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
@@ -169,7 +171,7 @@ class Generator:
         texts: Sequence[str],
         *,
         num_return_sequences: int = 1,
-        batch_tokens: int = 4096,
+        batch_tokens: int = BATCH_TOKENS,
         batch_size: int | None = None,
         truncation: Truncation = "error",
         **search: Unpack[SearchOptions],
@@ -231,7 +233,7 @@ class Generator:
         *,
         prefixes: Sequence[Sequence[int]] | None = None,
         num_return_sequences: int = 1,
-        batch_tokens: int = 4096,
+        batch_tokens: int = BATCH_TOKENS,
         batch_size: int | None = None,
         truncation: Truncation = "error",
         **search: Unpack[SearchOptions],

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from benchmarks import peers
+from benchmarks.cells import KEYS, Effort, Model, Setting, Shaped, measure_cell, settings, with_speedup
 from benchmarks.engines import EngineSpec
-from benchmarks.peers import KEYS, Effort, Model, Setting, Shaped, measure_cell, measure_model, settings, with_speedup
+from benchmarks.peers import measure_model
 from benchmarks.peers_table import by_cell, markdown, ratio
 from benchmarks.shapes import Shape, random_run, random_texts
 from benchmarks.worker import EngineStopped, Info, Reply
