@@ -20,7 +20,7 @@ of a search grows, and its share of the hardware's floor).
 The modules, lower never importing higher: ``timing``, ``memory`` and ``progress`` know nothing of models; ``engines``
 are the ways to run one; ``worker`` gives each its own process; ``settings`` finds out who takes part; ``evaluation``
 and ``latency`` make results; ``page`` and ``report`` show them; ``update_cost`` compares training updates; ``shapes``
-makes models of random weights, which ``peers`` (cell by cell, ``cells``) and ``cost`` run. Of the cost of a search, ``fit`` knows nothing but
-numbers, ``floors`` measures a core, ``counts`` knows what a search has to do, ``cost_model`` puts these together,
-``cost_table`` shows it, ``cost`` measures.
+makes models of random weights, which ``peers`` (cell by cell, ``cells``) and ``cost`` run. Of the cost of a search,
+``fit`` knows nothing but numbers, ``floors`` measures a core, ``counts`` knows what a search has to do, ``cost_model``
+puts these together, ``cost_table`` shows it, ``cost`` measures.
 """
