@@ -6,6 +6,7 @@ the fastest; then all take turns.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ KEYS = ("shape", "data", *ROW_KEYS, "inter_threads", "max_batch_size", "source_t
         "length_drift", "shortlist", "load_s")  # fmt: skip
 CALLS = 32
 """Different batches in a cell, at most."""
+TEACHER_BEAMS = 5
 _WORKERS = {"onnx", "ctranslate2", "marian"}
 """Engines that work on several batches at a time."""
 
@@ -93,14 +95,16 @@ class Contender(NamedTuple):
     """An engine in a cell, at the setting that is best there."""
 
     spec: EngineSpec
+    num_beams: int
     host: Host
     setting: Setting
     seconds: float
     """A call takes, about."""
 
-    def translate(self, texts: Sequence[str], num_beams: int) -> tuple[float, int]:
+    def translate(self, texts: Sequence[str]) -> tuple[float, int]:
         """Seconds of a call, and the tokens it made."""
-        reply = self.host.translate(texts, num_beams, **_options(self.setting))
+        size = self.setting.max_batch_size
+        reply = self.host.translate(texts, self.num_beams, **({} if size is None else {"max_batch_size": size}))
         return reply.seconds, sum(reply.tokens)
 
 
@@ -124,12 +128,54 @@ def measure_cell(
     contenders = []
     for spec in model.specs:
         try:
-            tried = settings(spec.engine, batch_size, cores)
-            contenders.append(_tuned(spec, work, num_beams, hosts, tried, effort))
+            contenders.append(_tuned(spec, work, num_beams, hosts, effort, cores))
         except EngineStopped as error:
             if spec.engine == "onnx":
                 raise
             print(f"{model.shape} {data}, batch {batch_size}, beams {num_beams}: {error}", file=sys.stderr)
+    cell = {"shape": model.shape, "data": data, "source_tokens": model.source_tokens}
+    return [cell | row for row in _in_turns(contenders, work, effort)]
+
+
+def measure_factor(model: Model, data: str, hosts: Shaped, effort: Effort, cores: int) -> list[Row]:
+    """The factor that a user gains over the best engine, one sentence a call, each at its best setting, in turns.
+
+    The greedy student in int8, and its teacher with five beams in CTranslate2. No rows where either is missing.
+    """
+    students = [spec for spec in model.specs if (spec.engine, spec.precision) == ("onnx", "int8")]
+    teachers = [spec for spec in model.specs if (spec.model, spec.engine) == ("teacher", "ctranslate2")]
+    if not (students and teachers):
+        return []
+    work = batches(model.texts[data], 1)[:CALLS]
+    sides = [*((spec, 1) for spec in students), *((spec, TEACHER_BEAMS) for spec in teachers)]
+    contenders = [_tuned(spec, work, num_beams, hosts, effort, cores) for spec, num_beams in sides]
+    cell = {"shape": model.shape, "data": data, "source_tokens": model.source_tokens}
+    return [cell | row for row in _in_turns(contenders, work, effort._replace(longest_s=math.inf))]
+
+
+def _tuned(
+    spec: EngineSpec, work: Sequence[list[str]], num_beams: int, hosts: Shaped, effort: Effort, cores: int
+) -> Contender:
+    """At its fastest setting: they take turns, and each is given the same batches."""
+    tried = settings(spec.engine, len(work[0]), cores)
+    contenders = [Contender(spec, num_beams, hosts.host(spec, one, num_beams), one, 0.0) for one in tried]
+    first = [one.translate(work[0])[0] for one in contenders]  # it allocates: of a long call, a small part
+    work = work[: max(1, int(effort.tried_s / min(first)))]
+    totals = first
+    if min(first) <= _LONG_S:
+        samples = [[list[float]() for _ in work] for _ in contenders]
+        for _ in range(_TRIES):
+            for one, found in zip(contenders, samples, strict=True):
+                for texts, calls in zip(work, found, strict=True):
+                    calls.append(one.translate(texts)[0])
+                time.sleep(effort.pause_s if one.setting.intra_threads > 1 else 0.0)
+        totals = [summarize(found).total for found in samples]
+    best = min(range(len(tried)), key=totals.__getitem__)
+    return contenders[best]._replace(seconds=totals[best] / len(work))
+
+
+def _in_turns(contenders: Sequence[Contender], work: Sequence[list[str]], effort: Effort) -> list[Row]:
+    """A row for each contender; all translate the same batches."""
     samples: dict[str, list[list[float]]] = {one.spec.name: [[] for _ in work] for one in contenders}
     tokens: dict[str, list[int]] = {one.spec.name: [0] * len(work) for one in contenders}
     spent = dict.fromkeys(samples, 0.0)
@@ -144,41 +190,13 @@ def measure_cell(
             time.sleep(effort.pause_s if spinning else 0.0)
             for _ in range(max(1, min(8, round(effort.turn_s / (one.seconds * len(work)))))):
                 for index, texts in enumerate(work):
-                    seconds, tokens[name][index] = one.translate(texts, num_beams)
+                    seconds, tokens[name][index] = one.translate(texts)
                     samples[name][index].append(seconds)
                     spent[name] += seconds
             spinning = one.setting.intra_threads > 1
     counts = {one.spec.name: sum(tokens[one.spec.name]) for one in contenders}
-    cell = {"shape": model.shape, "data": data, "batch_size": batch_size, "num_beams": num_beams}
-    sentences = batch_size * len(work)
-    return [
-        cell | {"source_tokens": model.source_tokens} | _row(one, samples[one.spec.name], counts, sentences)
-        for one in contenders
-    ]
-
-
-def _tuned(
-    spec: EngineSpec, work: Sequence[list[str]], num_beams: int, hosts: Shaped, tried: list[Setting], effort: Effort
-) -> Contender:
-    """At its fastest setting: they take turns, and each is given the same batches."""
-    contenders = [Contender(spec, hosts.host(spec, setting, num_beams), setting, 0.0) for setting in tried]
-    first = [one.translate(work[0], num_beams)[0] for one in contenders]  # it allocates: of a long call, a small part
-    work = work[: max(1, int(effort.tried_s / min(first)))]
-    totals = first
-    if min(first) <= _LONG_S:
-        samples = [[list[float]() for _ in work] for _ in contenders]
-        for _ in range(_TRIES):
-            for one, found in zip(contenders, samples, strict=True):
-                for texts, calls in zip(work, found, strict=True):
-                    calls.append(one.translate(texts, num_beams)[0])
-                time.sleep(effort.pause_s if one.setting.intra_threads > 1 else 0.0)
-        totals = [summarize(found).total for found in samples]
-    best = min(range(len(tried)), key=totals.__getitem__)
-    return contenders[best]._replace(seconds=totals[best] / len(work))
-
-
-def _options(setting: Setting) -> dict[str, int]:
-    return {} if setting.max_batch_size is None else {"max_batch_size": setting.max_batch_size}
+    size, sentences = len(work[0]), sum(map(len, work))
+    return [{"batch_size": size} | _row(one, samples[one.spec.name], counts, sentences) for one in contenders]
 
 
 def _row(one: Contender, samples: list[list[float]], counts: dict[str, int], sentences: int) -> Row:
@@ -189,6 +207,7 @@ def _row(one: Contender, samples: list[list[float]], counts: dict[str, int], sen
         "engine": spec.engine,
         "model": spec.model,
         "precision": base_precision(spec.precision),
+        "num_beams": one.num_beams,
         "intra_threads": one.setting.intra_threads,
         "inter_threads": one.setting.inter_threads,
         "max_batch_size": one.setting.max_batch_size,

@@ -16,7 +16,17 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import report
-from benchmarks.cells import CELL, QUICK, Effort, Model, Setting, Shaped, measure_cell, with_speedup
+from benchmarks.cells import (
+    CELL,
+    QUICK,
+    Effort,
+    Model,
+    Setting,
+    Shaped,
+    measure_cell,
+    measure_factor,
+    with_speedup,
+)
 from benchmarks.engines import EngineName, EngineSpec
 from benchmarks.engines.base import ModelName
 from benchmarks.evaluation import quality, read_test_set, translate_all
@@ -118,6 +128,24 @@ def measure_model(
             yield rows
 
 
+def measure_factors(
+    model: Model, known: Sequence[Row], rows: Sequence[Row], connect: Connect, effort: Effort, cores: int
+) -> list[Row]:
+    """The student beside its teacher on every test set that is not known; its quality is that of the cells' rows."""
+    done = {(row["shape"], row["data"]) for row in known}
+    scored = {(row["data"], row["num_beams"], _name(row)): row for row in rows if row["shape"] == model.shape}
+    found = []
+    with Shaped(connect) as hosts:
+        for data in model.references:
+            if (model.shape, data) not in done:
+                texts = spread(model.texts[data], SENTENCES)
+                found += measure_factor(model._replace(texts={data: texts}), data, hosts, effort, cores)
+    for row in found:
+        scores = scored.get((row["data"], row["num_beams"], _name(row)), {})
+        row |= {key: scores.get(key) for key in QUALITY_KEYS}
+    return found
+
+
 def _name(row: Row) -> str:
     return f"{row['model']} {row['engine']} {form(row)}"
 
@@ -156,23 +184,30 @@ def _run(options: argparse.Namespace) -> None:
         raise ConfigError("--run, --bundle and --test go together")
     effort, cores, console = QUICK if options.quick else Effort(), len(os.sched_getaffinity(0)), Console(stderr=True)
     table = report.load(options.json) if options.json.exists() else {"rows": [], "provenance": {}}
-    rows: list[Row] = table["rows"]
+    rows, factors = list[Row](table["rows"]), list[Row](table.get("factors", []))
     told = {"quick": options.quick, **effort._asdict(), "sentences": SENTENCES, "peers": list(peers)}
     before = table["provenance"].get("peers", told)
     if before["quick"] != options.quick:
         raise ConfigError(f"{options.json}: was made {'with' if before['quick'] else 'without'} --quick; name another")
     earlier = [*table["provenance"].pop("earlier", []), table["provenance"]] if rows else []
+
+    def write(rows: list[Row], factors: list[Row]) -> None:
+        made = {**provenance(), "peers": told, "earlier": earlier}
+        report.write_json({"provenance": made, "rows": rows, "factors": factors}, options.json)
+
     models: dict[str, Callable[[], Model]] = {name: partial(random_model, name, options.work, peers) for name in names}
     if options.run:
         given = (options.name, options.run, options.bundle, peers, options.teacher, tests)
         models[options.name] = partial(trained_model, *given)
     for name, make in models.items():
-        workshop = Workshop(options.work / name)
-        for found in measure_model(make(), rows, workshop, effort, cores, options.quick):
+        model, workshop = make(), Workshop(options.work / name)
+        for found in measure_model(model, rows, workshop, effort, cores, options.quick):
             rows = with_speedup([*rows, *found])
-            made = {**provenance(), "peers": told, "earlier": earlier}
-            report.write_json({"provenance": made, "rows": rows}, options.json)
+            write(rows, factors)
             console.print(_line(found), highlight=False)
+        if found := measure_factors(model, factors, rows, workshop, effort, cores):
+            factors = [*factors, *with_speedup(found)]
+            write(rows, factors)
 
 
 def _line(rows: list[Row]) -> str:

@@ -40,7 +40,7 @@ def markdown(table: dict[str, Any]) -> str:
     beside = _table(cells, {name: partial(ratio, peer=peer) for peer, name in PEERS.items()}, mark="**")
     told = "Our other forms: how many times as fast as our int8."
     forms = _table(cells, {name: partial(_as_fast, precision=precision) for precision, name in FORMS.items()})
-    return "\n".join([*beside, "", *summary(cells), "", told, "", *forms]) + "\n"
+    return "\n".join([*beside, "", *summary(cells), *factors(table.get("factors", [])), "", told, "", *forms]) + "\n"
 
 
 def _table(cells: dict[Cell, Rows], columns: dict[str, Callable[[Rows], float | None]], mark: str = "") -> list[str]:
@@ -102,24 +102,23 @@ def summary(cells: dict[Cell, Rows]) -> list[str]:
             )
     if memory := [value for rows in cells.values() if (value := ratio(rows, RIVAL, "memory_mb"))]:
         lines.append(f"Memory: {min(memory):.1f} to {max(memory):.1f} times that of CTranslate2 int8.")
-    lines += _teacher(cells)
     return [f"- {line}" for line in lines]
 
 
-def _teacher(cells: dict[Cell, Rows]) -> list[str]:
-    """The student, greedy, one sentence a call, beside its teacher with five beams in CTranslate2."""
+def factors(rows: Iterable[Row]) -> list[str]:
+    """The student, greedy, one sentence a call, beside its teacher with several beams in CTranslate2."""
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault((row["shape"], row["data"]), {})[f"{row['model']} {row['precision']}"] = row
     lines = []
-    for (shape, data, batch, beams), rows in sorted(cells.items()):
-        greedy, searched = rows.get(("student", *OWN)), cells.get((shape, data, batch, 5), {})
-        teachers = [searched.get(("teacher", "ctranslate2", precision)) for precision in ("fp32", "int8")]
-        if (batch, beams) != (1, 1) or greedy is None or None in teachers:
-            continue
-        exact, packed = (greedy["sentences_per_s"] / one["sentences_per_s"] for one in teachers if one is not None)
-        score = "" if greedy["bleu"] is None else f" ({greedy['bleu']:.1f} BLEU; teacher {teachers[0]['bleu']:.1f})"  # type: ignore[index]
+    for (shape, data), sides in found.items():
+        student, exact, packed = (sides[name] for name in ("student int8", "teacher fp32", "teacher int8"))
+        times = [student["sentences_per_s"] / one["sentences_per_s"] for one in (exact, packed)]
+        score = "" if student["bleu"] is None else f" ({student['bleu']:.1f} BLEU; teacher {exact['bleu']:.1f})"
         lines.append(
-            f"{shape} on {data}, one sentence a call: the greedy int8 student translates {exact:.1f} times as many "
-            f"sentences a second as its teacher with five beams in CTranslate2 fp32, {packed:.1f} times as in "
-            f"CTranslate2 int8{score}."
+            f"- {shape} on {data}, one sentence a call, in turns: the greedy int8 student translates {times[0]:.1f} "
+            f"times as many sentences a second as its teacher with five beams in CTranslate2 fp32, {times[1]:.1f} "
+            f"times as in CTranslate2 int8{score}."
         )
     return lines
 

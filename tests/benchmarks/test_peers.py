@@ -12,8 +12,8 @@ import pytest
 from benchmarks import peers
 from benchmarks.cells import KEYS, Effort, Model, Setting, Shaped, measure_cell, settings, with_speedup
 from benchmarks.engines import EngineSpec
-from benchmarks.peers import measure_model
-from benchmarks.peers_table import by_cell, markdown, ratio
+from benchmarks.peers import measure_factors, measure_model
+from benchmarks.peers_table import by_cell, factors, markdown, ratio
 from benchmarks.shapes import Shape, random_run, random_texts
 from benchmarks.worker import EngineStopped, Info, Reply
 
@@ -29,9 +29,11 @@ SECONDS = {
     "onnx int8": 0.001,
     "onnx fp32": 0.002,
     "ctranslate2 int8": 0.003,
+    "ctranslate2 fp32": 0.006,
     "transformers fp32": 0.050,
 }
-TOKENS = {"onnx int8+shortlist": 9, "onnx int8": 9, "onnx fp32": 10, "ctranslate2 int8": 11, "transformers fp32": 10}
+TOKENS = dict.fromkeys(SECONDS, 10) | {"onnx int8+shortlist": 9, "onnx int8": 9}
+TOKENS |= {"ctranslate2 int8": 11, "ctranslate2 fp32": 11}
 
 
 class Pretender:
@@ -164,6 +166,32 @@ def test_quality_is_measured_once_for_all_cells_of_a_test_set(model: Model, log:
     again = [row for found in measure_model(model, known, connect, EFFORT, 1, quick=False) for row in found]
     assert {row["engine"]: row.get("bleu") for row in again} == {**scored, "transformers": None}
     assert len(log) - before < before / 2  # no test set was translated again
+
+
+def test_the_student_takes_turns_with_its_searching_teacher(model: Model, log: list[Any]) -> None:
+    teachers = [SPECS[2].model_copy(update={"model": "teacher", "precision": name}) for name in ("fp32", "int8")]
+    texts = [f"this is text number {index}" for index in range(70)]
+    model = Model("de-en", [*SPECS, *teachers], {"tatoeba": texts}, None, {"tatoeba": texts})
+    connect = lambda spec, threads: Pretender(spec, threads, log)  # noqa: E731
+    known = [{"shape": "de-en", "data": "tatoeba", "model": "student", "engine": "onnx", "precision": "int8",
+              "num_beams": 1, "bleu": 41.7, "chrf": 57.2, "rouge_l": None, "signature": "S"},
+             {"shape": "de-en", "data": "tatoeba", "model": "teacher", "engine": "ctranslate2", "precision": "fp32",
+              "num_beams": 5, "bleu": 46.2, "chrf": 61.4, "rouge_l": None, "signature": "S"}]  # fmt: skip
+    rows = measure_factors(model, [], known, connect, EFFORT, 2)
+    names = [(row["model"], row["engine"], row["precision"], row["batch_size"], row["num_beams"]) for row in rows]
+    assert names == [
+        ("student", "onnx", "int8", 1, 1),
+        ("teacher", "ctranslate2", "fp32", 1, 5),
+        ("teacher", "ctranslate2", "int8", 1, 5),
+    ]
+    assert [row["p50_ms"] for row in rows] == pytest.approx([1 / 1.5, 5 * 6 / 1.5, 5 * 3 / 1.5], abs=1e-3)
+    assert [row["bleu"] for row in rows] == [41.7, 46.2, None]
+    turns = [name for name, *_ in log[-3 * 32 * 3 :: 32]]  # three rounds of 32 sentences
+    assert turns == ["onnx int8", "ctranslate2 fp32", "ctranslate2 int8"] * 3
+    (line,) = factors(rows)
+    assert "30.0 times as many" in line and "15.0 times as in CTranslate2 int8 (41.7 BLEU; teacher 46.2)" in line
+    assert measure_factors(model, rows, known, connect, EFFORT, 2) == []
+    assert measure_factors(model._replace(specs=SPECS), [], known, connect, EFFORT, 2) == []  # no teacher
 
 
 def test_a_run_goes_on_where_it_was(
