@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from benchmarks.engines import EngineName, EngineSpec
@@ -17,6 +17,7 @@ from benchmarks.latency import ROW_KEYS, Row, batches
 from benchmarks.timing import summarize
 from benchmarks.worker import Connect, EngineStopped, Host
 from compressor.bundle import SHORTLIST, base_precision
+from compressor.errors import ModelError
 
 CELL = ("shape", "data", "batch_size", "num_beams")
 KEYS = ("shape", "data", *ROW_KEYS, "inter_threads", "max_batch_size", "source_tokens", "target_tokens",
@@ -62,7 +63,8 @@ class Model(NamedTuple):
     specs: list[EngineSpec]
     texts: dict[str, list[str]]
     """By the name of the data; every one of them is as good as another."""
-    source_tokens: float | None
+    count_tokens: Callable[[str], int]
+    """Of a source, end of sentence included."""
     references: dict[str, list[str]]
     """Of all texts, where there are some."""
 
@@ -115,7 +117,7 @@ def settings(engine: EngineName, batch_size: int, cores: int) -> list[Setting]:
         found.append(Setting(cores, 1, None))
     if cores > 1 and engine in _WORKERS and batch_size > 1:
         share = -(-batch_size // cores)
-        sizes = {share, max(1, share // 2)} if batch_size >= 32 else {share}
+        sizes = {share, share // 2, share // 4} if batch_size >= 32 else {share}
         found += [Setting(1, cores, size) for size in sorted(sizes)]
     return found
 
@@ -133,8 +135,7 @@ def measure_cell(
             if spec.engine == "onnx":
                 raise
             print(f"{model.shape} {data}, batch {batch_size}, beams {num_beams}: {error}", file=sys.stderr)
-    cell = {"shape": model.shape, "data": data, "source_tokens": model.source_tokens}
-    return [cell | row for row in _in_turns(contenders, work, effort)]
+    return _in_turns(model, data, contenders, work, effort)
 
 
 def measure_factor(model: Model, data: str, hosts: Shaped, effort: Effort, cores: int) -> list[Row]:
@@ -149,8 +150,7 @@ def measure_factor(model: Model, data: str, hosts: Shaped, effort: Effort, cores
     work = batches(model.texts[data], 1)[:CALLS]
     sides = [*((spec, 1) for spec in students), *((spec, TEACHER_BEAMS) for spec in teachers)]
     contenders = [_tuned(spec, work, num_beams, hosts, effort, cores) for spec, num_beams in sides]
-    cell = {"shape": model.shape, "data": data, "source_tokens": model.source_tokens}
-    return [cell | row for row in _in_turns(contenders, work, effort._replace(longest_s=math.inf))]
+    return _in_turns(model, data, contenders, work, effort._replace(longest_s=math.inf))
 
 
 def _tuned(
@@ -174,8 +174,14 @@ def _tuned(
     return contenders[best]._replace(seconds=totals[best] / len(work))
 
 
-def _in_turns(contenders: Sequence[Contender], work: Sequence[list[str]], effort: Effort) -> list[Row]:
-    """A row for each contender; all translate the same batches."""
+def _in_turns(
+    model: Model, data: str, contenders: Sequence[Contender], work: Sequence[list[str]], effort: Effort
+) -> list[Row]:
+    """A row for each contender; all translate the same batches.
+
+    Raises:
+        ModelError: outputs are not as long as they were forced to be.
+    """
     samples: dict[str, list[list[float]]] = {one.spec.name: [[] for _ in work] for one in contenders}
     tokens: dict[str, list[int]] = {one.spec.name: [0] * len(work) for one in contenders}
     spent = dict.fromkeys(samples, 0.0)
@@ -195,8 +201,18 @@ def _in_turns(contenders: Sequence[Contender], work: Sequence[list[str]], effort
                     spent[name] += seconds
             spinning = one.setting.intra_threads > 1
     counts = {one.spec.name: sum(tokens[one.spec.name]) for one in contenders}
-    size, sentences = len(work[0]), sum(map(len, work))
-    return [{"batch_size": size} | _row(one, samples[one.spec.name], counts, sentences) for one in contenders]
+    texts = [text for batch in work for text in batch]
+    for one in contenders:
+        limit, found = one.spec.max_new_tokens, counts[one.spec.name]
+        if limit and found != limit * len(texts):
+            raise ModelError(f"{one.spec.name} wrote {found} tokens for {len(texts)} texts, not {limit} for each")
+    cell = {
+        "shape": model.shape,
+        "data": data,
+        "batch_size": len(work[0]),
+        "source_tokens": round(sum(map(model.count_tokens, texts)) / len(texts), 2),
+    }
+    return [cell | _row(one, samples[one.spec.name], counts, len(texts)) for one in contenders]
 
 
 def _row(one: Contender, samples: list[list[float]], counts: dict[str, int], sentences: int) -> Row:

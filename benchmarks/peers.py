@@ -36,8 +36,10 @@ from benchmarks.settings import PEER_PRECISIONS, Peer, about, check_peers
 from benchmarks.shapes import SHAPES, random_bundle, random_texts
 from benchmarks.worker import Connect
 from benchmarks.workshop import Workshop
+from compressor.bundle import TOKENIZER_FOLDER
 from compressor.errors import CompressError, ConfigError
 from compressor.provenance import provenance
+from compressor.tokenizer import load_tokenizer
 
 BATCH_SIZES, NUM_BEAMS = (1, 8, 32, 64), (1, 5)
 TOKENS = 25
@@ -57,7 +59,7 @@ def random_model(name: str, folder: Path, peers: Sequence[Peer]) -> Model:
     shape, precisions = SHAPES[name], ("fp32", "int8", *(("int4",) if name in WITH_INT4 else ()))
     run, bundle = random_bundle(shape, folder / name, dev_sources=DEV_SOURCES, tokens=TOKENS, precisions=precisions)
     texts = random_texts(shape.vocab_size, max(BATCH_SIZES), TOKENS, seed=3)
-    return Model(name, _specs(run, bundle, peers, TOKENS), {"random": texts}, TOKENS, {})
+    return Model(name, _specs(run, bundle, peers, TOKENS), {"random": texts}, _counter(bundle), {})
 
 
 def trained_model(
@@ -69,7 +71,13 @@ def trained_model(
         specs += [_spec("ctranslate2", "teacher", teacher, precision, None) for precision in ("fp32", "int8")]
     pairs = {data: read_test_set(*files) for data, files in tests.items()}
     texts = {data: sources for data, (sources, _) in pairs.items()}
-    return Model(name, specs, texts, None, {data: references for data, (_, references) in pairs.items()})
+    references = {data: found for data, (_, found) in pairs.items()}
+    return Model(name, specs, texts, _counter(bundle), references)
+
+
+def _counter(bundle: Path) -> Callable[[str], int]:
+    tokenizer = load_tokenizer(bundle / TOKENIZER_FOLDER)
+    return lambda text: len(tokenizer.encode_source(text))
 
 
 def _specs(run: Path, bundle: Path, peers: Sequence[Peer], limit: int | None) -> list[EngineSpec]:

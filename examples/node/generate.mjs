@@ -19,7 +19,7 @@ if (positionals.length !== 1) throw new Error("usage: node generate.mjs BUNDLE [
 
 const folder = positionals[0];
 const manifest = JSON.parse(readFileSync(join(folder, "bundle.json"), "utf8"));
-const { eos_id, pad_id, max_new_tokens, min_new_tokens, no_repeat_ngram_size, length_penalty } = manifest.generation;
+const rules = manifest.generation;
 const numBeams = Number(options["num-beams"]);
 if (!(numBeams >= 1 && numBeams <= manifest.max_num_beams)) {
   throw new Error(`--num-beams is ${options["num-beams"]}: give 1 to ${manifest.max_num_beams}`);
@@ -31,22 +31,22 @@ const int64 = (numbers, shape) => new Tensor("int64", BigInt64Array.from(numbers
 const padded = (row, filling) => [...row, ...Array(width - row.length).fill(filling)];
 
 const feeds = {
-  input_ids: int64(sources.flatMap((ids) => padded(ids, pad_id)), [sources.length, width]),
+  input_ids: int64(sources.flatMap((ids) => padded(ids, rules.pad_id)), [sources.length, width]),
   attention_mask: int64(sources.flatMap((ids) => padded(ids.map(() => 1), 0)), [sources.length, width]),
-  max_new_tokens: int64([max_new_tokens], []),
-  min_new_tokens: int64([min_new_tokens], []),
-  no_repeat_ngram_size: int64([no_repeat_ngram_size], []),
+  max_new_tokens: int64([rules.max_new_tokens], []),
+  min_new_tokens: int64([rules.min_new_tokens], []),
+  no_repeat_ngram_size: int64([rules.no_repeat_ngram_size], []),
   prefix_ids: int64([], [sources.length, 0]),
 };
 if (numBeams > 1) {
   feeds.num_beams = int64([numBeams], []);
-  feeds.length_penalty = new Tensor("float32", [length_penalty], []);
-  feeds.early_stopping = int64([0], []);
+  feeds.length_penalty = new Tensor("float32", [rules.length_penalty], []);
+  feeds.early_stopping = int64([[false, true, "never"].indexOf(rules.early_stopping)], []);
 }
 
-const size = (name) => manifest.files[manifest.precisions[name].weights].size;
-const [smallest] = Object.keys(manifest.precisions).sort((a, b) => size(a) - size(b));
-const { graphs } = manifest.precisions[options.precision ?? smallest];
+const { precisions } = manifest;
+const unasked = ["int8", "mixed", "fp32"].find((name) => name in precisions) ?? Object.keys(precisions)[0];
+const { graphs } = precisions[options.precision ?? unasked];
 const session = await InferenceSession.create(join(folder, graphs[numBeams > 1 ? "generate_beams" : "generate"]));
 const { output_ids } = await session.run(feeds);
 
@@ -55,6 +55,6 @@ const rowsPerSource = output_ids.dims.length === 3 ? output_ids.dims[1] : 1; // 
 for (let source = 0; source < sources.length; source++) {
   const start = source * rowsPerSource * length;
   const ids = Array.from(output_ids.data.slice(start, start + length), Number);
-  const end = ids.indexOf(eos_id);
+  const end = ids.indexOf(rules.eos_id);
   console.log(JSON.stringify(end < 0 ? ids : ids.slice(0, end + 1)));
 }

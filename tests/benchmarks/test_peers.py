@@ -16,6 +16,7 @@ from benchmarks.peers import measure_factors, measure_model
 from benchmarks.peers_table import by_cell, factors, markdown, ratio
 from benchmarks.shapes import Shape, random_run, random_texts
 from benchmarks.worker import EngineStopped, Info, Reply
+from compressor.errors import ModelError
 
 EFFORT = Effort(rounds=3, turn_s=0.0, pause_s=0.0)
 SPECS = [
@@ -68,13 +69,13 @@ def log() -> list[tuple[str, int, int, dict[str, int]]]:
 @pytest.fixture
 def model() -> Model:
     texts = [f"text {index}" for index in range(64)]
-    return Model("6+2-256", SPECS, {"random": texts}, 25, {})
+    return Model("6+2-256", SPECS, {"random": texts}, lambda text: 24, {})
 
 
 def test_what_is_tried_depends_on_the_engine_and_the_batch() -> None:
     assert settings("onnx", 1, 2) == [Setting(1, 1, None), Setting(2, 1, None)]
     assert settings("ctranslate2", 8, 2) == [Setting(1, 1, None), Setting(2, 1, None), Setting(1, 2, 4)]
-    assert settings("onnx", 32, 2)[2:] == [Setting(1, 2, 8), Setting(1, 2, 16)]
+    assert settings("onnx", 32, 2)[2:] == [Setting(1, 2, 4), Setting(1, 2, 8), Setting(1, 2, 16)]
     assert settings("transformers", 32, 2) == [Setting(1, 1, None), Setting(2, 1, None)]
     assert settings("marian", 8, 2) == [Setting(1, 1, None), Setting(1, 2, 4)]
     assert settings("onnx", 32, 1) == [Setting(1, 1, None)]
@@ -91,10 +92,18 @@ def test_each_engine_is_measured_at_its_fastest_setting(model: Model, log: list[
     assert packed["sentences_per_s"] == 500.0
     assert packed["tokens_per_s"] == 5000.0  # the fp32 tokens count, for everyone
     assert (packed["length_drift"], exact["length_drift"], rival["length_drift"]) == (-0.1, 0.0, 0.1)
-    assert packed["target_tokens"] == 10.0 and packed["source_tokens"] == 25
+    assert packed["target_tokens"] == 10.0 and packed["source_tokens"] == 24
     assert slow["speedup"] == 1.0 and packed["speedup"] == pytest.approx(5333.3333 / 64.0, abs=0.01)
     assert (packed["load_s"], packed["memory_mb"], packed["shortlist"]) == (0.25, 12.0, False)
     assert ratio(by_cell(rows)["6+2-256", "random", 32, 5], ("ctranslate2", "int8")) == pytest.approx(3.0, abs=1e-3)
+
+
+def test_an_output_that_is_not_as_long_as_it_must_be_is_an_error(model: Model, log: list[Any]) -> None:
+    specs = [SPECS[0].model_copy(update={"max_new_tokens": limit}) for limit in (9, 10)]
+    with Shaped(lambda spec, threads: Pretender(spec, threads, log)) as hosts:
+        assert measure_cell(model._replace(specs=specs[:1]), "random", 8, 1, hosts, EFFORT, 1)
+        with pytest.raises(ModelError, match="student onnx int8 wrote 576 tokens for 64 texts, not 10 for each"):
+            measure_cell(model._replace(specs=specs[1:]), "random", 8, 1, hosts, EFFORT, 1)
 
 
 def test_a_shortlist_is_a_row_of_its_own_and_not_in_the_headline(model: Model, log: list[Any]) -> None:
@@ -157,7 +166,7 @@ def test_hosts_are_shared_among_cells_and_closed(model: Model, log: list[Any]) -
 
 def test_quality_is_measured_once_for_all_cells_of_a_test_set(model: Model, log: list[Any]) -> None:
     texts, scored = [f"this is text number {index}" for index in range(70)], {"onnx": 100.0, "ctranslate2": 100.0}
-    model = model._replace(texts={"tatoeba": texts}, references={"tatoeba": texts}, source_tokens=None)
+    model = model._replace(texts={"tatoeba": texts}, references={"tatoeba": texts})
     connect = lambda spec, threads: Pretender(spec, threads, log)  # noqa: E731
     rows = [row for found in measure_model(model, [], connect, EFFORT, 1, quick=False) for row in found]
     assert {row["engine"]: row.get("bleu") for row in rows} == {**scored, "transformers": None}
@@ -171,7 +180,7 @@ def test_quality_is_measured_once_for_all_cells_of_a_test_set(model: Model, log:
 def test_the_student_takes_turns_with_its_searching_teacher(model: Model, log: list[Any]) -> None:
     teachers = [SPECS[2].model_copy(update={"model": "teacher", "precision": name}) for name in ("fp32", "int8")]
     texts = [f"this is text number {index}" for index in range(70)]
-    model = Model("de-en", [*SPECS, *teachers], {"tatoeba": texts}, None, {"tatoeba": texts})
+    model = Model("de-en", [*SPECS, *teachers], {"tatoeba": texts}, len, {"tatoeba": texts})
     connect = lambda spec, threads: Pretender(spec, threads, log)  # noqa: E731
     known = [{"shape": "de-en", "data": "tatoeba", "model": "student", "engine": "onnx", "precision": "int8",
               "num_beams": 1, "bleu": 41.7, "chrf": 57.2, "rouge_l": None, "signature": "S"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,25 @@ def test_a_reader_that_leaves_is_no_error(tiny_bundle: Path) -> None:
         process.stdin.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+@pytest.mark.slow
+def test_a_large_file_takes_no_more_memory_than_a_small_one(
+    tiny_bundle: Path, outputs: dict[str, str], tmp_path: Path
+) -> None:
+    def peak_mb(blocks: int) -> float:
+        source, target = tmp_path / f"{blocks}.de", tmp_path / f"{blocks}.en"
+        block = f"{' ' * 1000}\n" * 999 + f"{DOG}\n"
+        with source.open("w", encoding="utf-8") as file:
+            for _ in range(blocks):
+                file.write(block)
+        with source.open("rb") as given, target.open("wb") as written:
+            command = [sys.executable, "-m", "compressor", "translate", str(tiny_bundle)]
+            process = subprocess.Popen(command, stdin=given, stdout=written, stderr=subprocess.DEVNULL)
+            _, status, usage = os.wait4(process.pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        lines = target.read_text(encoding="utf-8").split("\n")[:-1]
+        assert len(lines) == 1000 * blocks and lines[999::1000] == [outputs[DOG]] * blocks
+        return usage.ru_maxrss / 1024
+
+    assert peak_mb(100) - peak_mb(1) < 50  # MB, of files of 100 and 1

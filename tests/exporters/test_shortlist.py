@@ -25,6 +25,7 @@ from tests.exporters.test_beams import GENERATION, ending_model, feeds, generate
 from tests.models.test_transformer import EOS, PAD, VOCAB, sources
 
 ALWAYS, LIKELY = 16, 3
+EVERYTHING = LexicalTable(np.arange(VOCAB), np.zeros((VOCAB, 0), np.int64), 0)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,28 @@ def test_outputs_and_scores_are_hugging_faces(
     wanted = [until_eos(row, EOS, PAD) for row in expected.sequences[:, 1:].tolist()]
     assert [until_eos(row, EOS, PAD) for row in found.reshape(len(wanted), -1).tolist()] == wanted
     np.testing.assert_allclose(scores.reshape(-1), expected.sequences_scores.numpy(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 9])
+@pytest.mark.parametrize(
+    "case", [{}, {"min_new_tokens": 6}, {"no_repeat_ngram_size": 2, "max_new_tokens": 25}, {"prefix": 3}], ids=str
+)
+def test_greedy_outputs_are_hugging_faces(
+    net: Any, graphs: dict[str, Any], table: LexicalTable, case: dict[str, Any], batch: int
+) -> None:
+    options = {**case, "num_beams": 1}
+    ids, mask = sources(batch)
+    prefix = torch.randint(1, VOCAB - 1, (batch, options.pop("prefix", 0)), generator=torch.Generator().manual_seed(4))
+    expected = hugging_face(net, table, {"ids": ids, "mask": mask, "prefix": prefix}, **options)
+    whole = hugging_face(net, EVERYTHING, {"ids": ids, "mask": mask, "prefix": prefix}, **options)
+    graph = graphs["generate"]
+    names = {given.name for given in graph.get_inputs()}
+    given = {name: value for name, value in feeds(ids, mask, prefix, **options).items() if name in names}
+    (found,) = graph.run(["output_ids"], given)
+    wanted = [until_eos(row, EOS, PAD) for row in expected.sequences[:, 1:].tolist()]
+    assert [until_eos(row, EOS, PAD) for row in found.tolist()] == wanted
+    assert batch == 1 or wanted != [until_eos(row, EOS, PAD) for row in whole.sequences[:, 1:].tolist()]
 
 
 @pytest.mark.slow
