@@ -14,8 +14,9 @@ What the commands call::
     done.scores, done.hypotheses
 
 Commands of their own: ``python -m benchmarks.report FILE``, ``python -m benchmarks.update_cost CONFIG``,
-``python -m benchmarks.peers --json FILE`` (other engines) and ``python -m benchmarks.cost --json FILE`` (how the time
-of a search grows, and its share of the hardware's floor).
+``python -m benchmarks.peers --json FILE`` (other engines), ``python -m benchmarks.cost --json FILE`` (how the time of a
+search grows, and its share of the hardware's floor) and ``python -m benchmarks.independence BUNDLE`` (whether an output
+depends on its batch).
 
 The modules, lower never importing higher: ``timing``, ``memory`` and ``progress`` know nothing of models; ``engines``
 are the ways to run one; ``worker`` gives each its own process; ``settings`` finds out who takes part; ``evaluation``
