@@ -58,7 +58,7 @@ def command(
         typer.Option("--quality-budget", min=0, help="The most BLEU or ROUGE-L that a precision may lose."),
     ] = 0.3,
     ungated: Annotated[
-        bool, typer.Option("--ungated", help="Publish precisions whatever they lose, and without references, too.")
+        bool, typer.Option("--ungated", help="Publish precisions whatever they lose, and without dev data, too.")
     ] = False,
     force: options.Force = False,
     json: options.Json = False,

@@ -84,7 +84,8 @@ def export_bundle(
         shortlist_target: What a teacher writes for them.
         quality_budget: The most BLEU or ROUGE-L that a precision may lose on dev data. Where a quantized one loses
             more, the layers to blame stay in fp32.
-        ungated: Publish every precision whatever it loses, and without references, too.
+        ungated: Publish every precision whatever it loses, and without references, too. Where there are no dev sources
+            at all, fp32 and fp16 are proved on random tokens then, and no quality is recorded.
         force: Replace ``out_dir`` if it exists.
         progress: Show a bar on standard error.
 
@@ -107,7 +108,8 @@ def export_bundle(
     with new_folder(out_dir, force=force) as folder, Bar(Console(stderr=True), progress) as bar:
         bar.start("tracing", None)
         run = load_exportable(run_dir, task)
-        dev = dev_set(run, dev_source, dev_reference)
+        quantized = set(QUANTIZED).intersection(precisions)  # their scales are found on text
+        dev = dev_set(run, dev_source, dev_reference, invent=ungated and not quantized)
         lossy = [name for name in precisions if name != "fp32"]
         if lossy and not ungated and dev.references is None:
             raise ExportError(
@@ -122,7 +124,6 @@ def export_bundle(
             pairs = teacher_pairs(run_dir, run.tokenizer, shortlist_source, shortlist_target)
             table = learn(pairs, run.model.config.vocab_size, run.generation.eos_id)
         graphs, shortlisted = _graphs(run, table)
-        quantized = set(QUANTIZED).intersection(precisions)
         material = Material(run, graphs, shortlisted, dev, folder) if quantized else None
         forms = _quantized(material, precisions, batch_size) if material else {}
         write_graphs(graphs | (shortlisted if f"fp32{SHORTLIST}" in precisions else {}), folder / "fp32")
@@ -234,7 +235,7 @@ def _finish(folder: Path, manifest: Manifest, report: parity.Report, precisions:
     for name in {base_precision(name) for name in manifest.precisions} - set(precisions):
         shutil.rmtree(folder / name)
     kept = {
-        name: precision.model_copy(update={"quality": report.quality[name]})
+        name: precision.model_copy(update={"quality": report.quality.get(name)})
         for name, precision in manifest.precisions.items()
         if name in precisions
     }

@@ -46,6 +46,8 @@ def _quality(manifest: Manifest) -> str:
     measured = next((p.quality for p in manifest.precisions.values() if p.quality), None)
     if measured is not None:
         notes.append(f"Scores on {measured.sentences} dev sources, {measured.signature or measured.metric}.")
+    else:
+        notes.append("There were no dev sources, but sources of random tokens.")
     if manifest.parity is not None:
         parity = manifest.parity
         moved = ", ".join(f"{name} {count}" for name, count in parity.batch_exceptions.items())

@@ -131,12 +131,26 @@ def test_references_are_of_sources(tiny_run: Path, tmp_path: Path) -> None:
         dev_set(load_run(tiny_run), None, tmp_path / "b")
 
 
-def test_without_dev_sources_there_is_no_export(tiny_run: Path, tmp_path: Path) -> None:
+def test_without_dev_sources_fp32_alone_is_exported_and_only_when_told_to(
+    tiny_run: Path, tmp_path: Path, trace_once: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace_once(monkeypatch)
     moved = tmp_path / "run"
     shutil.copytree(tiny_run, moved)
     (moved / "recipe.yaml").unlink()
-    with pytest.raises(ExportError, match="give --dev-source FILE"):
-        dev_set(load_run(moved), None, None)
+    for precisions, ungated in ((["fp32"], False), (["fp32", "int8"], True)):
+        with pytest.raises(ExportError, match="give --dev-source FILE; without any, --precision fp32 --ungated"):
+            export_bundle(moved, tmp_path / "out", precisions=precisions, ungated=ungated, progress=False)
+    manifest = open_bundle(export_bundle(moved, tmp_path / "out", precisions=["fp32"], ungated=True, progress=False))
+    assert manifest.precisions["fp32"].quality is None
+    assert manifest.parity is not None and manifest.parity.fp32_identical == manifest.parity.sources == 32
+    assert "There were no dev sources" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    run = load_run(moved)
+    found = dev_set(run, None, None, invent=True)
+    frame = run.tokenizer.frame
+    for ids in found.ids:
+        assert tuple(ids[len(ids) - len(frame.source_suffix_ids) :]) == frame.source_suffix_ids
+        assert run.generation.pad_id not in ids and 1 < len(ids) <= 24
 
 
 def test_int4_and_mixed_say_what_they_are(
