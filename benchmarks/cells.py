@@ -117,7 +117,7 @@ def settings(engine: EngineName, batch_size: int, cores: int) -> list[Setting]:
         found.append(Setting(cores, 1, None))
     if cores > 1 and engine in _WORKERS and batch_size > 1:
         share = -(-batch_size // cores)
-        sizes = {share, share // 2, share // 4} if batch_size >= 32 else {share}
+        sizes = {max(1, share // part) for part in ((1, 2, 4) if batch_size >= 32 else (1,))}
         found += [Setting(1, cores, size) for size in sorted(sizes)]
     return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def measure(bundle: Path, texts: Sequence[str], precisions: Sequence[str], advan
             for size in BATCH_SIZES:
                 together = _outputs(generator, sources, beams, size, advance)
                 exceptions = [
-                    {"source": index, "alone": one.__dict__, "together": other.__dict__}
+                    {"source": index, "alone": asdict(one), "together": asdict(other)}
                     for index, (one, other) in enumerate(zip(alone, together, strict=True))
                     if one.token_ids != other.token_ids
                 ]

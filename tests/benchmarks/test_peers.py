@@ -79,6 +79,7 @@ def test_what_is_tried_depends_on_the_engine_and_the_batch() -> None:
     assert settings("transformers", 32, 2) == [Setting(1, 1, None), Setting(2, 1, None)]
     assert settings("marian", 8, 2) == [Setting(1, 1, None), Setting(1, 2, 4)]
     assert settings("onnx", 32, 1) == [Setting(1, 1, None)]
+    assert settings("onnx", 32, 16)[2:] == [Setting(1, 16, 1), Setting(1, 16, 2)]
 
 
 def test_each_engine_is_measured_at_its_fastest_setting(model: Model, log: list[Any]) -> None:
