@@ -78,7 +78,7 @@ def _invented(run: Run) -> list[list[int]]:
     special = {generation.start_id, generation.eos_id, generation.pad_id, *frame.special_ids}
     words = [token for token in range(run.model.config.vocab_size) if token not in special]
     around = len(frame.source_prefix_ids) + len(frame.source_suffix_ids)
-    longest = min(INVENTED_LENGTH, max_source_tokens(run) - around)
+    longest = min(INVENTED_LENGTH, max_source_tokens(run)) - around
     return [
         [*frame.source_prefix_ids, *chance.choices(words, k=chance.randint(1, longest)), *frame.source_suffix_ids]
         for _ in range(INVENTED)
