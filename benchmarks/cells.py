@@ -20,8 +20,10 @@ from compressor.bundle import SHORTLIST, base_precision
 from compressor.errors import ModelError
 
 CELL = ("shape", "data", "batch_size", "num_beams")
+"""The keys of a row that say which cell it is of."""
 KEYS = ("shape", "data", *ROW_KEYS, "inter_threads", "max_batch_size", "source_tokens", "target_tokens",
         "length_drift", "shortlist", "load_s")  # fmt: skip
+"""All keys of a row."""
 CALLS = 32
 """Different batches in a cell, at most."""
 TEACHER_BEAMS = 5
@@ -69,14 +71,14 @@ class Model(NamedTuple):
     """Of all texts, where there are some."""
 
 
-class Shaped:
+class Hosts:
     """The hosts of a shape, opened when they are first needed, and closed together."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._hosts: dict[tuple[str, int, int, int], Host] = {}
 
-    def __enter__(self) -> Shaped:
+    def __enter__(self) -> Hosts:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -123,7 +125,7 @@ def settings(engine: EngineName, batch_size: int, cores: int) -> list[Setting]:
 
 
 def measure_cell(
-    model: Model, data: str, batch_size: int, num_beams: int, hosts: Shaped, effort: Effort, cores: int
+    model: Model, data: str, batch_size: int, num_beams: int, hosts: Hosts, effort: Effort, cores: int
 ) -> list[Row]:
     """The rows of a cell; a peer that stops has none."""
     work = batches(model.texts[data], batch_size)[:CALLS]
@@ -138,7 +140,7 @@ def measure_cell(
     return _in_turns(model, data, contenders, work, effort)
 
 
-def measure_factor(model: Model, data: str, hosts: Shaped, effort: Effort, cores: int) -> list[Row]:
+def measure_factor(model: Model, data: str, hosts: Hosts, effort: Effort, cores: int) -> list[Row]:
     """The factor that a user gains over the best engine, one sentence a call, each at its best setting, in turns.
 
     The greedy student in int8, and its teacher with five beams in CTranslate2. No rows where either is missing.
@@ -154,7 +156,7 @@ def measure_factor(model: Model, data: str, hosts: Shaped, effort: Effort, cores
 
 
 def _tuned(
-    spec: EngineSpec, work: Sequence[list[str]], num_beams: int, hosts: Shaped, effort: Effort, cores: int
+    spec: EngineSpec, work: Sequence[list[str]], num_beams: int, hosts: Hosts, effort: Effort, cores: int
 ) -> Contender:
     """At its fastest setting: they take turns, and each is given the same batches."""
     tried = settings(spec.engine, len(work[0]), cores)

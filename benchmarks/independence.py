@@ -1,7 +1,7 @@
 """Whether an output depends on its batch: ``python -m benchmarks.independence BUNDLE --source FILE --json FILE``.
 
 `compress export` proves greedy search on dev sources before it publishes anything. This asks any bundle about any text,
-with beams, too. Batches are cut in the order of the file, so that short texts stand beside long ones and are padded.
+with beams, too.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from benchmarks.evaluation import read_sources
 from benchmarks.report import Row, write_json
 from benchmarks.settings import about
 from compressor.errors import CompressError, ConfigError
+from compressor.exporters.parity import BATCH_SIZES, by_batch_size
 from compressor.progress import Bar
 from compressor.provenance import provenance
-from compressor.runtime.generator import Generator, Hypothesis
+from compressor.runtime.generator import Generator
+from compressor.tokenizer import cut
 
-ALONE, BATCH_SIZES, NUM_BEAMS = 1, (8, 32), (1, 5)
+NUM_BEAMS = (1, 5)
 SENTENCES = 1000
-_ONE_CALL = 2**31 - 1  # tokens: a batch is one call, however long its sentences
 
 
 def measure(bundle: Path, texts: Sequence[str], precisions: Sequence[str], advance: Callable[[], object]) -> list[Row]:
@@ -38,10 +39,10 @@ def measure(bundle: Path, texts: Sequence[str], precisions: Sequence[str], advan
     for precision in precisions:
         for beams in NUM_BEAMS:
             generator = Generator.load(bundle, precision=precision, num_beams=beams, inter_threads=1)
-            sources = [generator.tokenizer.encode_source(text) for text in texts]
-            alone = _outputs(generator, sources, beams, ALONE, advance)
-            for size in BATCH_SIZES:
-                together = _outputs(generator, sources, beams, size, advance)
+            limit, eos = generator.manifest.max_source_tokens, generator.manifest.generation.eos_id
+            sources = [cut(generator.tokenizer.encode_source(text), limit, eos) for text in texts]
+            (_, alone), *others = by_batch_size(generator, sources, advance, beams).items()
+            for size, together in others:
                 exceptions = [
                     {"source": index, "alone": asdict(one), "together": asdict(other)}
                     for index, (one, other) in enumerate(zip(alone, together, strict=True))
@@ -50,21 +51,6 @@ def measure(bundle: Path, texts: Sequence[str], precisions: Sequence[str], advan
                 found = {"precision": precision, "num_beams": beams, "batch_size": size, "sentences": len(texts)}
                 rows.append(found | {"moved": len(exceptions), "exceptions": exceptions})
     return rows
-
-
-def _outputs(
-    generator: Generator, sources: Sequence[list[int]], beams: int, size: int, advance: Callable[[], object]
-) -> list[Hypothesis]:
-    outputs: list[Hypothesis] = []
-    for start in range(0, len(sources), size):
-        chunk = sources[start : start + size]
-        found = generator.search_ids(
-            chunk, num_beams=beams, batch_tokens=_ONE_CALL, batch_size=size, truncation="longest_first"
-        )
-        outputs += [best for best, *_ in found]
-        for _ in chunk:
-            advance()
-    return outputs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +77,7 @@ def _run(options: argparse.Namespace) -> str:
     if unknown := [name for name in precisions if name not in published]:
         raise ConfigError(f"--precision {', '.join(unknown)}: this bundle has {', '.join(published)}")
     texts = [text for text in read_sources(options.source) if text.strip()][: options.sentences]
-    calls = len(precisions) * len(NUM_BEAMS) * (1 + len(BATCH_SIZES)) * len(texts)
+    calls = len(precisions) * len(NUM_BEAMS) * len(BATCH_SIZES) * len(texts)
     with Bar(Console(stderr=True), True) as bar:
         rows = measure(options.bundle, texts, precisions, bar.start("texts", calls))
     made: dict[str, Any] = {"provenance": provenance(), "rows": rows}

@@ -20,9 +20,9 @@ from benchmarks.cells import (
     CELL,
     QUICK,
     Effort,
+    Hosts,
     Model,
     Setting,
-    Shaped,
     measure_cell,
     measure_factor,
     with_speedup,
@@ -100,7 +100,7 @@ def _scores(model: Model, data: str, num_beams: int, connect: Connect) -> dict[s
     found = {}
     for spec in model.specs:
         if spec.engine in ("onnx", "ctranslate2"):
-            with Shaped(connect) as hosts:
+            with Hosts(connect) as hosts:
                 host = hosts.host(spec, Setting(1, 1, None), num_beams)
                 outputs = translate_all(host, model.texts[data], num_beams, QUALITY_BATCH)
             scores = quality("translation", outputs, model.references[data])
@@ -123,7 +123,7 @@ def measure_model(
         if row["shape"] == model.shape and row["signature"]:
             found = {key: row[key] for key in QUALITY_KEYS}
             scores.setdefault((row["data"], row["num_beams"]), {})[_name(row)] = found
-    with Shaped(connect) as hosts:
+    with Hosts(connect) as hosts:
         for data, size, beams in sorted(grid, key=lambda cell: cell[1] * cell[2]):
             rows = measure_cell(timed, data, size, beams, hosts, effort, cores)
             going = {_name(row) for row in rows if row["p50_ms"] <= PATIENCE_MS}
@@ -143,7 +143,7 @@ def measure_factors(
     done = {(row["shape"], row["data"]) for row in known}
     scored = {(row["data"], row["num_beams"], _name(row)): row for row in rows if row["shape"] == model.shape}
     found = []
-    with Shaped(connect) as hosts:
+    with Hosts(connect) as hosts:
         for data in model.references:
             if (model.shape, data) not in done:
                 texts = spread(model.texts[data], SENTENCES)

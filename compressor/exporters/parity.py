@@ -29,7 +29,7 @@ from compressor.progress import Bar
 from compressor.provenance import cpu
 from compressor.quality import score
 from compressor.runtime import streaming
-from compressor.runtime.generator import Generator, batches
+from compressor.runtime.generator import Generator, Hypothesis, batches
 from compressor.runtime.search import resolve
 
 NEAR_TIE = 1e-4
@@ -104,10 +104,11 @@ def check(
     Raises:
         ExportError: fp32 differs from PyTorch, or outputs depend on the batch, beyond what near-ties explain.
     """
-    outputs = {
-        name: _by_batch_size(generator, dev.ids, bar.start(f"proving {name}", len(BATCH_SIZES) * len(dev.ids)))
-        for name, generator in generators.items()
-    }
+    outputs = {}
+    for name, generator in generators.items():
+        advance = bar.start(f"proving {name}", len(BATCH_SIZES) * len(dev.ids))
+        searched = by_batch_size(generator, dev.ids, advance)
+        outputs[name] = {size: [one.token_ids for one in found] for size, found in searched.items()}
     fp32 = outputs["fp32"][BATCH_SIZES[-1]]
     against_torch = _against_torch(model, generation, dev.ids, fp32)
     batch = {name: _batch_differences(generators[name], dev.ids, found) for name, found in outputs.items()}
@@ -119,15 +120,19 @@ def check(
     return Report(len(dev.ids), against_torch, batch, quality)
 
 
-def _by_batch_size(
-    generator: Generator, sources: list[list[int]], advance: Callable[[], None]
-) -> dict[int, list[list[int]]]:
-    """Batches are cut in the order of the sources, so that short ones stand beside long ones and are padded."""
-    outputs: dict[int, list[list[int]]] = {size: [] for size in BATCH_SIZES}
+def by_batch_size(
+    generator: Generator, sources: Sequence[Sequence[int]], advance: Callable[[], object], num_beams: int = 1
+) -> dict[int, list[Hypothesis]]:
+    """The best output of every source at each of ``BATCH_SIZES``.
+
+    Batches are cut in the order of the sources, so that short ones stand beside long ones and are padded.
+    """
+    outputs: dict[int, list[Hypothesis]] = {size: [] for size in BATCH_SIZES}
     for size, found in outputs.items():
         for start in range(0, len(sources), size):
             chunk = sources[start : start + size]
-            found += generator.generate_ids(chunk, batch_size=size, batch_tokens=_BATCH_TOKENS)
+            searched = generator.search_ids(chunk, batch_size=size, batch_tokens=_BATCH_TOKENS, num_beams=num_beams)
+            found += [best for best, *_ in searched]
             for _ in chunk:
                 advance()
     return outputs

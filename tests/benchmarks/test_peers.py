@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks import peers
-from benchmarks.cells import KEYS, Effort, Model, Setting, Shaped, measure_cell, settings, with_speedup
+from benchmarks.cells import KEYS, Effort, Hosts, Model, Setting, measure_cell, settings, with_speedup
 from benchmarks.engines import EngineSpec
 from benchmarks.peers import measure_factors, measure_model
 from benchmarks.peers_table import by_cell, factors, markdown, ratio
@@ -83,7 +83,7 @@ def test_what_is_tried_depends_on_the_engine_and_the_batch() -> None:
 
 
 def test_each_engine_is_measured_at_its_fastest_setting(model: Model, log: list[Any]) -> None:
-    with Shaped(lambda spec, threads: Pretender(spec, threads, log)) as hosts:
+    with Hosts(lambda spec, threads: Pretender(spec, threads, log)) as hosts:
         rows = measure_cell(model, "random", 32, 5, hosts, EFFORT, 2)
     chosen = {row["engine"]: (row["intra_threads"], row["inter_threads"], row["max_batch_size"]) for row in rows}
     assert chosen == {"onnx": (1, 2, 8), "ctranslate2": (1, 2, 8), "transformers": (2, 1, None)}
@@ -101,7 +101,7 @@ def test_each_engine_is_measured_at_its_fastest_setting(model: Model, log: list[
 
 def test_an_output_that_is_not_as_long_as_it_must_be_is_an_error(model: Model, log: list[Any]) -> None:
     specs = [SPECS[0].model_copy(update={"max_new_tokens": limit}) for limit in (9, 10)]
-    with Shaped(lambda spec, threads: Pretender(spec, threads, log)) as hosts:
+    with Hosts(lambda spec, threads: Pretender(spec, threads, log)) as hosts:
         assert measure_cell(model._replace(specs=specs[:1]), "random", 8, 1, hosts, EFFORT, 1)
         with pytest.raises(ModelError, match="student onnx int8 wrote 576 tokens for 64 texts, not 10 for each"):
             measure_cell(model._replace(specs=specs[1:]), "random", 8, 1, hosts, EFFORT, 1)
@@ -109,7 +109,7 @@ def test_an_output_that_is_not_as_long_as_it_must_be_is_an_error(model: Model, l
 
 def test_a_shortlist_is_a_row_of_its_own_and_not_in_the_headline(model: Model, log: list[Any]) -> None:
     specs = [*SPECS, SPECS[0].model_copy(update={"precision": "int8+shortlist"})]
-    with Shaped(lambda spec, threads: Pretender(spec, threads, log)) as hosts:
+    with Hosts(lambda spec, threads: Pretender(spec, threads, log)) as hosts:
         rows = measure_cell(model._replace(specs=specs), "random", 1, 1, hosts, EFFORT, 1)
     assert [(row["engine"], row["precision"], row["shortlist"]) for row in rows if row["engine"] == "onnx"] == [
         ("onnx", "int8", False),
@@ -123,7 +123,7 @@ def test_a_shortlist_is_a_row_of_its_own_and_not_in_the_headline(model: Model, l
 
 
 def test_engines_take_turns_and_slow_ones_stop_early(model: Model, log: list[Any]) -> None:
-    with Shaped(lambda spec, threads: Pretender(spec, threads, log)) as hosts:
+    with Hosts(lambda spec, threads: Pretender(spec, threads, log)) as hosts:
         measure_cell(model, "random", 64, 1, hosts, EFFORT._replace(longest_s=2.0), 1)
     names = ["onnx int8", "onnx fp32", "ctranslate2 int8"]
     tried = [name for name in names for _ in range(1 + 3)]  # the first allocates
@@ -140,7 +140,7 @@ def test_a_peer_that_stops_is_left_out_and_ours_is_not(model: Model, log: list[A
                     raise EngineStopped(f"engine {name} stopped")
                 return super().translate(texts, num_beams, **options)
 
-        with Shaped(lambda spec, threads: Stopping(spec, threads, log)) as hosts:
+        with Hosts(lambda spec, threads: Stopping(spec, threads, log)) as hosts:
             cells = [measure_cell(model, "random", size, 1, hosts, EFFORT, 1) for size in (8, 32)]
         return [[f"{row['engine']} {row['precision']}" for row in rows] for rows in cells]
 
