@@ -117,7 +117,11 @@ def measure_model(
     if quick:
         grid = [cell for cell in grid if cell[1] in (1, 8)]
     grid = [cell for cell in grid if (model.shape, *cell) not in done]
-    timed = model._replace(texts={data: spread(texts, SENTENCES) for data, texts in model.texts.items()})
+    slow = {_name(row) for row in known if row["shape"] == model.shape and row["p50_ms"] > PATIENCE_MS}
+    timed = model._replace(
+        specs=[spec for spec in model.specs if spec.name not in slow],
+        texts={data: spread(texts, SENTENCES) for data, texts in model.texts.items()},
+    )
     scores: dict[tuple[str, int], dict[str, Row]] = {}
     for row in known:
         if row["shape"] == model.shape and row["signature"]:

@@ -157,12 +157,20 @@ def test_hosts_are_shared_among_cells_and_closed(model: Model, log: list[Any]) -
         opened.append(Pretender(spec, threads, log))
         return opened[-1]
 
-    cell = {"shape": "6+2-256", "data": "random", "signature": None}
+    cell = {"shape": "6+2-256", "data": "random", "signature": None, "p50_ms": 1.0}
     known = [cell | {"batch_size": size, "num_beams": beams} for size in (8, 32, 64) for beams in (1, 5)]
     cells = list(measure_model(model, known, connect, EFFORT, 2, quick=False))
     assert [(rows[0]["batch_size"], rows[0]["num_beams"]) for rows in cells] == [(1, 1), (1, 5)]
     searches = {spec.name: 2 if spec.engine == "onnx" else 1 for spec in SPECS}  # ours holds one search at a time
     assert len(opened) == 2 * sum(searches.values()) and all(host.closed for host in opened)
+
+
+def test_who_was_too_slow_is_left_out_when_a_run_goes_on(model: Model, log: list[Any]) -> None:
+    connect = lambda spec, threads: Pretender(spec, threads, log)  # noqa: E731
+    first, *_ = measure_model(model, [], connect, EFFORT, 1, quick=True)
+    known = [row | {"signature": None, "p50_ms": row["p50_ms"] * 400} for row in first]  # `generate`: 20 s
+    rest = [row for found in measure_model(model, known, connect, EFFORT, 1, quick=True) for row in found]
+    assert {row["engine"] for row in first} - {row["engine"] for row in rest} == {"transformers"}
 
 
 def test_quality_is_measured_once_for_all_cells_of_a_test_set(model: Model, log: list[Any]) -> None:
