@@ -14,7 +14,7 @@ from benchmarks.worker import Connect, Host, LocalHost
 from compressor.data.readers import read_table, read_text
 from compressor.errors import ConfigError, DataError
 from compressor.provenance import provenance
-from compressor.quality import score
+from compressor.text.metrics import score
 
 
 @dataclass(frozen=True)

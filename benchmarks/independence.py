@@ -19,11 +19,11 @@ from benchmarks.evaluation import read_sources
 from benchmarks.report import Row, write_json
 from benchmarks.settings import about
 from compressor.errors import CompressError, ConfigError
-from compressor.exporters.parity import BATCH_SIZES, by_batch_size
+from compressor.exporters.checks.parity import BATCH_SIZES, by_batch_size
 from compressor.progress import Bar
 from compressor.provenance import provenance
 from compressor.runtime.generator import Generator
-from compressor.tokenizer import cut
+from compressor.text.tokenizer import cut
 
 NUM_BEAMS = (1, 5)
 SENTENCES = 1000

@@ -39,7 +39,7 @@ from benchmarks.workshop import Workshop
 from compressor.bundle import TOKENIZER_FOLDER
 from compressor.errors import CompressError, ConfigError
 from compressor.provenance import provenance
-from compressor.tokenizer import load_tokenizer
+from compressor.text.tokenizer import load_tokenizer
 
 BATCH_SIZES, NUM_BEAMS = (1, 8, 32, 64), (1, 5)
 TOKENS = 25

@@ -14,7 +14,7 @@ from benchmarks.engines import EngineName, EngineSpec, ModelName
 from compressor.bundle import MANIFEST_FILE, Manifest, read_manifest
 from compressor.config import load_recipe
 from compressor.errors import ConfigError, ModelError
-from compressor.generation import GenerationConfig
+from compressor.generation_config import GenerationConfig
 
 Task = Literal["translation", "summarization"]
 Peer = Literal["ctranslate2", "transformers", "optimum", "marian", "openvino"]

@@ -18,13 +18,13 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from compressor.exporters import export_bundle
+from compressor.exporters.export import export_bundle
 from compressor.files import write_atomic
-from compressor.generation import GenerationConfig
+from compressor.generation_config import GenerationConfig
 from compressor.models.base import ModelConfig
-from compressor.models.storage import Run, is_run, save_run
 from compressor.models.transformer import build_model
-from compressor.tokenizer import JsonTokenizer, TextFrame
+from compressor.models.weights import Run, is_run, save_run
+from compressor.text.tokenizer import JsonTokenizer, TextFrame
 
 EOS, UNKNOWN = 0, 1
 SPREAD = 1.5

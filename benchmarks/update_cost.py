@@ -26,10 +26,10 @@ from benchmarks.report import write_json
 from benchmarks.timing import interleave, median, percentile, stopwatch
 from compressor.config import Recipe, dump_recipe, load_recipe
 from compressor.data.batching import Batch
-from compressor.distillation.student import Setup, set_up
+from compressor.distillation.setup import Setup, set_up
 from compressor.distillation.trainer import Trainer
 from compressor.errors import CompressError, ConfigError, ModelError
-from compressor.models.storage import load_run
+from compressor.models.weights import load_run
 from compressor.progress import Bar
 from compressor.provenance import provenance, sanitize
 

@@ -118,7 +118,7 @@ def export(
     Raises:
         ExportError: an exported graph does not compute what the model computes, or a precision loses too much.
     """
-    from compressor.exporters import export_bundle
+    from compressor.exporters.export import export_bundle
 
     given = (dev_source, dev_reference, shortlist_source, shortlist_target)
     source, reference, asked, written = (None if path is None else Path(path) for path in given)

@@ -5,7 +5,7 @@
     bundle.json        the manifest: what this is, how good, made from what, and the SHA-256 of every other file
     fp32/ int8/ ...    a precision each: generate.onnx, generate_beams.onnx, encoder.onnx, decoder_step.onnx, and their
                        weights.bin
-    tokenizer/         as ``compressor.tokenizer`` saves it
+    tokenizer/         as ``compressor.text.tokenizer`` saves it
     parity.json        how the graphs compare with PyTorch and with each other, exceptions listed
     README.md          model card
 
@@ -27,8 +27,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from compressor.errors import BundleError, InputError
-from compressor.generation import GenerationConfig
-from compressor.onnxfile import graph_needs
+from compressor.generation_config import GenerationConfig
+from compressor.onnx_inspect import graph_needs
 
 FORMAT_VERSION = 3
 MANIFEST_FILE, PARITY_FILE, CARD_FILE, TOKENIZER_FOLDER = "bundle.json", "parity.json", "README.md", "tokenizer"

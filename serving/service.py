@@ -15,8 +15,8 @@ from starlette.requests import Request
 
 from compressor.bundle import Manifest
 from compressor.runtime.generator import Generator, Result, Truncation
-from compressor.runtime.search import SearchOptions
-from compressor.tokenizer import Tokenizer
+from compressor.runtime.search_options import SearchOptions
+from compressor.text.tokenizer import Tokenizer
 from serving.problems import Problem, ProblemItem
 from serving.schemas import ModelInfo, Parameters
 from serving.settings import Settings

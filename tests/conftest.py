@@ -126,9 +126,9 @@ def tiny_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def trace_once(tiny_run: Path) -> Callable[[pytest.MonkeyPatch], None]:
     """Makes exports of the tiny model take its graphs from the one time that they were traced: it takes 20 seconds."""
-    from compressor import exporters
-    from compressor.exporters.onnx import build_graphs
-    from compressor.models.storage import load_run
+    from compressor.exporters import export as exporters
+    from compressor.exporters.graphs.search_loop import build_graphs
+    from compressor.models.weights import load_run
 
     run = load_run(tiny_run)
     graphs = build_graphs(run.model, run.generation)

@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 from onnx import TensorProto, helper
 
-from compressor.bundle import digest, file_records, open_bundle, read_manifest
+from compressor.bundle import (
+    digest,
+    file_records,
+    open_bundle,
+    read_manifest,
+)
 from compressor.errors import BundleError, InputError
 
 Damage = Callable[[Path], object]

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from compressor.errors import ModelError
-from compressor.tokenizer import Tokenizer, load_tokenizer
+from compressor.text.tokenizer import Tokenizer, load_tokenizer
 
 ABOUT, MODEL, TOKENIZER = "about.json", "model", "tokenizer"
 

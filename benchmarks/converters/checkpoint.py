@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks.converters.about import MODEL
 from benchmarks.converters.describe import describe
-from compressor.exporters.exportable import load_exportable
-from compressor.models.marian import to_marian
+from compressor.exporters.checkpoints import load_exportable
+from compressor.teachers.conversion.marian import to_marian
 
 
 def convert(source: Path, folder: Path) -> None:

@@ -17,8 +17,8 @@ from transformers import MarianMTModel
 from benchmarks.converters.about import MODEL
 from benchmarks.converters.describe import describe
 from benchmarks.engines.ctranslate2 import COMPUTE_TYPES
-from compressor.exporters.exportable import load_exportable
-from compressor.models.marian import to_marian
+from compressor.exporters.checkpoints import load_exportable
+from compressor.teachers.conversion.marian import to_marian
 
 
 @torch.no_grad()

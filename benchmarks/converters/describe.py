@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.converters.about import ABOUT, TOKENIZER, About
 from compressor.models.base import count_parameters
-from compressor.models.storage import Run
+from compressor.models.weights import Run
 
 
 def describe(run: Run, folder: Path) -> None:

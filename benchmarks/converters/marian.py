@@ -17,8 +17,8 @@ from torch import Tensor
 from benchmarks.converters.about import MODEL
 from benchmarks.converters.describe import describe
 from compressor.errors import ModelError
-from compressor.exporters.exportable import load_exportable
-from compressor.models.storage import Run
+from compressor.exporters.checkpoints import load_exportable
+from compressor.models.weights import Run
 
 NPZ, VOCABULARY = "model.npz", "vocab.yml"
 SUPPRESSED = -1e9

@@ -13,7 +13,7 @@ import ctranslate2
 from benchmarks.converters.about import MODEL, read_about
 from benchmarks.engines.base import EngineSpec, Output
 from compressor.errors import DependencyError, ModelError
-from compressor.tokenizer import cut
+from compressor.text.tokenizer import cut
 
 COMPUTE_TYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 

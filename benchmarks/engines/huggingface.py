@@ -13,12 +13,12 @@ from transformers.utils import logging as messages
 
 from benchmarks.engines.base import EngineSpec, Output
 from benchmarks.engines.torch_device import torch_device
+from compressor.decoding.search import pad_sources
 from compressor.errors import ModelError
 from compressor.models.base import count_parameters
-from compressor.models.marian import to_marian
-from compressor.models.search import pad_sources
-from compressor.models.storage import Run, is_run, load_run
-from compressor.tokenizer import cut
+from compressor.models.weights import Run, is_run, load_run
+from compressor.teachers.conversion.marian import to_marian
+from compressor.text.tokenizer import cut
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")

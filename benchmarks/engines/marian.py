@@ -13,7 +13,7 @@ from pymarian import Translator
 from benchmarks.converters.about import MODEL, read_about
 from benchmarks.engines.base import EngineSpec, Output
 from compressor.errors import ModelError
-from compressor.tokenizer import cut
+from compressor.text.tokenizer import cut
 
 MODELS = {"fp32": "model.npz", "int8": "model.bin"}
 

@@ -9,11 +9,11 @@ import torch
 
 from benchmarks.engines.base import EngineSpec, Output
 from benchmarks.engines.torch_device import torch_device
+from compressor.decoding.search import beam_search, greedy, pad_sources
 from compressor.errors import ModelError
 from compressor.models.base import count_parameters
-from compressor.models.search import beam_search, greedy, pad_sources
-from compressor.models.storage import WEIGHTS_FILE, load_run
-from compressor.tokenizer import cut
+from compressor.models.weights import WEIGHTS_FILE, load_run
+from compressor.text.tokenizer import cut
 
 
 class NativeEngine:

@@ -15,8 +15,8 @@ import torch
 from benchmarks.converters.about import MODEL, read_about
 from benchmarks.engines.base import EngineSpec, Output
 from compressor.errors import ModelError
-from compressor.generation import until_eos
-from compressor.tokenizer import cut
+from compressor.generation_config import until_eos
+from compressor.text.tokenizer import cut
 
 
 class OptimumEngine:

@@ -14,8 +14,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from compressor import __version__
-from compressor.cli import bench, demo, distill, evaluate, export, inspect, serve, summarize, train, translate
-from compressor.cli.failures import BROKEN_PIPE, exit_code_of
+from compressor.cli import (
+    bench,
+    demo,
+    distill,
+    evaluate,
+    export,
+    inspect,
+    serve,
+    summarize,
+    train,
+    translate,
+)
+from compressor.cli.errors import BROKEN_PIPE, exit_code_of
 
 COMMANDS = (distill, train, export, bench, translate, summarize, evaluate, serve, inspect, demo)
 

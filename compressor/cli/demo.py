@@ -116,7 +116,7 @@ def _measure(task: Task, folder: Path, made: dict[str, Path], test_size: int) ->
 def _write_test_set(task: Task, path: Path, size: int) -> Path:
     import json
 
-    from compressor.data.synthetic import generate
+    from compressor.data.synthetic.corpus import generate
     from compressor.files import write_atomic
 
     examples = generate(task, "test", size)

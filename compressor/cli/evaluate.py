@@ -42,7 +42,13 @@ def command(
     BLEU and chrF of translations, ROUGE of summaries, with their signatures.
     """
     from benchmarks.evaluation import evaluate
-    from compressor.cli.output import check_writable, print_fields, progress_bar, readable, write_json
+    from compressor.cli.output import (
+        check_writable,
+        print_fields,
+        progress_bar,
+        readable,
+        write_json,
+    )
 
     check_writable([json])
     told = {

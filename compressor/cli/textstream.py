@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 import typer
 
 from compressor.cli import options
-from compressor.cli.failures import BROKEN_PIPE
+from compressor.cli.errors import BROKEN_PIPE
 from compressor.errors import DataError, InputError
 
 if TYPE_CHECKING:

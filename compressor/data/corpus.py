@@ -12,10 +12,15 @@ from typing import Any, Literal, Protocol
 from compressor.config import DataConfig, DataSource
 from compressor.data.batching import TokenRows
 from compressor.data.examples import Example, source_key
-from compressor.data.readers import file_fingerprint, read_hub, read_table, read_text
-from compressor.data.synthetic import generate
+from compressor.data.readers import (
+    file_fingerprint,
+    read_hub,
+    read_table,
+    read_text,
+)
+from compressor.data.synthetic.corpus import generate
 from compressor.errors import DataError
-from compressor.tokenizer import cut
+from compressor.text.tokenizer import cut
 
 __all__ = ["Corpus", "DropReport", "Encoded", "Example", "Fingerprint", "clean", "encode", "file_fingerprint",
            "load_corpus", "read_pairs", "source_key"]  # fmt: skip

@@ -13,7 +13,7 @@ from torch import nn
 
 from compressor.errors import ModelError
 from compressor.files import new_folder, write_atomic
-from compressor.models.storage import load_weights, save_weights
+from compressor.models.weights import load_weights, save_weights
 
 FOLDER = "checkpoint"
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compressor.generation import GenerationConfig
+from compressor.generation_config import GenerationConfig
 
 
 class Contexts(NamedTuple):

@@ -9,8 +9,8 @@ from typing import Any
 
 from compressor.config import Recipe
 from compressor.distillation.checkpoint import Progress
-from compressor.distillation.student import set_up
-from compressor.distillation.teacher_outputs import estimated_seconds
+from compressor.distillation.setup import set_up
+from compressor.distillation.signals import estimated_seconds
 from compressor.distillation.trainer import Trainer, recipe_digest
 from compressor.models.base import count_parameters
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compressor.config import RolloutConfig
-from compressor.generation import GenerationConfig
+from compressor.decoding.greedy import Choose, best_column
+from compressor.decoding.search import greedy, pad_sources
+from compressor.generation_config import GenerationConfig
 from compressor.models.base import Seq2SeqModel
-from compressor.models.greedy import Choose, best_column
-from compressor.models.search import greedy, pad_sources
 
 
 def rollout(

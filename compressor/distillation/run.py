@@ -16,15 +16,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 
 from compressor.config import Recipe, load_recipe
-from compressor.distillation.checkpoint import FOLDER, Progress, load_checkpoint, save_checkpoint
-from compressor.distillation.processes import any_process, this_process
-from compressor.distillation.student import set_up
-from compressor.distillation.teacher_outputs import teacher_outputs
+from compressor.distillation.checkpoint import (
+    FOLDER,
+    Progress,
+    load_checkpoint,
+    save_checkpoint,
+)
+from compressor.distillation.distributed import any_process, this_process
+from compressor.distillation.setup import set_up
+from compressor.distillation.signals import teacher_outputs
 from compressor.distillation.trainer import Step, Trainer, recipe_digest
 from compressor.errors import InterruptedRun, ModelError, OutputExistsError
 from compressor.files import check_replaceable, storage_errors, write_atomic
 from compressor.models.base import count_parameters
-from compressor.models.storage import RECIPE_FILE, Run, save_run
+from compressor.models.weights import RECIPE_FILE, Run, save_run
 from compressor.provenance import provenance
 
 METRICS_FILE = "metrics.jsonl"

@@ -21,14 +21,14 @@ from compressor.data.batching import Batch, Batches
 from compressor.distillation import losses
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, build_contexts, draw_coins
+from compressor.distillation.distributed import accelerator
 from compressor.distillation.methods import resolve
-from compressor.distillation.processes import accelerator
 from compressor.distillation.rollout import rollout
 from compressor.distillation.schedules import beta, learning_rate
-from compressor.distillation.student import Setup
+from compressor.distillation.setup import Setup
 from compressor.provenance import cpu
-from compressor.quality import Scores, score
-from compressor.tokenizer import cut
+from compressor.text.metrics import Scores, score
+from compressor.text.tokenizer import cut
 
 FULL_BATCH_ROLLOUT = 4
 """Rollouts need no gradients: so many times the tokens of a training batch are decoded together."""

@@ -16,17 +16,11 @@ from compressor.bundle import (
     file_records,
     tokenizer_digest,
 )
-from compressor.exporters.graphs import SOURCE_MULTIPLE, max_beams
-from compressor.exporters.lexical import LexicalTable
+from compressor.exporters.graphs.modules import max_beams, max_source_tokens
+from compressor.exporters.shortlist import LexicalTable
 from compressor.models.base import count_parameters
-from compressor.models.storage import Run
+from compressor.models.weights import Run
 from compressor.provenance import provenance, sanitize
-
-
-def max_source_tokens(run: Run) -> int:
-    """The longest source that the graphs take."""
-    longest = run.model.config.max_length // SOURCE_MULTIPLE * SOURCE_MULTIPLE  # sources are padded to a multiple
-    return min(run.generation.max_source_tokens, longest)
 
 
 def draft(run: Run, folder: Path, table: LexicalTable | None = None) -> Manifest:

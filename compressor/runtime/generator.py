@@ -27,12 +27,17 @@ from compressor.bundle import (
     open_bundle,
 )
 from compressor.errors import InputError, TooLongError
-from compressor.generation import until_eos
+from compressor.generation_config import until_eos
 from compressor.runtime import streaming
-from compressor.runtime.search import Search, SearchOptions, resolve
-from compressor.runtime.session import Device, open_session, probe_device, warn_if_slow
+from compressor.runtime.search_options import Search, SearchOptions, resolve
+from compressor.runtime.session import (
+    Device,
+    open_session,
+    probe_device,
+    warn_if_slow,
+)
 from compressor.runtime.threads import choose_threads
-from compressor.tokenizer import Tokenizer, load_tokenizer
+from compressor.text.tokenizer import Tokenizer, load_tokenizer
 
 Truncation = Literal["error", "longest_first"]
 BATCH_TOKENS = 1024

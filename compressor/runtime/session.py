@@ -12,7 +12,7 @@ from typing import Any, Literal
 from compressor.bundle import base_precision
 from compressor.errors import BundleError, DependencyError, InputError
 from compressor.provenance import cpu
-from compressor.runtime.mapped import forget_pages
+from compressor.runtime.page_cache import forget_pages
 
 MIN_VERSION = (1, 28)
 """Opset 23's Attention is sound from here on: before, a fully masked row gave NaN."""

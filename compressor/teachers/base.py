@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from compressor.config import Recipe
+from compressor.decoding.search import Hypothesis
 from compressor.errors import ConfigError, VocabularyError
-from compressor.generation import GenerationConfig
-from compressor.models.search import Hypothesis
+from compressor.generation_config import GenerationConfig
 from compressor.models.transformer import Transformer
-from compressor.tokenizer import Tokenizer
+from compressor.text.tokenizer import Tokenizer
 
 
 class Teacher(ABC):

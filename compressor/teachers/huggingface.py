@@ -22,16 +22,16 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging as hf_logging
 
 from compressor.config import TeacherConfig
+from compressor.decoding.search import Hypothesis, beam_search
 from compressor.errors import ModelError
-from compressor.generation import until_eos
-from compressor.models.bart import from_bart
+from compressor.generation_config import until_eos
 from compressor.models.base import count_parameters
-from compressor.models.marian import from_marian
-from compressor.models.search import Hypothesis, beam_search
 from compressor.models.transformer import Transformer
-from compressor.teachers.adapter import adapt, set_languages
 from compressor.teachers.base import Teacher
-from compressor.teachers.rules import end_and_padding, positions, read_rules
+from compressor.teachers.conversion.bart import from_bart
+from compressor.teachers.conversion.marian import from_marian
+from compressor.teachers.hf_generation import end_and_padding, positions, read_rules
+from compressor.teachers.hf_tokenizer import adapt, set_languages
 
 REASONS = {
     "Unrecognized configuration class": "it is not an encoder-decoder",

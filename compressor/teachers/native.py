@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from compressor.config import TeacherConfig
+from compressor.decoding.search import Hypothesis, beam_search, greedy
 from compressor.errors import ConfigError
 from compressor.models.base import count_parameters
-from compressor.models.search import Hypothesis, beam_search, greedy
-from compressor.models.storage import load_run
 from compressor.models.transformer import Transformer
+from compressor.models.weights import load_run
 from compressor.teachers.base import Teacher
 
 

@@ -10,8 +10,14 @@ import pytest
 
 from benchmarks.engines import EngineSpec
 from benchmarks.worker import Info, Reply
-from compressor.bundle import FileRecord, Manifest, Precision, dump_manifest, tokenizer_digest
-from compressor.generation import GenerationConfig
+from compressor.bundle import (
+    FileRecord,
+    Manifest,
+    Precision,
+    dump_manifest,
+    tokenizer_digest,
+)
+from compressor.generation_config import GenerationConfig
 
 GENERATION = GenerationConfig(start_id=3, eos_id=2, pad_id=3, max_new_tokens=20)
 
@@ -120,8 +126,8 @@ def marian_folder(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
-    from compressor.models.marian import to_marian
-    from compressor.models.storage import load_run
+    from compressor.models.weights import load_run
+    from compressor.teachers.conversion.marian import to_marian
 
     run = load_run(tiny_run)
     folder = tmp_path_factory.mktemp("marian")

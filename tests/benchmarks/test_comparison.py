@@ -9,8 +9,8 @@ import pytest
 import sacrebleu
 
 from benchmarks.comparison import main
-from compressor.models.search import greedy, pad_sources
-from compressor.models.storage import load_run
+from compressor.decoding.search import greedy, pad_sources
+from compressor.models.weights import load_run
 
 KEYS = {
     *("method", "data", "parameters", "updates", "seconds", "seed", "num_beams", "precision", "test_set"),

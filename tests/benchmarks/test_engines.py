@@ -18,8 +18,8 @@ def load(engine: EngineName, path: Path, **fields: object) -> Engine:
 
 
 def test_torch_is_the_runs_own_greedy_search(tiny_run: Path) -> None:
-    from compressor.models.search import beam_search, greedy, pad_sources
-    from compressor.models.storage import load_run
+    from compressor.decoding.search import beam_search, greedy, pad_sources
+    from compressor.models.weights import load_run
 
     run, engine = load_run(tiny_run), load("torch", tiny_run)
     source, mask = pad_sources([run.tokenizer.encode_source(text) for text in TEXTS], run.generation.pad_id)

@@ -12,7 +12,12 @@ import torch
 from benchmarks.engines.torch_device import torch_device
 from benchmarks.latency import ROW_KEYS, BenchConfig, batches, run, spread, with_speedup
 from benchmarks.settings import check_peers, contenders, resolve
-from compressor.errors import BundleError, ConfigError, DataError, DependencyError
+from compressor.errors import (
+    BundleError,
+    ConfigError,
+    DataError,
+    DependencyError,
+)
 
 ISSUE_KEYS = [
     *("engine", "model", "precision", "batch_size", "num_beams", "intra_threads", "p50_ms", "p90_ms", "p99_ms"),

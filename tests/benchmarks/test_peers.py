@@ -274,7 +274,7 @@ def test_the_table_marks_what_is_lost() -> None:
 
 
 def test_random_weights_write_as_much_as_they_may_and_texts_are_as_long_as_they_should() -> None:
-    from compressor.models.search import beam_search, greedy, pad_sources
+    from compressor.decoding.search import beam_search, greedy, pad_sources
 
     run = random_run(Shape(1, 1, 16, 32, 2, 80), max_length=32)
     texts = random_texts(80, 5, 9)

@@ -16,7 +16,7 @@ from benchmarks.converters.about import read_about
 from benchmarks.engines import EngineSpec
 from benchmarks.workshop import Workshop
 from compressor.errors import DependencyError, ModelError
-from compressor.models.storage import load_run
+from compressor.models.weights import load_run
 
 TEXTS = ["Der Hund sieht den Baum.", "Der Arzt sucht den Tisch.", "Der Vogel ruft den Mann."]
 
@@ -102,7 +102,7 @@ def test_environments_are_made_once_and_say_why_not(tmp_path: Path, monkeypatch:
 def test_a_checkpoint_for_others_has_the_same_weights(tiny_run: Path, tmp_path: Path) -> None:
     from transformers import MarianMTModel
 
-    from compressor.models.marian import from_marian
+    from compressor.teachers.conversion.marian import from_marian
 
     checkpoint.convert(tiny_run, tmp_path)
     run = load_run(tiny_run)
@@ -119,8 +119,8 @@ def test_marians_own_form_is_read_by_another_engine(tmp_path: Path) -> None:
     from ctranslate2.converters import MarianConverter
 
     from benchmarks.shapes import Shape, random_run, random_texts
-    from compressor.models.search import greedy, pad_sources
-    from compressor.models.storage import save_run
+    from compressor.decoding.search import greedy, pad_sources
+    from compressor.models.weights import save_run
 
     run = random_run(Shape(2, 1, 16, 32, 2, 80), max_length=32)
     save_run(tmp_path / "run", run)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from compressor import __version__, cli, errors
-from compressor.cli import failures
+from compressor.cli import errors as failures
 
 COMMANDS = ["distill", "train", "export", "bench", "translate", "summarize", "evaluate", "serve", "inspect", "demo"]
 HEAVY = ("torch", "transformers", "onnxruntime", "onnx", "datasets", "fastapi", "sacrebleu", "matplotlib")

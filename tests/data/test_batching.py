@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from compressor.data.batching import Batches, TokenRows, pad, plan_batches
+from compressor.data.batching import (
+    Batches,
+    TokenRows,
+    pad,
+    plan_batches,
+)
 from compressor.errors import DataError
 
 

@@ -9,9 +9,17 @@ from pathlib import Path
 import pytest
 
 from compressor.config import DataConfig, DataSource
-from compressor.data.corpus import DropReport, Example, clean, encode, load_corpus, read_pairs, source_key
+from compressor.data.corpus import (
+    DropReport,
+    Example,
+    clean,
+    encode,
+    load_corpus,
+    read_pairs,
+    source_key,
+)
 from compressor.errors import DataError
-from compressor.tokenizer import cut
+from compressor.text.tokenizer import cut
 
 
 class Words:

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from compressor.data.examples import Example
-from compressor.data.readers import file_fingerprint, read_lines, read_table, read_text
+from compressor.data.readers import (
+    file_fingerprint,
+    read_lines,
+    read_table,
+    read_text,
+)
 from compressor.errors import DataError, DependencyError
 
 
@@ -141,7 +146,7 @@ def test_without_datasets_tables_name_the_extra(tmp_path: Path, monkeypatch: pyt
 
 
 def test_reading_text_needs_neither_torch_nor_datasets() -> None:
-    code = "import sys, compressor.data.readers, compressor.quality, compressor.provenance; print(*sys.modules)"
+    code = "import sys, compressor.data.readers, compressor.text.metrics, compressor.provenance; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "datasets", "onnxruntime", "transformers"} & set(loaded)
 

@@ -9,8 +9,9 @@ from random import Random
 
 import pytest
 
-from compressor.data import numbers
-from compressor.data.clauses import (
+from compressor.data.examples import source_key
+from compressor.data.synthetic import numbers
+from compressor.data.synthetic.clauses import (
     Clause,
     english_infinitive,
     english_main,
@@ -19,11 +20,25 @@ from compressor.data.clauses import (
     german_last,
     german_main,
 )
-from compressor.data.examples import source_key
-from compressor.data.lexicon import Adjective, Noun, Verb, nouns, verbs
-from compressor.data.morphology import CASES, adjective, auxiliary, determiner, noun, present, progressive, third
-from compressor.data.phrases import Phrase
-from compressor.data.synthetic import Split, generate, split_of
+from compressor.data.synthetic.corpus import Split, generate, split_of
+from compressor.data.synthetic.lexicon import (
+    Adjective,
+    Noun,
+    Verb,
+    nouns,
+    verbs,
+)
+from compressor.data.synthetic.morphology import (
+    CASES,
+    adjective,
+    auxiliary,
+    determiner,
+    noun,
+    present,
+    progressive,
+    third,
+)
+from compressor.data.synthetic.phrases import Phrase
 
 TASKS = ("translation", "summarization")
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")

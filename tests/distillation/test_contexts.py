@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from compressor.distillation.contexts import build_contexts, draw_coins
-from compressor.generation import GenerationConfig
+from compressor.generation_config import GenerationConfig
 
 PAD, EOS = 9, 0
 MARIAN = GenerationConfig(start_id=PAD, eos_id=EOS, pad_id=PAD)

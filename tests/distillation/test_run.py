@@ -13,16 +13,21 @@ import pytest
 import torch
 
 from compressor.config import Recipe
+from compressor.decoding.search import beam_search, pad_sources
 from compressor.distillation import run as run_module
-from compressor.distillation import teacher_outputs as teacher_outputs_module
+from compressor.distillation import signals as teacher_outputs_module
 from compressor.distillation.checkpoint import FOLDER
 from compressor.distillation.run import distill, is_finished
-from compressor.distillation.student import Setup
-from compressor.distillation.teacher_outputs import FILE
+from compressor.distillation.setup import Setup
+from compressor.distillation.signals import FILE
 from compressor.distillation.trainer import Trainer
-from compressor.errors import InterruptedRun, ModelError, OutputExistsError, StorageError
-from compressor.models.search import beam_search, pad_sources
-from compressor.models.storage import load_run
+from compressor.errors import (
+    InterruptedRun,
+    ModelError,
+    OutputExistsError,
+    StorageError,
+)
+from compressor.models.weights import load_run
 from compressor.teachers.native import NativeTeacher
 
 Make = Callable[..., Recipe]

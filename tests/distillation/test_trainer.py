@@ -11,13 +11,13 @@ from torch import Tensor
 
 from compressor.config import Recipe, TokenizerConfig
 from compressor.data.batching import Batch
+from compressor.decoding.search import greedy
 from compressor.distillation import trainer as trainer_module
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, build_contexts
 from compressor.distillation.rollout import rollout, sample_top_k
-from compressor.distillation.student import set_up
+from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer, cut_by_length
-from compressor.models.search import greedy
 
 
 def first_batch(trainer: Trainer, share: float) -> tuple[Batch, Contexts]:

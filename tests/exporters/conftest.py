@@ -9,11 +9,11 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from compressor.exporters.calibration import calibrate
-from compressor.exporters.onnx import build_graphs
-from compressor.exporters.quantize import Ranges, products, quantize
-from compressor.exporters.weights import write_graphs
-from compressor.generation import GenerationConfig
+from compressor.exporters.graphs.search_loop import build_graphs
+from compressor.exporters.graphs.weights import write_graphs
+from compressor.exporters.quantization.calibration import calibrate
+from compressor.exporters.quantization.rewrite import Ranges, products, quantize
+from compressor.generation_config import GenerationConfig
 from compressor.models.base import ModelConfig, Seq2SeqModel
 from compressor.models.transformer import build_model
 

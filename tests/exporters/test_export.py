@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from compressor import exporters
 from compressor.bundle import open_bundle
+from compressor.decoding.search import greedy, pad_sources
 from compressor.errors import (
     ConfigError,
     DataError,
@@ -22,9 +22,11 @@ from compressor.errors import (
     OutputExistsError,
     StorageError,
 )
-from compressor.exporters import dev_set, export_bundle, gate, mixing
-from compressor.models.search import greedy, pad_sources
-from compressor.models.storage import load_run
+from compressor.exporters import export as exporters
+from compressor.exporters.export import dev_set, export_bundle
+from compressor.exporters.quantization import kernel_choice as mixing
+from compressor.exporters.quantization import quality_gate as gate
+from compressor.models.weights import load_run
 from compressor.runtime import session
 from compressor.runtime.generator import Generator
 

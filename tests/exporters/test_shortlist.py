@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from compressor.errors import ExportError
-from compressor.exporters.calibration import calibrate
-from compressor.exporters.lexical import LexicalTable, learn
-from compressor.exporters.onnx import build_graphs
-from compressor.exporters.quantize import quantize
-from compressor.exporters.weights import write_graphs
-from compressor.generation import until_eos
-from compressor.models.marian import to_marian
+from compressor.exporters.graphs.search_loop import build_graphs
+from compressor.exporters.graphs.weights import write_graphs
+from compressor.exporters.quantization.calibration import calibrate
+from compressor.exporters.quantization.rewrite import quantize
+from compressor.exporters.shortlist import LexicalTable, learn
+from compressor.generation_config import until_eos
 from compressor.runtime import streaming
-from tests.exporters.test_beams import GENERATION, ending_model, feeds, generated
+from compressor.teachers.conversion.marian import to_marian
+from tests.exporters.graphs.test_beams import GENERATION, ending_model, feeds, generated
 from tests.models.test_transformer import EOS, PAD, VOCAB, sources
 
 ALWAYS, LIKELY = 16, 3

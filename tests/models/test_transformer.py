@@ -8,13 +8,13 @@ import pytest
 import torch
 from transformers import MarianConfig, MarianMTModel
 
+from compressor.decoding.search import greedy
 from compressor.errors import ModelError
-from compressor.generation import GenerationConfig
+from compressor.generation_config import GenerationConfig
 from compressor.models.base import ModelConfig, count_parameters
 from compressor.models.layers import sinusoidal_positions
-from compressor.models.marian import from_marian, to_marian
-from compressor.models.search import greedy
 from compressor.models.transformer import build_model
+from compressor.teachers.conversion.marian import from_marian, to_marian
 
 VOCAB, PAD, EOS = 61, 60, 0
 RULES = GenerationConfig(

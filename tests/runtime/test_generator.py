@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from compressor.decoding.search import beam_search, pad_sources
 from compressor.errors import BundleError, InputError, TooLongError
-from compressor.models.search import beam_search, pad_sources
-from compressor.models.storage import load_run
+from compressor.models.weights import load_run
 from compressor.runtime.generator import Generator, Result, batches
 
 TEXTS = ["Der Hund sieht den Baum.", "", "Der Baum", "  ", "den Hund sieht der Baum den Hund.", "Der Hund."]

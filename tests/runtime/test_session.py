@@ -15,7 +15,12 @@ import pytest
 
 from compressor.errors import BundleError, DependencyError, InputError
 from compressor.runtime import session
-from compressor.runtime.session import check_onnxruntime, open_session, probe_device, warn_if_slow
+from compressor.runtime.session import (
+    check_onnxruntime,
+    open_session,
+    probe_device,
+    warn_if_slow,
+)
 
 
 def installed(*names: str) -> object:

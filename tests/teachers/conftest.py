@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers.utils import logging as hf_logging
 
 from compressor.config import TeacherConfig
-from compressor.models.search import pad_sources
+from compressor.decoding.search import pad_sources
 from compressor.teachers.huggingface import HuggingFaceTeacher
 from tests.teachers.checkpoints import BUILDERS
 

@@ -16,11 +16,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from compressor.config import TeacherConfig, parse_recipe
-from compressor.errors import CompressError, ConfigError, ModelError, VocabularyError
-from compressor.generation import GenerationConfig
+from compressor.errors import (
+    CompressError,
+    ConfigError,
+    ModelError,
+    VocabularyError,
+)
+from compressor.generation_config import GenerationConfig
 from compressor.teachers.base import Teacher, check_lengths, check_vocabularies
 from compressor.teachers.huggingface import HuggingFaceTeacher
-from compressor.teachers.loading import load_teacher
+from compressor.teachers.registry import load_teacher
 from tests.teachers.conftest import SENTENCES, Pair
 
 Damage = Callable[[Path], Any]

@@ -12,13 +12,13 @@ import torch
 from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 
 from compressor.config import Recipe, parse_recipe
+from compressor.decoding.search import greedy, pad_sources
 from compressor.distillation.contexts import build_contexts
 from compressor.distillation.run import distill
-from compressor.distillation.student import set_up
+from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
 from compressor.errors import ConfigError, VocabularyError
-from compressor.models.search import greedy, pad_sources
-from compressor.models.storage import load_run
+from compressor.models.weights import load_run
 from tests.teachers.conftest import RECIPE_FIELDS, Pair
 
 SUMMARIZERS = ("bart", "t5")

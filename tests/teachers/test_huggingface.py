@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from compressor.config import TeacherConfig
-from compressor.generation import until_eos
+from compressor.generation_config import until_eos
 from compressor.teachers.huggingface import HuggingFaceTeacher
-from compressor.tokenizer import load_tokenizer
+from compressor.text.tokenizer import load_tokenizer
 from tests.teachers.conftest import SENTENCES, Pair
 
 

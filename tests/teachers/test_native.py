@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from compressor.config import TeacherConfig
+from compressor.decoding.search import pad_sources
 from compressor.errors import ConfigError, ModelError
-from compressor.models.search import pad_sources
-from compressor.teachers.loading import load_teacher
 from compressor.teachers.native import NativeTeacher
+from compressor.teachers.registry import load_teacher
 
 SENTENCES = ["Der Hund sieht den Baum.", "Der Arzt sucht den Vogel.", "Der Tisch."]
 

@@ -1,0 +1,1 @@
+"""Greedy and beam search as torch modules, used by rollouts, teachers and export."""

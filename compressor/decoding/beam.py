@@ -1,0 +1,236 @@
+"""One step of beam search as a module: the same one runs in PyTorch and in the exported graph.
+
+Scores and stopping are Hugging Face `generate`'s. A beam's cache never moves: the beams of a sentence share one cache,
+to which every step adds an entry a beam, and ``visible`` says which entries are a beam's own history. So choosing beams
+reorders a few booleans, where reordering keys and values would copy the cache at every step.
+
+Shapes: batch = sentences, beams, columns = those of the output layer, length = tokens so far with the start token,
+entries = steps * beams, candidates = 2 * beams and a few to spare.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compressor.decoding.constraints import Constraints, SearchOptions, split_options
+from compressor.decoding.shortlist import Shortlisted
+from compressor.decoding.topk import can_group, group_starts, top_grouped
+from compressor.generation_config import GenerationConfig
+from compressor.models.base import Seq2SeqModel
+
+NEVER = -1e9
+"""Stands for minus infinity, as in Hugging Face: scores of beams that do not count can still be compared."""
+
+MAX_BEAMS = 64
+"""The widest search."""
+
+FEW = 8
+"""Suppressed tokens that are taken out of the candidates: for more, it is cheaper to take them out of all columns."""
+
+STOP_HEURISTIC, STOP_WHEN_FULL, STOP_NEVER = 0, 1, 2
+STOPPING = {False: STOP_HEURISTIC, True: STOP_WHEN_FULL, "never": STOP_NEVER}
+"""Hugging Face's ``early_stopping``."""
+
+
+class BeamOptions(NamedTuple):
+    """What is chosen for a call: SearchOptions and two scalars of its own."""
+
+    max_new_tokens: Tensor
+    min_new_tokens: Tensor
+    no_repeat_ngram_size: Tensor
+    prefix_ids: Tensor
+    length_penalty: Tensor
+    """float: scores are divided by length to this power."""
+    early_stopping: Tensor
+    """int64: 0 false, 1 true, 2 never."""
+
+
+class Beams(NamedTuple):
+    """Where a search stands."""
+
+    sequences: Tensor
+    """int64 [batch, beams, length]"""
+    log_probs: Tensor
+    """[batch, beams]"""
+    visible: Tensor
+    """bool [batch, beams, entries]"""
+    finished: Tensor
+    """int64 [batch, beams, length]: the best outputs that have ended."""
+    finished_scores: Tensor
+    """[batch, beams]: with the length penalty; ``NEVER`` where there is none yet."""
+    open: Tensor
+    """bool [batch]: whether a sentence's outputs can still change."""
+
+
+class BeamSearch(nn.Module):
+    """Chooses the beams that go on, and keeps those that end."""
+
+    Options, State = BeamOptions, Beams
+    RESULTS: ClassVar = {"output_ids": "finished", "scores": "finished_scores"}
+    """Outputs of the whole search, and the part of the last state that they are."""
+
+    def __init__(self, generation: GenerationConfig, vocab_size: int, tokens: Tensor | None = None) -> None:
+        """``tokens``, int64 [columns]: the token of each column, where they are not the whole vocabulary."""
+        super().__init__()
+        self.generation = generation
+        self.constraints = Constraints(generation, vocab_size, tokens)
+        count = len(set(generation.suppressed_ids))
+        self.spare = count if count <= FEW and not generation.renormalize_logits else 0
+        """Candidates beyond those that are needed, for suppressed ones may be among the best."""
+
+    def start(self, batch: Tensor, slots: Tensor) -> Beams:
+        """Beams with nothing but the start token; ``batch`` [batch], ``slots`` [beams]: looked at for their sizes."""
+        sequences = torch.full((batch.shape[0], slots.shape[0], 1), self.generation.start_id, device=batch.device)
+        first = torch.arange(slots.shape[0], device=batch.device) == 0
+        scores = torch.where(first, 0.0, NEVER).expand(batch.shape[0], -1)  # all start alike: only the first one counts
+        finished_scores = torch.full_like(scores, NEVER)
+        visible = sequences[:, :, :0] != 0
+        return Beams(sequences, scores.clone(), visible, sequences.clone(), finished_scores, scores[:, 0] == 0)
+
+    @staticmethod
+    def visible_now(beams: Beams) -> Tensor:
+        """Bool [batch, beams, entries + beams]: each beam's history, and the entry that it adds in this step."""
+        batch, num_beams, _ = beams.visible.shape
+        own = torch.eye(num_beams, dtype=torch.bool, device=beams.visible.device).expand(batch, -1, -1)
+        return torch.cat([beams.visible, own], dim=2)
+
+    def forward(
+        self,
+        logits: Tensor,
+        visible: Tensor,
+        beams: Beams,
+        step: Tensor,
+        options: BeamOptions,
+        kept: Tensor | None = None,
+    ) -> Beams:
+        """One token further.
+
+        Args:
+            logits: [batch, beams, columns].
+            visible: what ``visible_now`` gave for this step.
+            beams: where the search stands.
+            step: int64 scalar, tokens generated so far.
+            options: of this call.
+            kept: int64 [n], the columns that logits have, if not all; those that are suppressed are not among them.
+        """
+        values, tokens = self._continuations(logits, beams, step, options, kept)
+        _, num_beams, width = values.shape
+        total = (beams.log_probs[:, :, None] + values).flatten(1)
+        best, index = total.topk(2 * num_beams, dim=1)
+        of_column = torch.arange(num_beams * width, device=index.device) // width
+        parent, token = of_column[index], tokens.flatten(1).gather(1, index)
+        ends = (token == self.generation.eos_id) | (step == options.max_new_tokens - 1)
+
+        running, going = (best + torch.where(ends, NEVER, 0.0)).topk(num_beams, dim=1)
+        parent_going = parent.gather(1, going)
+        sequences = _longer(_rows(beams.sequences, parent_going), token.gather(1, going))
+
+        length = step + 1 - options.prefix_ids.shape[1]
+        rank = torch.arange(2 * num_beams, device=best.device)
+        counts = ends & (rank < num_beams) & beams.open[:, None]
+        penalised = best / length.clamp(min=1).float() ** options.length_penalty + torch.where(counts, 0.0, NEVER)
+        merged = torch.cat([beams.finished_scores, penalised], dim=1)
+        finished_scores, kept = merged.topk(num_beams, dim=1)
+        ended = _longer(_rows(beams.sequences, parent), token)
+        finished = _rows(torch.cat([F.pad(beams.finished, (0, 1), value=self.generation.pad_id), ended], dim=1), kept)
+
+        is_open = beams.open & self._can_change(running[:, 0], finished_scores, length, options)
+        return Beams(sequences, running, _rows(visible, parent_going), finished, finished_scores, is_open)
+
+    def advance(
+        self,
+        model: Seq2SeqModel,
+        state: Any,
+        beams: Beams,
+        step: Tensor,
+        options: BeamOptions,
+        shortlisted: Shortlisted | None = None,
+    ) -> tuple[Tensor, Any, Beams]:
+        """A step of the model, then one of the search: the logits and both states."""
+        visible = self.visible_now(beams)
+        kept, penalty = (None, None) if shortlisted is None else shortlisted
+        logits, state = model.step(beams.sequences[:, :, -1], state, visible, kept)
+        logits = logits.float()  # of a model in half precision; a search is in single
+        if penalty is not None:
+            logits = logits + penalty[:, None]
+        return logits, state, self(logits, visible, beams, step, options, kept)
+
+    def _continuations(
+        self, logits: Tensor, beams: Beams, step: Tensor, options: BeamOptions, kept: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and tokens of every beam's best continuations, both [batch, beams, candidates]."""
+        if self.generation.renormalize_logits and kept is None:
+            logits = self.constraints.always(logits)
+        log_probs = logits.log_softmax(dim=-1)
+        if not self.spare and kept is None:
+            log_probs = self.constraints.always(log_probs)
+        call = SearchOptions(*options[:4])
+        starts = group_starts(beams.log_probs.flatten(), log_probs.shape[2])
+        operands = (log_probs, starts, beams.sequences, step, *call, *(() if kept is None else (kept,)))
+        active = self.constraints.active(step, call)
+        if torch.compiler.is_exporting():
+            values, tokens = torch.cond(active, self._constrained, self._free, operands)
+        else:
+            values, tokens = (self._constrained if active else self._free)(*operands)
+        return values, tokens
+
+    # Both branches of the condition return values and tokens, [batch, beams, candidates]; ``options`` are
+    # SearchOptions, and ``kept`` if given.
+    def _free(
+        self, log_probs: Tensor, starts: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        _, kept = split_options(options)
+        values, columns = self._best(log_probs, starts, kept)
+        if self.spare and kept is None:
+            values = values + self.constraints.suppressed[columns]
+        return values, self.constraints.token(columns, kept)
+
+    def _constrained(
+        self, log_probs: Tensor, starts: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        call, kept = split_options(options)
+        if self.spare and kept is None:
+            log_probs = self.constraints.always(log_probs)
+        allowed = self.constraints.forbid(log_probs.flatten(0, 1), sequences.flatten(0, 1), step, call, kept)
+        if self.generation.renormalize_logits:
+            allowed = allowed.log_softmax(dim=-1)
+        values, columns = self._best(allowed.view(log_probs.shape), starts, kept)
+        flag, token = self.constraints.forced(step, call)
+        first = torch.arange(values.shape[2], device=values.device) == 0
+        given = torch.where(first, 0.0, -torch.inf)  # a given token is certain, and there is no other
+        tokens = torch.where(flag, token[:, None, None], self.constraints.token(columns, kept))
+        return torch.where(flag, given.expand_as(values), values), tokens
+
+    def _best(self, scores: Tensor, starts: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
+        """[batch, beams, columns] -> values and columns of every beam's candidates, [batch, beams, candidates]."""
+        batch, num_beams, columns = scores.shape
+        count = 2 * num_beams + (self.spare if kept is None else 0)
+        if kept is not None or not can_group(columns, 2 * MAX_BEAMS + FEW):
+            return scores.topk(count, dim=2)
+        values, chosen = top_grouped(scores.view(batch * num_beams, columns), count, starts)
+        return values.view(batch, num_beams, count), chosen.view(batch, num_beams, count)
+
+    @staticmethod
+    def _can_change(running: Tensor, finished: Tensor, length: Tensor, options: BeamOptions) -> Tensor:
+        """Bool [batch]: whether the best running beam [batch] could displace a finished one [batch, beams]."""
+        penalty, stopping = options.length_penalty, options.early_stopping
+        longest = options.max_new_tokens - options.prefix_ids.shape[1]
+        hoped = torch.where((stopping == STOP_NEVER) & (penalty > 0), longest, length).clamp(min=1)
+        worst = finished[:, -1]
+        full = worst > NEVER / 2
+        possible = running / hoped.float() ** penalty > torch.where(full, worst, NEVER)
+        return possible & ~(full & (stopping == STOP_WHEN_FULL))
+
+
+def _rows(values: Tensor, index: Tensor) -> Tensor:
+    """[batch, n, width] and int64 [batch, m] -> [batch, m, width]."""
+    return values.gather(1, index[:, :, None].expand(-1, -1, values.shape[2]))
+
+
+def _longer(sequences: Tensor, tokens: Tensor) -> Tensor:
+    """Appends a token to each sequence."""
+    return torch.cat([sequences, tokens[:, :, None]], dim=2)

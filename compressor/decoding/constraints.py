@@ -1,0 +1,174 @@
+"""The rules of a generation configuration, as a module: the same one runs in PyTorch and in the exported graph.
+
+They are Hugging Face's logits processors. What a caller may choose (shortest output, blocked n-grams, a prefix) comes
+as tensors, what belongs to the model (suppressed and forced tokens) is built in.
+
+Shapes: rows = sentences or beams, columns = those of the output layer, length = tokens so far, with the start token.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compressor.generation_config import GenerationConfig
+
+NEVER_FREE = 1 << 31
+"""A step that no search reaches."""
+
+
+class SearchOptions(NamedTuple):
+    """What is chosen for a call; all but the prefix are scalars."""
+
+    max_new_tokens: Tensor
+    """int64: the prefix counts."""
+    min_new_tokens: Tensor
+    """int64: after the prefix."""
+    no_repeat_ngram_size: Tensor
+    """int64: 0 is off."""
+    prefix_ids: Tensor
+    """int64 [batch, prefix_len]: every output begins with these."""
+
+
+def search_options(
+    generation: GenerationConfig, batch: int, limit: int | None = None, prefix: Tensor | None = None
+) -> SearchOptions:
+    """The options that a configuration asks for."""
+    numbers = (limit or generation.max_new_tokens, generation.min_new_tokens, generation.no_repeat_ngram_size)
+    no_prefix = torch.zeros(batch, 0, dtype=torch.int64)
+    longest, shortest, size = map(torch.tensor, numbers)
+    return SearchOptions(longest, shortest, size, no_prefix if prefix is None else prefix)
+
+
+def split_options(tensors: tuple[Tensor, ...]) -> tuple[SearchOptions, Tensor | None]:
+    """The options among the operands of a branch, and the columns ``kept`` where these follow."""
+    count = len(SearchOptions._fields)
+    return SearchOptions(*tensors[:count]), tensors[count] if len(tensors) > count else None
+
+
+class Constraints(nn.Module):
+    """Forbids tokens, and forces them."""
+
+    def __init__(self, generation: GenerationConfig, vocab_size: int, tokens: Tensor | None = None) -> None:
+        """``tokens``, int64 [columns]: the token of each column, where they are not the whole vocabulary.
+
+        A token that is there twice has the first of its columns.
+        """
+        super().__init__()
+        self.generation, self.vocab_size = generation, vocab_size
+        self.register_buffer("tokens", tokens)
+        self.tokens: Tensor | None
+        self.register_buffer("suppressed", self._penalty(generation.suppressed_ids))
+        self.register_buffer("begin_suppressed", self._penalty(generation.begin_suppressed_ids))
+        self.register_buffer("eos", self._penalty((generation.eos_id,)))
+        self.suppressed: Tensor
+        self.begin_suppressed: Tensor
+        self.eos: Tensor
+        columns = torch.arange(vocab_size)
+        if tokens is not None:  # a token without a column gets the one behind the last
+            columns = torch.full((vocab_size,), len(tokens))
+            first: dict[int, int] = {}
+            for column, token in enumerate(tokens.tolist()):
+                first.setdefault(token, column)
+            columns[list(first)] = torch.tensor(list(first.values()))
+        self.register_buffer("columns", columns)
+        self.columns: Tensor
+
+    def _penalty(self, ids: tuple[int, ...]) -> Tensor:
+        """[columns]: minus infinity at ``ids``, zero elsewhere."""
+        penalty = torch.zeros(self.vocab_size)
+        penalty[list(ids)] = -torch.inf
+        return penalty if self.tokens is None else penalty[self.tokens]
+
+    def token(self, column: Tensor, kept: Tensor | None = None) -> Tensor:
+        """The tokens of columns; of the columns ``kept`` (int64 [n]), where scores have no others."""
+        for names in (kept, self.tokens):
+            column = column if names is None else names.index_select(0, column.flatten()).view(column.shape)
+        return column
+
+    def always(self, scores: Tensor) -> Tensor:
+        """Takes out what is suppressed at every step: [..., columns] -> [..., columns]."""
+        return scores + self.suppressed if self.generation.suppressed_ids else scores
+
+    def active(self, step: Tensor, options: SearchOptions) -> Tensor:
+        """Whether anything else is forbidden or forced at this step (int64 scalar, from 0): bool scalar.
+
+        The bounds depend on the call alone, so that a graph computes them once, and compares at every step.
+        """
+        prefix_len = options.prefix_ids.shape[1]
+        least = options.min_new_tokens
+        if self.generation.begin_suppressed_ids:
+            least = torch.maximum(least, self._begin(prefix_len) + 1)
+        until = least + prefix_len
+        if self.generation.forced_bos_id is not None:
+            until = until.clamp(min=1)
+        active = step < torch.where(options.no_repeat_ngram_size > 0, NEVER_FREE, until)
+        if self.generation.forced_eos_id is not None:
+            active = active | (step == options.max_new_tokens - 1)
+        return active
+
+    def _begin(self, prefix_len: int) -> Tensor:
+        """The step after the prefix that counts as the beginning: a forced first token is not.
+
+        A tensor, so that a graph asks at run time whether there is a prefix.
+        """
+        length = torch.scalar_tensor(prefix_len, dtype=torch.int64, device=self.eos.device)
+        return (length == 0).long() if self.generation.forced_bos_id is not None else length * 0
+
+    def forbid(
+        self, scores: Tensor, so_far: Tensor, step: Tensor, options: SearchOptions, kept: Tensor | None = None
+    ) -> Tensor:
+        """Puts what may not come at this step at minus infinity.
+
+        Args:
+            scores: logits or log-probabilities [rows, columns].
+            so_far: int64 [rows, length].
+            step: int64 scalar, tokens generated so far.
+            options: of this call.
+            kept: int64 [n], the columns that scores have, if not all.
+        """
+        prefix_len = options.prefix_ids.shape[1]
+        after = step - prefix_len
+        eos, begin_suppressed, blocked = self.eos, self.begin_suppressed, self.columns[so_far]
+        if kept is not None:
+            eos, begin_suppressed = eos[kept], begin_suppressed[kept]
+            places = torch.full_like(self.eos, scores.shape[1], dtype=torch.int64)
+            blocked = F.pad(places.scatter(0, kept, torch.arange(scores.shape[1], device=kept.device)), (0, 1))[blocked]
+        nothing = torch.zeros_like(eos)
+        if self.generation.begin_suppressed_ids:
+            scores = scores + torch.where(after == self._begin(prefix_len), begin_suppressed, nothing)
+        scores = scores + torch.where(after < options.min_new_tokens, eos, nothing)
+        blocked = torch.where(_repeats(so_far, options.no_repeat_ngram_size), blocked, scores.shape[1])
+        penalty = scores.new_zeros(scores.shape[0], scores.shape[1] + 1).scatter(1, blocked, -torch.inf)
+        return scores + penalty[:, :-1]
+
+    def forced(self, step: Tensor, options: SearchOptions) -> tuple[Tensor, Tensor]:
+        """Whether the token of this step is given (bool scalar), and which it is (int64 [batch])."""
+        prefix, generation = options.prefix_ids, self.generation
+        batch, prefix_len = prefix.shape
+        in_prefix = step < prefix_len
+        padded = torch.cat([prefix, prefix.new_zeros(batch, 1)], dim=1)
+        token = padded.index_select(1, step.clamp(max=prefix_len).reshape(1))[:, 0]
+        flag = in_prefix
+        if generation.forced_bos_id is not None:
+            first = (step == 0) & ~in_prefix
+            token, flag = torch.where(first, generation.forced_bos_id, token), flag | first
+        if generation.forced_eos_id is not None:
+            last = (step == options.max_new_tokens - 1) & ~in_prefix
+            token, flag = torch.where(last, generation.forced_eos_id, token), flag | last
+        return flag, token
+
+
+def _repeats(so_far: Tensor, size: Tensor) -> Tensor:
+    """Bool [rows, length]: whether that token would now end an n-gram which has been there before.
+
+    It would if the size - 1 tokens before it are those at the end. Compared for every offset from the end at once.
+    """
+    place = torch.arange(so_far.shape[1], device=so_far.device)
+    before = place[:, None] - 1 - place[None, :]  # [token, offset]: where the token before, the one before that, ... is
+    differs = (so_far[:, before.clamp(min=0)] != so_far.flip(1)[:, None, :]) | (before < 0)
+    matters = place < size - 1
+    return ((differs & matters).sum(dim=-1) == 0) & (size > 0)

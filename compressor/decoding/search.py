@@ -1,0 +1,134 @@
+"""Greedy and beam search in PyTorch, with scores and stopping as Hugging Face `generate` defines them.
+
+Shapes: batch = sentences, beams, rows = batch * beams, vocab. Outputs are lists of token ids that end with EOS when
+the search finished; the start token is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compressor.decoding.beam import (
+    STOPPING,
+    BeamOptions,
+    Beams,
+    BeamSearch,
+)
+from compressor.decoding.constraints import SearchOptions, search_options
+from compressor.decoding.greedy import (
+    Choose,
+    Greedy,
+    GreedySearch,
+    best_column,
+)
+from compressor.generation_config import GenerationConfig, until_eos
+from compressor.models.base import Seq2SeqModel
+
+WORTH_SHRINKING = 0.75
+"""Finished sentences leave the batch when less than this share of it goes on."""
+
+
+@torch.no_grad()
+def greedy(
+    model: Seq2SeqModel,
+    generation: GenerationConfig,
+    source: Tensor,
+    source_mask: Tensor,
+    max_new_tokens: int | None = None,
+    choose: Choose = best_column,
+) -> list[list[int]]:
+    """One output a source; rows that are finished leave the batch.
+
+    Args:
+        source, source_mask: int64 and bool [batch, source_len].
+        max_new_tokens: overrides the configuration's limit.
+        choose: how a column of the constrained logits is picked.
+    """
+    device = source.device
+    search = GreedySearch(generation, model.config.vocab_size, choose=choose).to(device)
+    options = SearchOptions(*_moved(search_options(generation, source.shape[0], max_new_tokens), device))
+    limit = int(options.max_new_tokens)
+    state = model.initial_state(model.encode(source, source_mask))
+    rows = torch.arange(source.shape[0], device=device)
+    outputs = source.new_full((source.shape[0], limit), generation.pad_id)
+    found = search.start(rows)
+    for step in range(limit):
+        _, state, found = search.advance(model, state, found, torch.tensor(step, device=device), options)
+        outputs[rows, step] = found.sequences[:, -1]
+        alive = int(found.open.sum())
+        if not alive:
+            break
+        if alive <= WORTH_SHRINKING * len(rows):
+            keep = found.open.nonzero()[:, 0]
+            rows, found, state = rows[keep], Greedy(*(tensor[keep] for tensor in found)), model.select(state, keep)
+            options = options._replace(prefix_ids=options.prefix_ids[keep])
+    return [until_eos(row, generation.eos_id, generation.pad_id) for row in outputs.tolist()]
+
+
+@dataclass
+class Hypothesis:
+    """A finished beam; ``score`` is its log-probability divided by length ** length_penalty (EOS counted)."""
+
+    score: float
+    tokens: list[int]
+
+
+@torch.no_grad()
+def beam_search(
+    model: Seq2SeqModel,
+    generation: GenerationConfig,
+    source: Tensor,
+    source_mask: Tensor,
+    *,
+    num_beams: int | None = None,
+    max_new_tokens: int | None = None,
+    num_return: int = 1,
+) -> list[list[Hypothesis]]:
+    """The ``num_return`` best outputs of every source, best first."""
+    count = num_beams or generation.num_beams
+    device, vocab_size = source.device, model.config.vocab_size
+    search = BeamSearch(generation, vocab_size).to(device)
+    common = search_options(generation, source.shape[0], max_new_tokens)
+    own = torch.tensor(generation.length_penalty), torch.tensor(STOPPING[generation.early_stopping])
+    options = BeamOptions(*_moved([*common, *own], device))
+    beams = search.start(source[:, 0], torch.arange(count, device=device))
+    state = model.initial_state(model.encode(source, source_mask))
+    rows, outputs = torch.arange(source.shape[0], device=device), [list[Hypothesis]() for _ in source]
+    for step in range(limit := int(options.max_new_tokens)):
+        _, state, beams = search.advance(model, state, beams, torch.tensor(step, device=device), options)
+        alive = int(beams.open.sum()) if step < limit - 1 else 0
+        if alive and alive > WORTH_SHRINKING * len(rows):
+            continue
+        for row, tokens, scores in zip(
+            rows.tolist(), beams.finished.tolist(), beams.finished_scores.tolist(), strict=True
+        ):
+            outputs[row] = [
+                Hypothesis(score, until_eos(output[1:], generation.eos_id, generation.pad_id))
+                for score, output in zip(scores[:num_return], tokens, strict=False)
+            ]
+        if not alive:
+            break
+        keep = beams.open.nonzero()[:, 0]
+        rows, beams, state = rows[keep], Beams(*(tensor[keep] for tensor in beams)), model.select(state, keep)
+        options = options._replace(prefix_ids=options.prefix_ids[keep])
+    return outputs
+
+
+def _moved(tensors: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+    return (tensor.to(device) for tensor in tensors)
+
+
+def pad_sources(sources: list[list[int]], pad_id: int, device: Any = None) -> tuple[Tensor, Tensor]:
+    """Lists of ids -> int64 [batch, source_len] and its bool mask."""
+    width = max(map(len, sources))
+    source = torch.full((len(sources), width), pad_id, dtype=torch.int64)
+    mask = torch.zeros(len(sources), width, dtype=torch.bool)
+    for row, ids in enumerate(sources):
+        source[row, : len(ids)] = torch.tensor(ids)
+        mask[row, : len(ids)] = True
+    return source.to(device), mask.to(device)

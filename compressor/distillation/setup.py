@@ -1,0 +1,140 @@
+"""What a run starts from: corpora as token ids, the teacher, and a fresh student that speaks the teacher's tokens."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compressor.config import Recipe
+from compressor.data.batching import TokenRows
+from compressor.data.corpus import (
+    Encoded,
+    Example,
+    encode,
+    load_corpus,
+)
+from compressor.data.tokenizer_training import train_sentencepiece
+from compressor.distillation.initialization import initialize
+from compressor.generation_config import GenerationConfig
+from compressor.models.base import ModelConfig, Seq2SeqModel
+from compressor.models.transformer import build_model
+from compressor.teachers.base import Teacher, check_lengths, check_vocabularies
+from compressor.teachers.registry import load_teacher
+from compressor.text.tokenizer import Tokenizer, load_tokenizer
+
+
+@dataclass
+class Setup:
+    """Everything that training needs."""
+
+    recipe: Recipe
+    teacher: Teacher | None
+    tokenizer: Tokenizer
+    generation: GenerationConfig
+    student: Seq2SeqModel
+    train: Encoded
+    dev: list[Example]
+    data: dict[str, Any]
+    """Fingerprints and drop reports, for the records."""
+
+
+def set_up(recipe: Recipe) -> Setup:
+    """Loads data and teacher, and builds the student.
+
+    Raises:
+        ConfigError, DataError, ModelError, VocabularyError: see ``load_corpus`` and ``compressor.teachers``.
+    """
+    dev = load_corpus(recipe.data, "dev")
+    train = load_corpus(recipe.data, "train", held_out=(example.source for example in dev.examples))
+    examples, fingerprints = list(train.examples), train.fingerprints_dict()
+    records: dict[str, Any] = {"dev": dev.fingerprints_dict(), "train": fingerprints}
+    if recipe.data.mono:
+        known = [example.source for example in (*dev.examples, *train.examples)]
+        mono = load_corpus(recipe.data, "mono", held_out=known)
+        examples += mono.examples
+        train.report.add(mono.report)
+        records["mono"] = mono.fingerprints_dict()
+    teacher = load_teacher(recipe.teacher) if recipe.teacher else None
+    tokenizer = _tokenizer(recipe, teacher, train.examples)
+    generation = _generation(recipe, teacher, tokenizer)
+    if teacher is not None:
+        check_lengths(teacher, recipe)
+    encoded = encode(examples, tokenizer, recipe.data, train.report)
+    if generation.forced_bos_id is not None:
+        encoded = _with_first_token(encoded, generation.forced_bos_id)
+    config = _model_config(recipe, teacher, tokenizer, generation)
+    if recipe.tokenizer.output_vocabulary == "targets":
+        generation = _suppress_unwritten(generation, encoded.targets, tokenizer, config.vocab_size)
+    torch.manual_seed(recipe.training.seed)
+    student = build_model(config)
+    if teacher is not None:
+        initialize(student, teacher, recipe.training.initialization)
+    records |= {"report": train.report.to_dict(), "report_text": train.report.text()}
+    return Setup(recipe, teacher, tokenizer, generation, student, encoded, dev.examples, records)
+
+
+def _tokenizer(recipe: Recipe, teacher: Teacher | None, examples: list[Example]) -> Tokenizer:
+    if recipe.tokenizer.path:
+        tokenizer = load_tokenizer(Path(recipe.tokenizer.path))
+        if teacher is not None:
+            check_vocabularies(teacher, tokenizer)
+        return tokenizer
+    if teacher is not None:
+        return teacher.tokenizer
+    with tempfile.TemporaryDirectory() as folder:
+        texts = (text for example in examples for text in example if text)
+        train_sentencepiece(texts, Path(folder), recipe.tokenizer.vocab_size)
+        return load_tokenizer(Path(folder))
+
+
+def _generation(recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer) -> GenerationConfig:
+    """The teacher's rules, with limits that the student was trained for."""
+    longest = recipe.student.max_length
+    if teacher is None:
+        return GenerationConfig(
+            start_id=tokenizer.pad_id,
+            eos_id=tokenizer.eos_id,
+            pad_id=tokenizer.pad_id,
+            suppressed_ids=tuple(sorted({tokenizer.pad_id, *tokenizer.frame.special_ids} - {tokenizer.eos_id})),
+            forced_eos_id=tokenizer.eos_id,
+            max_new_tokens=recipe.data.max_target_tokens,
+            max_source_tokens=longest,
+        )
+    limits = {
+        "max_new_tokens": min(teacher.generation.max_new_tokens, recipe.data.max_target_tokens),
+        "max_source_tokens": min(teacher.generation.max_source_tokens, longest),
+    }
+    return teacher.generation.model_copy(update=limits)
+
+
+def _suppress_unwritten(
+    generation: GenerationConfig, targets: TokenRows, tokenizer: Tokenizer, vocab_size: int
+) -> GenerationConfig:
+    """The rules, with the tokens suppressed that no target has and that are more than a character."""
+    written = {index for token, index in tokenizer.vocab.items() if len(token.removeprefix("▁")) <= 1}
+    framing = {generation.eos_id, generation.forced_bos_id, generation.forced_eos_id}
+    unwritten = set(range(vocab_size)) - written - framing - targets.distinct()
+    return generation.model_copy(update={"suppressed_ids": tuple(sorted(unwritten.union(generation.suppressed_ids)))})
+
+
+def _model_config(
+    recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer, generation: GenerationConfig
+) -> ModelConfig:
+    rows = teacher.vocab_size if teacher else tokenizer.vocab_size
+    return ModelConfig(**recipe.student.model_dump(), vocab_size=rows, pad_id=generation.pad_id)
+
+
+def _with_first_token(encoded: Encoded, token: int) -> Encoded:
+    """References as the decoder writes them where its first token is forced (the target language)."""
+
+    def rows() -> Iterator[list[int] | None]:
+        for index in range(len(encoded.targets)):
+            target = encoded.targets[index].tolist()
+            yield [token, *target] if target else None
+
+    return Encoded(encoded.examples, encoded.sources, TokenRows(rows()))

@@ -1,0 +1,43 @@
+"""What can be exported: a run, or a checkpoint in Marian's or BART's layout, which needs no student to become fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compressor.config import Task, TeacherConfig
+from compressor.errors import ConfigError, ExportError
+from compressor.models.weights import Run, is_run, load_run
+from compressor.teachers.registry import load_teacher
+
+
+def load_exportable(path: Path, task: Task | None = None) -> Run:
+    """A run folder, or a Hugging Face folder or hub name in Marian's or BART's layout.
+
+    Args:
+        path: The folder, or the name.
+        task: Of a checkpoint, which does not say it: by default translation, what every Marian model does.
+
+    Raises:
+        ConfigError: a task is given for a run, which has its own.
+        ModelError: there is no such model, or it is damaged.
+        ExportError: it has another layout.
+    """
+    if is_run(path) or not _is_checkpoint(path):
+        if task is not None and is_run(path):
+            raise ConfigError(f"{path}: a run has a task of its own, --task is for checkpoints")
+        return load_run(path)
+    teacher = load_teacher(TeacherConfig(path=str(path)))
+    model = teacher.transformer()
+    if model is None:
+        raise ExportError(
+            f"{path}: only runs, Marian and BART checkpoints can be exported as they are: distil a student of it"
+        )
+    origin = {"name": teacher.name, "parameters": teacher.parameters}
+    info = {"task": task or "translation", "teacher": origin, "parameters": teacher.parameters}
+    return Run(model, teacher.generation, teacher.tokenizer, info=info)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """A Hugging Face folder, or what can only be a hub name: ``owner/name`` where there is no such folder."""
+    looks_like_name = not path.is_absolute() and len(path.parts) == 2 and not Path(path.parts[0]).exists()
+    return (path / "config.json").is_file() or looks_like_name

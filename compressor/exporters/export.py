@@ -1,0 +1,253 @@
+"""A trained run, or a checkpoint, becomes an ONNX bundle, proved against PyTorch before it is published."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+from rich.console import Console
+
+from compressor.bundle import (
+    CARD_FILE,
+    MANIFEST_FILE,
+    PARITY_FILE,
+    PRECISIONS,
+    SHORTLIST,
+    TOKENIZER_FOLDER,
+    Manifest,
+    base_precision,
+    dump_manifest,
+    file_records,
+)
+from compressor.config import Task
+from compressor.errors import ConfigError, ExportError
+from compressor.exporters.checkpoints import load_exportable
+from compressor.exporters.checks import parity
+from compressor.exporters.checks.dev_set import DevSet, dev_set
+from compressor.exporters.graphs.search_loop import build_graphs, build_half_graphs
+from compressor.exporters.graphs.weights import write_graphs
+from compressor.exporters.manifest import draft
+from compressor.exporters.model_card import model_card
+from compressor.exporters.quantization import quality_gate as gate
+from compressor.exporters.quantization.precision import (
+    QUANTIZED,
+    Material,
+    Quantized,
+    plan,
+)
+from compressor.exporters.quantization.rewrite import float_products
+from compressor.exporters.shortlist import LexicalTable, learn, teacher_pairs
+from compressor.files import new_folder
+from compressor.models.weights import Run
+from compressor.progress import Bar
+from compressor.runtime.generator import Generator
+from compressor.runtime.session import Device, check_onnxruntime, probe_device
+from compressor.text.metrics import score
+
+UNASKED: dict[Device, tuple[str, ...]] = {"cpu": ("fp32", "int8"), "cuda": ("fp32", "fp16")}
+"""What is exported unless precisions are named."""
+
+PROCESSOR_ONLY = ("int8", "mixed")
+"""Precisions with products that ONNX Runtime has for processors alone."""
+
+
+def export_bundle(
+    run_dir: Path,
+    out_dir: Path,
+    *,
+    precisions: Sequence[str] | None = None,
+    device: Device = "cpu",
+    batch_size: int = 1,
+    task: Task | None = None,
+    dev_source: Path | None = None,
+    dev_reference: Path | None = None,
+    shortlist_source: Path | None = None,
+    shortlist_target: Path | None = None,
+    quality_budget: float = gate.BUDGET,
+    ungated: bool = False,
+    force: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Exports a run, whole or not at all.
+
+    fp32 is always built, for it is what every other precision is compared with, and published if it was asked for.
+
+    Args:
+        run_dir: A run folder, or a Hugging Face checkpoint in Marian's or BART's layout (folder or hub name).
+        out_dir: The bundle's folder.
+        precisions: Any of ``PRECISIONS``; None: fp32 and int8, for a GPU fp32 and fp16. ``int8+shortlist`` publishes
+            int8, and again with a lexical shortlist; so may every precision but fp16.
+        device: Where the bundle is proved.
+        batch_size: Sentences of the batch that mixed is meant for.
+        task: Of a checkpoint; by default translation.
+        dev_source: Sources to prove the export on, one a line; by default the run's own dev set.
+        dev_reference: Their references.
+        shortlist_source: Sources that a shortlist is learned from, one a line; by default the run's, where it has its
+            teacher's outputs.
+        shortlist_target: What a teacher writes for them.
+        quality_budget: The most BLEU or ROUGE-L that a precision may lose on dev data. Where a quantized one loses
+            more, the layers to blame stay in fp32.
+        ungated: Publish every precision whatever it loses, and without references, too. Where there are no dev sources
+            at all, fp32 and fp16 are proved on random tokens then, and no quality is recorded.
+        force: Replace ``out_dir`` if it exists.
+        progress: Show a bar on standard error.
+
+    Returns:
+        ``out_dir``.
+
+    Raises:
+        ConfigError: a precision is unknown, or not for this device; a shortlist has files, and none is wanted.
+        DependencyError: the device is not to be had.
+        ExportError: a precision loses more than the budget, or there are no references to tell.
+        ModelError: the run is damaged.
+        DataError: dev files are missing or do not match.
+        ExportError: the model cannot be exported, or the export differs from it.
+        OutputExistsError: ``out_dir`` exists and ``force`` is not set.
+        StorageError: the disk is full.
+    """
+    precisions = _checked(UNASKED.get(device, ("fp32",)) if precisions is None else precisions, device, batch_size)
+    check_onnxruntime()
+    probe_device(device)
+    with new_folder(out_dir, force=force) as folder, Bar(Console(stderr=True), progress) as bar:
+        bar.start("tracing", None)
+        run = load_exportable(run_dir, task)
+        quantized = set(QUANTIZED).intersection(precisions)  # their scales are found on text
+        dev = dev_set(run, dev_source, dev_reference, invent=ungated and not quantized)
+        lossy = [name for name in precisions if name != "fp32"]
+        if lossy and not ungated and dev.references is None:
+            raise ExportError(
+                f"{', '.join(lossy)}: losses are unknown without references: "
+                "give --dev-reference FILE, or say --ungated"
+            )
+        wants_shortlist = any(name.endswith(SHORTLIST) for name in precisions)
+        if not wants_shortlist and (shortlist_source or shortlist_target):
+            raise ConfigError(f"--shortlist-source and --shortlist-target are for a precision like int8{SHORTLIST}")
+        table = None
+        if wants_shortlist:
+            pairs = teacher_pairs(run_dir, run.tokenizer, shortlist_source, shortlist_target)
+            table = learn(pairs, run.model.config.vocab_size, run.generation.eos_id)
+        graphs, shortlisted = _graphs(run, table)
+        material = Material(run, graphs, shortlisted, dev, folder) if quantized else None
+        forms = _quantized(material, precisions, batch_size) if material else {}
+        write_graphs(graphs | (shortlisted if f"fp32{SHORTLIST}" in precisions else {}), folder / "fp32")
+        for form in forms.values():
+            form.write()
+        if "fp16" in precisions:
+            _write_half(run, folder / "fp16")
+        run.tokenizer.save(folder / TOKENIZER_FOLDER)
+        proof = _Proof(run, folder, draft(run, folder, table), dev, device, forms)
+        report = proof.report(bar)
+        if not ungated:
+            report = _gate(proof, report, lossy, quality_budget, bar)
+        _finish(folder, proof.described(), report, precisions)
+    return out_dir
+
+
+def _checked(precisions: Sequence[str], device: Device, batch_size: int) -> tuple[str, ...]:
+    """The precisions, each once. Raises ConfigError where one is unknown, or not for the device."""
+    known = [*PRECISIONS, *(f"{name}{SHORTLIST}" for name in PRECISIONS if name != "fp16")]
+    unknown = [name for name in precisions if name not in known]
+    if unknown or not precisions:
+        raise ConfigError(f"precisions: give some of {', '.join(known)}, not {', '.join(unknown) or 'nothing'}")
+    elsewhere = [name for name in precisions if base_precision(name) in PROCESSOR_ONLY]
+    if device == "cuda" and elsewhere:
+        raise ConfigError(f"precisions: {', '.join(elsewhere)} are for processors: export them with --device cpu")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}: give 1 or more")
+    return tuple(dict.fromkeys(part for name in precisions for part in (base_precision(name), name)))
+
+
+def _graphs(run: Run, table: LexicalTable | None) -> tuple[dict[str, ir.Model], dict[str, ir.Model]]:
+    """The graphs in fp32, and those with a shortlist, if there is a table, each by the name of its file."""
+    plain = build_graphs(run.model, run.generation)
+    if table is None:
+        return plain, {}
+    shortlisted = build_graphs(run.model, run.generation, table)
+    return plain, {f"{name}{SHORTLIST}": graph for name, graph in shortlisted.items()}
+
+
+def _quantized(material: Material, precisions: Sequence[str], batch_size: int) -> dict[str, Quantized]:
+    """The quantized ones of some precisions, not yet written."""
+    return {
+        name: Quantized(name, material, plan(name, material, batch_size), f"{name}{SHORTLIST}" in precisions)
+        for name in precisions
+        if name in QUANTIZED
+    }
+
+
+def _write_half(run: Run, folder: Path) -> None:
+    graphs = build_half_graphs(run.model, run.generation)
+    left = {name: found for name, graph in graphs.items() if (found := float_products(graph))}
+    if left:
+        raise ExportError(f"fp16: these products were left in fp32: {left}")
+    write_graphs(graphs, folder)
+
+
+class _Proof:
+    """The precisions of a folder, and the runs that show what they compute."""
+
+    def __init__(
+        self, run: Run, folder: Path, manifest: Manifest, dev: DevSet, device: Device, forms: dict[str, Quantized]
+    ) -> None:
+        self.run, self.folder, self.manifest, self.dev, self.device = run, folder, manifest, dev, device
+        self.forms = forms
+
+    def generator(self, name: str) -> Generator:
+        return Generator(self.folder, self.manifest, precision=name, intra_threads=1, device=self.device)
+
+    def report(self, bar: Bar) -> parity.Report:
+        generators = {name: self.generator(name) for name in self.manifest.precisions}
+        return parity.check(self.run.model, self.run.generation, generators, self.dev, bar)
+
+    def score(self, name: str, float_layers: Collection[str]) -> float:
+        """The dev score of a quantized precision with these layers in fp32; so it lies on disk afterwards."""
+        assert self.dev.references is not None
+        self.forms[name].write(float_layers)
+        generator = self.generator(name)
+        texts = [generator.tokenizer.decode(ids) for ids in generator.generate_ids(self.dev.ids, batch_size=1)]
+        return score(self.manifest.task, texts, self.dev.references).headline
+
+    def described(self) -> Manifest:
+        """The manifest, with what is known of the quantized precisions."""
+        precisions = dict(self.manifest.precisions)
+        for name, precision in precisions.items():
+            if form := self.forms.get(base_precision(name)):
+                batch_size, products = form.plan.batch_size, form.plan.products
+                known = {"float_layers": form.float_layers, "batch_size": batch_size, "products": products}
+                precisions[name] = precision.model_copy(update=known)
+        return self.manifest.model_copy(update={"precisions": precisions})
+
+
+def _gate(proof: _Proof, report: parity.Report, lossy: Sequence[str], budget: float, bar: Bar) -> parity.Report:
+    """Mends precisions that lose more than the budget, and proves all again. Raises ExportError where one cannot be."""
+    fp32 = report.quality["fp32"]
+    over = [name for name in lossy if name in proof.forms and gate.lost(report.quality, name) > budget]
+    for name in over:
+        bar.start(f"{name}: looking for layers to keep in fp32", None)
+        layers = list(proof.forms[name].material.layers)
+        gate.culprits(name, layers, lambda kept, name=name: proof.score(name, kept), gate.score_of(fp32) - budget)  # type: ignore[misc]
+    report = proof.report(bar) if over else report
+    for name in lossy:
+        if name not in proof.forms and (lost := gate.lost(report.quality, name)) > budget:
+            raise ExportError(f"{name} loses {lost:.2f} on dev where {budget:g} is allowed: {gate.WAYS_OUT}")
+    return report
+
+
+def _finish(folder: Path, manifest: Manifest, report: parity.Report, precisions: Sequence[str]) -> None:
+    """Takes out what was not asked for, then writes report, card and, last of all, the manifest."""
+    for name in {base_precision(name) for name in manifest.precisions} - set(precisions):
+        shutil.rmtree(folder / name)
+    kept = {
+        name: precision.model_copy(update={"quality": report.quality.get(name)})
+        for name, precision in manifest.precisions.items()
+        if name in precisions
+    }
+    files = file_records(folder)
+    manifest = manifest.model_copy(update={"precisions": kept, "parity": report.summary(), "files": files})
+    (folder / PARITY_FILE).write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
+    (folder / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")
+    manifest = manifest.model_copy(update={"files": file_records(folder)})  # report and card among them
+    (folder / MANIFEST_FILE).write_text(dump_manifest(manifest), encoding="utf-8")

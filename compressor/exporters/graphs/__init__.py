@@ -1,0 +1,1 @@
+"""ONNX graphs of a model and of a whole search over it."""

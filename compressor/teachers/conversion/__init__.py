@@ -1,0 +1,1 @@
+"""Checkpoints between Hugging Face's layouts and the project's own."""

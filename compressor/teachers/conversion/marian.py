@@ -1,0 +1,167 @@
+"""A student in Marian's layout as a Hugging Face MarianMT model, so that other engines can run the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+from transformers import GenerationConfig as HFGenerationConfig
+from transformers import MarianConfig, MarianMTModel, PreTrainedModel
+
+from compressor.errors import ModelError
+from compressor.generation_config import GenerationConfig
+from compressor.models.base import ModelConfig, Seq2SeqModel
+from compressor.models.transformer import Transformer
+
+
+def to_marian(model: Seq2SeqModel, generation: GenerationConfig) -> MarianMTModel:
+    """The same weights under MarianMT's names; greedy outputs are token for token the same.
+
+    Raises:
+        ModelError: the layout is not Marian's (post-norm, tied embeddings, decoding starts from padding).
+    """
+    config = model.config
+    plain = config.norm == "post" and config.positions == "sinusoidal" and not config.embedding_norm
+    if not (isinstance(model, Transformer) and plain and config.tie_embeddings):
+        raise ModelError("only a post-norm Transformer with tied embeddings has Marian's layout")
+    if generation.start_id != generation.pad_id:
+        raise ModelError(f"Marian starts decoding from padding ({generation.pad_id}), not from {generation.start_id}")
+    marian = MarianMTModel(_config(model, generation)).eval()
+    state = {"final_logits_bias": model.output_bias.detach()[None]}
+    shared = model.embedding["shared"].detach()
+    state |= {"model.shared.weight": shared, "lm_head.weight": shared}
+    state |= {f"model.{side}.embed_tokens.weight": shared for side in ("encoder", "decoder")}
+    for side in ("encoder", "decoder"):
+        state |= _layers(side, {name: value for name, value in model.state_dict().items() if name.startswith(side)})
+    missing = marian.load_state_dict(state, strict=False)
+    unexpected = [name for name in (*missing.missing_keys, *missing.unexpected_keys) if "embed_positions" not in name]
+    if unexpected:
+        raise ModelError(f"MarianMT of this transformers version has other parameters: {unexpected[:3]}")
+    marian.generation_config = HFGenerationConfig(
+        decoder_start_token_id=generation.start_id,
+        eos_token_id=generation.eos_id,
+        pad_token_id=generation.pad_id,
+        bad_words_ids=[[index] for index in generation.suppressed_ids] or None,
+        begin_suppress_tokens=list(generation.begin_suppressed_ids) or None,
+        forced_bos_token_id=generation.forced_bos_id,
+        forced_eos_token_id=generation.forced_eos_id,
+        min_new_tokens=generation.min_new_tokens or None,
+        no_repeat_ngram_size=generation.no_repeat_ngram_size,
+        renormalize_logits=generation.renormalize_logits,
+        max_new_tokens=generation.max_new_tokens,
+    )
+    return marian
+
+
+def _config(model: Transformer, generation: GenerationConfig) -> MarianConfig:
+    config = model.config
+    return MarianConfig(
+        vocab_size=config.vocab_size,
+        d_model=config.d_model,
+        encoder_layers=config.encoder_layers,
+        decoder_layers=config.decoder_layers,
+        encoder_attention_heads=config.num_heads,
+        decoder_attention_heads=config.num_heads,
+        encoder_ffn_dim=config.encoder_ffn,
+        decoder_ffn_dim=config.decoder_ffn,
+        activation_function=config.activation,
+        scale_embedding=config.scale_embedding,
+        max_position_embeddings=config.max_length,
+        dropout=0.0,
+        pad_token_id=generation.pad_id,
+        eos_token_id=generation.eos_id,
+        bos_token_id=generation.eos_id,
+        decoder_start_token_id=generation.start_id,
+        forced_eos_token_id=None,
+    )
+
+
+NAMES = {
+    "frame.norm": "self_attn_layer_norm",
+    "self_frame.norm": "self_attn_layer_norm",
+    "cross_frame.norm": "encoder_attn_layer_norm",
+    "feed_forward.frame.norm": "final_layer_norm",
+    "feed_forward.expand": "fc1",
+    "feed_forward.contract": "fc2",
+    "attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "self_attention.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "attention.out": "self_attn.out_proj",
+    "self_attention.out": "self_attn.out_proj",
+    "cross_attention.query": "encoder_attn.q_proj",
+    "cross_attention.key_value": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
+    "cross_attention.out": "encoder_attn.out_proj",
+}
+"""Our module name -> MarianMT's, or the names that a fused product is cut into."""
+
+
+def _layers(side: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Renames ``encoder.0.attention.qkv.weight`` and its like, cutting fused products into their parts."""
+    renamed = {}
+    for name, value in state.items():
+        _, layer, *module, kind = name.split(".")
+        theirs = NAMES[".".join(module)]
+        parts = (theirs,) if isinstance(theirs, str) else theirs
+        for part, tensor in zip(parts, torch.chunk(value, len(parts)), strict=True):
+            renamed[f"model.{side}.layers.{layer}.{part}.{kind}"] = tensor
+    return renamed
+
+
+def from_marian(marian: MarianMTModel) -> Transformer:
+    """The inverse of ``to_marian``: a MarianMT checkpoint as a model of our own, with identical logits.
+
+    Raises:
+        ModelError: the checkpoint has a layout that ours does not cover (untied embeddings, an output with other rows).
+    """
+    theirs = marian.state_dict()
+    model = Transformer(native_config(marian)).eval()
+    model.load_state_dict(native_weights(model, theirs))
+    return model
+
+
+def native_weights(model: Transformer, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Embedding, output bias and layers of a Marian or BART checkpoint under our names.
+
+    Raises:
+        ModelError: its output layer is not its embedding.
+    """
+    shared, output = theirs.get("model.shared.weight"), theirs["lm_head.weight"]
+    if shared is None or not torch.equal(output, shared):
+        raise ModelError("the checkpoint's output layer is not its embedding")
+    state = {"embedding.shared": shared, "output_bias": theirs["final_logits_bias"][0]}
+    for name in model.state_dict():
+        side, _, rest = name.partition(".")
+        if side not in ("encoder", "decoder"):
+            continue
+        layer, *module, kind = rest.split(".")
+        parts = NAMES[".".join(module)]
+        parts = (parts,) if isinstance(parts, str) else parts
+        state[name] = torch.cat([theirs[f"model.{side}.layers.{layer}.{part}.{kind}"] for part in parts])
+    return state
+
+
+def native_config(checkpoint: PreTrainedModel, **layout: Any) -> ModelConfig:
+    """The sizes of a Marian or BART checkpoint. Raises ModelError where ours cannot have them."""
+    config: Any = checkpoint.config
+    if config.encoder_attention_heads != config.decoder_attention_heads:
+        raise ModelError("the checkpoint's encoder and decoder have different numbers of attention heads")
+    try:
+        return ModelConfig(
+            d_model=config.d_model,
+            encoder_layers=config.encoder_layers,
+            decoder_layers=config.decoder_layers,
+            num_heads=config.encoder_attention_heads,
+            encoder_ffn=config.encoder_ffn_dim,
+            decoder_ffn=config.decoder_ffn_dim,
+            activation=config.activation_function,
+            scale_embedding=config.scale_embedding,
+            max_length=config.max_position_embeddings,
+            dropout=0.0,
+            vocab_size=checkpoint.get_output_embeddings().weight.shape[0],
+            pad_id=config.pad_token_id,
+            **layout,
+        )
+    except ValidationError as error:
+        raise ModelError(f"the checkpoint's layout is not covered: {error.errors()[0]['loc'][0]}") from None

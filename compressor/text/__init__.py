@@ -1,0 +1,1 @@
+"""Text without models: tokenizers and metrics."""

@@ -1,0 +1,92 @@
+"""Lossy precisions within their budget of quality, or not published."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import onnx_ir as ir
+import pytest
+import torch
+
+from compressor.bundle import open_bundle
+from compressor.errors import ExportError
+from compressor.exporters.export import export_bundle
+from compressor.exporters.quantization import quality_gate as gate
+from compressor.exporters.quantization.rewrite import float_products
+from compressor.models.weights import load_run, save_run
+from compressor.runtime.generator import Generator
+
+COSTS = {"encoder.0": 0.1, "encoder.1": 5.0, "decoder.0": 2.0, "output": 0.2}
+
+
+def scored(float_layers: Collection[str]) -> float:
+    """A model whose layers lose independently of each other."""
+    return 40.0 - sum(cost for name, cost in COSTS.items() if name not in float_layers)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [(34.0, ["encoder.1"]), (39.5, ["encoder.1", "decoder.0"]), (39.7, ["encoder.1", "decoder.0"])],
+)
+def test_the_costliest_layers_stay_in_fp32(wanted: float, expected: list[str]) -> None:
+    assert gate.culprits("int8", list(COSTS), scored, wanted) == expected
+
+
+def test_the_last_form_that_was_measured_is_the_one_that_is_wanted() -> None:
+    tried: list[list[str]] = []
+
+    def score(names: Collection[str]) -> float:
+        tried.append(list(names))
+        return scored(names)
+
+    found = gate.culprits("int8", list(COSTS), score, 39.0)
+    assert found == tried[-1] and len(tried) > len(COSTS)
+
+
+def test_half_of_the_layers_in_fp32_are_not_int8() -> None:
+    with pytest.raises(ExportError, match=r"39\.70 on dev where 39\.90 is wanted, even with encoder\.1, decoder\.0"):
+        gate.culprits("int8", list(COSTS), scored, 39.9)
+
+
+@pytest.fixture(scope="module")
+def uneven_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with half of the hidden units of one layer a thousand times as large, and read a thousand times as
+    weakly. Under ReLU that is the same function, but the 256 steps of int8 leave nothing of the other half."""
+    run, folder = load_run(tiny_run), tmp_path_factory.mktemp("uneven") / "run"
+    layer = run.model.encoder[0].feed_forward  # type: ignore[index,union-attr]
+    with torch.no_grad():
+        layer.expand.weight[::2] *= 1e3
+        layer.expand.bias[::2] *= 1e3
+        layer.contract.weight[:, ::2] *= 1e-3
+    save_run(folder, run)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_layer_that_int8_spoils_stays_in_fp32(
+    uneven_run: Path, tiny_corpus: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """References are what the model says in fp32: whatever int8 changes is a loss."""
+    source, reference = tiny_corpus / "dev.de", tmp_path / "dev.en"
+    exact = Generator.load(tiny_bundle, precision="fp32", intra_threads=1)
+    texts = [result.text for result in exact.generate(source.read_text("utf-8").splitlines())]
+    reference.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    bundle = export_bundle(
+        uneven_run, tmp_path / "bundle", dev_source=source, dev_reference=reference, quality_budget=3.0
+    )
+    manifest = open_bundle(bundle)
+    fp32, int8 = (manifest.precisions[name] for name in ("fp32", "int8"))
+    assert fp32.float_layers == () and int8.float_layers == ("encoder.0",)
+    assert fp32.quality and int8.quality and fp32.quality.against_references == pytest.approx(100.0)
+    assert int8.quality.against_references is not None and int8.quality.against_references >= 97.0
+    assert "in fp32: encoder.0" in (bundle / "README.md").read_text(encoding="utf-8")
+    layer = gate.layers(load_run(uneven_run).model, {})["encoder.0"]
+    graph = ir.load(bundle / "int8" / "generate.onnx")
+    assert len(float_products(graph)) == len(layer) and not float_products(graph, layer)
+
+
+def test_without_references_nobody_knows_what_int8_loses(tiny_run: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"--dev-reference FILE, or say --ungated"):
+        export_bundle(tiny_run, tmp_path / "out", dev_source=tiny_corpus / "dev.de")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,66 @@
+"""A BART checkpoint under our names computes what Hugging Face computes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import BartConfig, BartForConditionalGeneration
+
+from compressor.errors import ModelError
+from compressor.generation_config import GenerationConfig
+from compressor.teachers.conversion.bart import from_bart
+from compressor.teachers.conversion.marian import to_marian
+
+SIZES = {
+    "vocab_size": 50,
+    "d_model": 16,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 24,
+    "max_position_embeddings": 12,
+    "dropout": 0.0,
+}
+
+
+def build(scale_embedding: bool) -> BartForConditionalGeneration:
+    torch.manual_seed(5)
+    model = BartForConditionalGeneration(BartConfig(**SIZES, scale_embedding=scale_embedding))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))  # no zeros and ones, which hide a mistake
+    return model.eval()
+
+
+@pytest.mark.parametrize("scale_embedding", [False, True])
+def test_logits_are_hugging_faces_up_to_the_last_position(scale_embedding: bool) -> None:
+    theirs = build(scale_embedding)
+    ours = from_bart(theirs)
+    source, context = torch.randint(4, 50, (2, 12)), torch.randint(4, 50, (2, 12))
+    mask = torch.ones(2, 12, dtype=torch.bool)
+    mask[1, 7:] = False
+    with torch.no_grad():
+        expected = theirs(input_ids=source, attention_mask=mask.long(), decoder_input_ids=context).logits
+        found = ours.decode(ours.encode(source, mask), context)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
+
+
+def test_steps_read_the_decoders_own_positions() -> None:
+    ours = from_bart(build(False))
+    source, context = torch.randint(4, 50, (1, 5)), torch.randint(4, 50, (1, 6))
+    with torch.no_grad():
+        memory = ours.encode(source, torch.ones(1, 5, dtype=torch.bool))
+        state, steps = ours.initial_state(memory), []
+        for token in context.T:
+            logits, state = ours.step(token, state)
+            steps.append(logits)
+        whole = ours.decode(memory, context)
+    torch.testing.assert_close(torch.stack(steps, dim=1), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_it_is_no_marian() -> None:
+    rules = GenerationConfig(start_id=1, eos_id=2, pad_id=1)
+    with pytest.raises(ModelError, match="has Marian's layout"):
+        to_marian(from_bart(build(False)), rules)

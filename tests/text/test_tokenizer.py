@@ -1,0 +1,227 @@
+"""The torch-free tokenizers, compared with SentencePiece and `tokenizers` themselves."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sentencepiece
+import tokenizers
+
+from compressor.errors import ModelError
+from compressor.text.tokenizer import (
+    FRAME_FILE,
+    JsonTokenizer,
+    SentencePieceTokenizer,
+    TextFrame,
+    Tokenizer,
+    VocabularyTokenizer,
+    load_tokenizer,
+)
+
+LINES = ["the dog sees the tree.", "der Hund sieht den Baum.", "a bird, two boys and 3 men!"] * 4
+TEXTS = ["the dog sees the tree.", " two  boys\tand a Vogel ", "größer ☃ 3!", "a", ""]
+
+
+def train(**options: int) -> bytes:
+    model = io.BytesIO()
+    ids = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": 3} | options
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(LINES), model_writer=model, vocab_size=50, hard_vocab_limit=False, minloglevel=2, **ids
+    )
+    return model.getvalue()
+
+
+@pytest.fixture(scope="module")
+def pieces() -> bytes:
+    """A SentencePiece model with all four special tokens."""
+    return train()
+
+
+@pytest.fixture(scope="module")
+def reference(pieces: bytes) -> sentencepiece.SentencePieceProcessor:
+    return sentencepiece.SentencePieceProcessor(model_proto=pieces)
+
+
+@pytest.fixture(scope="module")
+def marian_files(pieces: bytes, reference: sentencepiece.SentencePieceProcessor) -> dict[str, bytes]:
+    """A vocabulary whose ids are not SentencePiece's: in reverse order, between the end and the padding."""
+    tokens = [
+        "</s>",
+        "<unk>",
+        ">>en<<",
+        *(reference.id_to_piece(i) for i in reversed(range(4, len(reference)))),
+        "<pad>",
+    ]
+    vocabulary = json.dumps({token: index for index, token in enumerate(tokens)})
+    return {"vocab.json": vocabulary.encode(), "source.spm": pieces, "target.spm": pieces}
+
+
+@pytest.fixture(scope="module")
+def fast() -> tokenizers.Tokenizer:
+    """Byte-level BPE that would truncate and pad if it were let."""
+    trainer = tokenizers.ByteLevelBPETokenizer()
+    trainer.train_from_iterator(LINES, vocab_size=300, special_tokens=["<s>", "<pad>", "</s>"], show_progress=False)
+    trainer.enable_truncation(3)
+    trainer.enable_padding(length=9)
+    return tokenizers.Tokenizer.from_str(trainer.to_str())
+
+
+@pytest.fixture(params=["sentencepiece", "vocabulary", "json"])
+def kind(
+    request: pytest.FixtureRequest, pieces: bytes, marian_files: dict[str, bytes], fast: tokenizers.Tokenizer
+) -> Tokenizer:
+    """Every kind in turn."""
+    match request.param:
+        case "sentencepiece":
+            return SentencePieceTokenizer({"sentencepiece.model": pieces})
+        case "vocabulary":
+            return VocabularyTokenizer(marian_files)
+    frame = TextFrame(
+        eos_id=2, pad_id=1, text_prefix="sum: ", source_prefix_ids=(0,), source_suffix_ids=(2, 7), special_ids=(0, 1, 2)
+    )
+    return JsonTokenizer({"tokenizer.json": fast.to_str().encode()}, frame)
+
+
+def test_sentencepiece_ids_are_the_models(pieces: bytes, reference: sentencepiece.SentencePieceProcessor) -> None:
+    tokenizer = SentencePieceTokenizer({"sentencepiece.model": pieces})
+    for text in TEXTS:
+        ids = reference.encode(text)
+        assert tokenizer.encode_source(text) == tokenizer.encode_target(text) == [*ids, 2]
+        assert tokenizer.decode([1, *ids, 2, 3, 3]) == reference.decode(ids)
+    assert (tokenizer.eos_id, tokenizer.pad_id, tokenizer.vocab_size) == (2, 3, len(reference))
+    assert tokenizer.vocab == {reference.id_to_piece(i): i for i in range(len(reference))}
+
+
+def test_vocabulary_ids_are_looked_up_by_piece(
+    marian_files: dict[str, bytes], reference: sentencepiece.SentencePieceProcessor
+) -> None:
+    tokenizer = VocabularyTokenizer(marian_files)
+    vocabulary = json.loads(marian_files["vocab.json"])
+    for text in TEXTS:
+        expected = [vocabulary.get(piece, 1) for piece in reference.encode(text, out_type=str)]
+        assert tokenizer.encode_source(text) == tokenizer.encode_target(text) == [*expected, 0]
+    assert tokenizer.decode(tokenizer.encode_target("the dog sees the tree.")) == "the dog sees the tree."
+    assert tokenizer.decode([tokenizer.pad_id, 1, *tokenizer.encode_target("a bird"), 999]) == "a bird"
+    assert (tokenizer.eos_id, tokenizer.pad_id) == (0, len(vocabulary) - 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "first"), [(">>en<< the dog", [2]), (">>the<< dog", []), (">>en the dog", []), ("the >>en<< dog", [])]
+)
+def test_a_target_language_is_one_token_where_it_is_known(
+    marian_files: dict[str, bytes], reference: sentencepiece.SentencePieceProcessor, text: str, first: list[int]
+) -> None:
+    """»>>Hallo<<« is an ordinary quotation: an unknown code is text."""
+    vocabulary = json.loads(marian_files["vocab.json"])
+    rest = text.removeprefix(">>en<<") if first else text
+    expected = [*first, *(vocabulary.get(piece, 1) for piece in reference.encode(rest, out_type=str)), 0]
+    assert VocabularyTokenizer(marian_files).encode_source(text) == expected
+
+
+def test_source_and_target_may_have_vocabularies_of_their_own(marian_files: dict[str, bytes]) -> None:
+    tokens = [*json.loads(marian_files["vocab.json"]), "more"]
+    other = json.dumps({token: index for index, token in enumerate(reversed(tokens))}).encode()
+    tokenizer = VocabularyTokenizer(marian_files | {"target_vocab.json": other})
+    assert tokenizer.vocab == json.loads(other) and tokenizer.vocab_size == len(tokens)
+    assert tokenizer.encode_source("a")[:-1] == VocabularyTokenizer(marian_files).encode_source("a")[:-1]
+    assert tokenizer.decode(tokenizer.encode_target("the dog")) == "the dog"
+
+
+def test_json_ids_are_the_librarys_between_the_frames(fast: tokenizers.Tokenizer) -> None:
+    frame = TextFrame(
+        eos_id=2, pad_id=1, text_prefix="sum: ", source_prefix_ids=(0,), source_suffix_ids=(2, 7), special_ids=(0, 1, 2)
+    )
+    tokenizer = JsonTokenizer({"tokenizer.json": fast.to_str().encode()}, frame)
+    plain = tokenizers.Tokenizer.from_str(fast.to_str())
+    plain.no_truncation()
+    plain.no_padding()
+    for text in TEXTS:
+        assert tokenizer.encode_source(text) == [0, *plain.encode("sum: " + text).ids, 2, 7]
+        assert tokenizer.encode_target(text) == [*plain.encode(text).ids, 2]
+        assert tokenizer.decode([0, *plain.encode(text).ids, 2, 1, 1, 4000]) == text.strip()
+    assert tokenizer.vocab == plain.get_vocab() and tokenizer.vocab_size == plain.get_vocab_size()
+
+
+def test_what_is_saved_opens_as_the_same(kind: Tokenizer, tmp_path: Path) -> None:
+    kind.save(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert type(again) is type(kind) and again.frame == kind.frame and again.vocab == kind.vocab
+    assert [again.encode_source(text) for text in TEXTS] == [kind.encode_source(text) for text in TEXTS]
+    assert [again.encode_target(text) for text in TEXTS] == [kind.encode_target(text) for text in TEXTS]
+    assert {path.name for path in tmp_path.iterdir()} == {*kind.files, FRAME_FILE}
+
+
+def test_a_frame_may_be_given(kind: Tokenizer, tmp_path: Path) -> None:
+    kind.save(tmp_path)
+    frame = TextFrame(eos_id=5, pad_id=6, text_prefix="x: ")
+    other = load_tokenizer(tmp_path, frame)
+    assert other.frame == frame and other.encode_target("a")[-1] == 5
+
+
+def test_decoding_nothing_is_empty(kind: Tokenizer) -> None:
+    assert kind.decode([]) == kind.decode([kind.pad_id, kind.eos_id, 10**6]) == ""
+
+
+BROKEN = [
+    ({}, "no tokenizer here"),
+    ({"sentencepiece.model": b""}, "sentencepiece.model: not a SentencePiece model"),
+    ({"sentencepiece.model": b"not a model"}, "sentencepiece.model: not a SentencePiece model"),
+    ({"tokenizer.json": b"{}"}, "tokenizer.json: not a tokenizer"),
+    ({"tokenizer.json": b"\xff\xfe"}, "tokenizer.json: not a tokenizer"),
+    ({"vocab.json": b"{}"}, "source.spm is missing"),
+    ({"vocab.json": b"{}", "source.spm": None}, "target.spm is missing"),
+    ({"vocab.json": b"[1, 2]", "source.spm": None, "target.spm": None}, "vocab.json: not a vocabulary"),
+    ({"vocab.json": b'{"a": "b"}', "source.spm": None, "target.spm": None}, "vocab.json: not a vocabulary"),
+    ({"vocab.json": b'{"a": -1}', "source.spm": None, "target.spm": None}, "vocab.json: not a vocabulary"),
+    ({"vocab.json": b'{"a": 0}', "source.spm": None, "target.spm": None}, "vocab.json lacks </s>, <pad> or <unk>"),
+    ({"sentencepiece.model": None, FRAME_FILE: b"{"}, f"{FRAME_FILE}: damaged"),
+    ({"sentencepiece.model": None, FRAME_FILE: b'{"eos_id": 1, "pad_id": 2, "else": 3}'}, f"{FRAME_FILE}: damaged"),
+]
+
+
+@pytest.mark.parametrize(("files", "message"), BROKEN)
+def test_what_is_damaged_is_refused_in_one_line(
+    files: dict[str, bytes | None], message: str, pieces: bytes, tmp_path: Path
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(pieces if content is None else content)
+    with pytest.raises(ModelError) as error:
+        load_tokenizer(tmp_path)
+    assert message in str(error.value) and str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_json_tokenizer_needs_its_frame(fast: tokenizers.Tokenizer, tmp_path: Path) -> None:
+    fast.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ModelError, match=r"is missing beside tokenizer\.json"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_model_without_padding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sentencepiece.model").write_bytes(train(pad_id=-1))
+    with pytest.raises(ModelError, match="no token for end of sentence or padding"):
+        load_tokenizer(tmp_path)
+
+
+def test_long_outputs_decode_quickly(fast: tokenizers.Tokenizer) -> None:
+    """The size of the vocabulary is looked up once, not once a token."""
+    tokenizer = JsonTokenizer({"tokenizer.json": fast.to_str().encode()}, TextFrame(eos_id=2, pad_id=1))
+    calls = []
+
+    class Counting(dict[str, int]):
+        def values(self):  # type: ignore[no-untyped-def]
+            calls.append(1)
+            return super().values()
+
+    tokenizer.__dict__["vocab"] = Counting(tokenizer.vocab)
+    tokenizer.decode([5] * 1000)
+    assert len(calls) <= 1
+
+
+def test_it_needs_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; import compressor.text.tokenizer"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
