@@ -21,7 +21,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from compressor.exporters.export import export_bundle
 from compressor.files import write_atomic
 from compressor.generation_config import GenerationConfig
-from compressor.models.base import ModelConfig
+from compressor.model_config import ModelConfig
 from compressor.models.transformer import build_model
 from compressor.models.weights import Run, is_run, save_run
 from compressor.text.tokenizer import JsonTokenizer, TextFrame

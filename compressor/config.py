@@ -10,19 +10,14 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from compressor.errors import ConfigError
+from compressor.model_config import Section, StudentConfig
 
 Task = Literal["translation", "summarization"]
 Initialization = Literal["random", "teacher_embeddings", "teacher_layers"]
 MethodName = Literal["vanilla", "vanilla+full", "seqkd", "seqkd+full", "imitkd", "imitkd+full"]
-
-
-class Section(BaseModel):
-    """A part of the recipe: unknown fields are mistakes, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DataSource(Section):
@@ -101,34 +96,6 @@ class TeacherConfig(Section):
     no_repeat_ngram_size: int | None = Field(
         None, ge=0, description="Overrides the teacher's generation configuration."
     )
-
-
-class StudentConfig(Section):
-    """A Transformer with separate encoder and decoder depth. The defaults have Marian's layout."""
-
-    architecture: Literal["transformer"] = Field("transformer", description="Family of the student.")
-    d_model: int = Field(192, ge=8, description="Width.")
-    encoder_layers: int = Field(3, ge=1, description="Depth of the encoder.")
-    decoder_layers: int = Field(1, ge=1, description="Depth of the decoder: the price of every output token.")
-    num_heads: int = Field(4, ge=1, description="Attention heads; must divide d_model.")
-    encoder_ffn: int = Field(768, ge=8, description="Hidden width of the encoder's feed-forward layers.")
-    decoder_ffn: int = Field(768, ge=8, description="Hidden width of the decoder's feed-forward layers.")
-    norm: Literal["post", "pre"] = Field(
-        "post", description="Layer norm after each residual sum, or before each block."
-    )
-    activation: Literal["relu", "gelu", "swish"] = Field(
-        "relu", description="Non-linearity of the feed-forward layers."
-    )
-    scale_embedding: bool = Field(True, description="Multiply embeddings by the square root of d_model.")
-    tie_embeddings: bool = Field(True, description="One matrix for source, target and output.")
-    max_length: int = Field(512, ge=8, description="Longest sequence: rows of the sinusoidal position table.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout in training.")
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.d_model % self.num_heads or self.d_model % 2:
-            raise ValueError(f"d_model {self.d_model} must be even and divisible by num_heads {self.num_heads}")
-        return self
 
 
 class ScheduleConfig(Section):

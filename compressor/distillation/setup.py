@@ -21,7 +21,8 @@ from compressor.data.corpus import (
 from compressor.data.tokenizer_training import train_sentencepiece
 from compressor.distillation.initialization import initialize
 from compressor.generation_config import GenerationConfig
-from compressor.models.base import ModelConfig, Seq2SeqModel
+from compressor.model_config import ModelConfig
+from compressor.models.base import Seq2SeqModel
 from compressor.models.transformer import build_model
 from compressor.teachers.base import Teacher, check_lengths, check_vocabularies
 from compressor.teachers.registry import load_teacher

@@ -5,23 +5,11 @@ Shapes: batch = sentences, source_len and context_len = tokens, d = model width,
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from pydantic import Field
 from torch import Tensor, nn
 
-from compressor.config import StudentConfig
-
-
-class ModelConfig(StudentConfig):
-    """A student's recipe section completed by its vocabulary: all that is needed to build the module."""
-
-    vocab_size: int = Field(ge=1, description="Rows of the embedding and of the output layer.")
-    pad_id: int = Field(ge=0, description="Its embedding is zero and stays zero.")
-    positions: Literal["sinusoidal", "learned"] = Field(
-        "sinusoidal", description="One fixed table, or a trained one a side (BART)."
-    )
-    embedding_norm: bool = Field(False, description="Layer norm of the embedded tokens (BART).")
+from compressor.model_config import ModelConfig
 
 
 class Memory(NamedTuple):

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.models.base import Memory, ModelConfig, Seq2SeqModel
+from compressor.model_config import ModelConfig
+from compressor.models.base import Memory, Seq2SeqModel
 from compressor.models.layers import DecoderLayer, EncoderLayer, sinusoidal_positions
 
 SIDES = ("source", "target")

@@ -17,7 +17,8 @@ from compressor.config import Recipe, dump_recipe, load_recipe
 from compressor.errors import ModelError
 from compressor.files import storage_errors, write_atomic
 from compressor.generation_config import GenerationConfig
-from compressor.models.base import ModelConfig, Seq2SeqModel
+from compressor.model_config import ModelConfig
+from compressor.models.base import Seq2SeqModel
 from compressor.models.transformer import build_model
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from compressor.distillation.initialization import copy_layers, initialize, spaced
 from compressor.errors import ConfigError
-from compressor.models.base import ModelConfig
+from compressor.model_config import ModelConfig
 from compressor.models.transformer import Transformer
 
 SIZES = {"vocab_size": 41, "pad_id": 0, "d_model": 16, "num_heads": 2, "max_length": 32}

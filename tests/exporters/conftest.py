@@ -14,7 +14,8 @@ from compressor.exporters.graphs.weights import write_graphs
 from compressor.exporters.quantization.calibration import calibrate
 from compressor.exporters.quantization.rewrite import Ranges, products, quantize
 from compressor.generation_config import GenerationConfig
-from compressor.models.base import ModelConfig, Seq2SeqModel
+from compressor.model_config import ModelConfig
+from compressor.models.base import Seq2SeqModel
 from compressor.models.transformer import build_model
 
 VOCAB = 600

@@ -11,7 +11,8 @@ from transformers import MarianConfig, MarianMTModel
 from compressor.decoding.search import greedy
 from compressor.errors import ModelError
 from compressor.generation_config import GenerationConfig
-from compressor.models.base import ModelConfig, count_parameters
+from compressor.model_config import ModelConfig
+from compressor.models.base import count_parameters
 from compressor.models.layers import sinusoidal_positions
 from compressor.models.transformer import build_model
 from compressor.teachers.conversion.marian import from_marian, to_marian

@@ -13,7 +13,8 @@ from transformers import MarianConfig, MarianMTModel, PreTrainedModel
 
 from compressor.errors import ModelError
 from compressor.generation_config import GenerationConfig
-from compressor.models.base import ModelConfig, Seq2SeqModel
+from compressor.model_config import ModelConfig
+from compressor.models.base import Seq2SeqModel
 from compressor.models.transformer import Transformer
 
 
