@@ -30,7 +30,7 @@ from compressor.errors import BundleError, InputError
 from compressor.generation_config import GenerationConfig
 from compressor.onnx_inspect import graph_needs
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST_FILE, PARITY_FILE, CARD_FILE, TOKENIZER_FOLDER = "bundle.json", "parity.json", "README.md", "tokenizer"
 GENERATE, GENERATE_BEAMS, ENCODER, DECODER_STEP = "generate", "generate_beams", "encoder", "decoder_step"
 WEIGHTS_FILE = "weights.bin"
@@ -146,7 +146,7 @@ class Lineage(Part):
 class Manifest(Part):
     """Content of ``bundle.json``."""
 
-    format_version: Literal[3] = Field(3, description="Raised when an older reader could not understand it.")
+    format_version: Literal[4] = Field(4, description="Raised when an older reader could not understand it.")
     task: Literal["translation", "summarization"] = Field(description="What the model does.")
     source_language: str | None = Field(None, description="ISO code.")
     target_language: str | None = Field(None, description="ISO code.")

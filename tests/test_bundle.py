@@ -117,7 +117,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "not an object": (lambda f: (f / "bundle.json").write_bytes(b"[]"), "format version None"),
     "huge manifest": (lambda f: (f / "bundle.json").write_bytes(b" " * (5 << 20)), "larger than a manifest"),
     "later version": (
-        lambda f: edit(f, lambda v: v.update(format_version=4)),
+        lambda f: edit(f, lambda v: v.update(format_version=3)),
         "format version 4, this program reads 3",
     ),
     "unknown field": (lambda f: edit(f, lambda v: v.update(extra=1)), "extra: Extra inputs"),

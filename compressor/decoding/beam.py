@@ -37,16 +37,16 @@ STOPPING = {False: STOP_HEURISTIC, True: STOP_WHEN_FULL, "never": STOP_NEVER}
 
 
 class BeamOptions(NamedTuple):
-    """What is chosen for a call: SearchOptions and two scalars of its own."""
+    """The options of one call: those of ``SearchOptions``, and two of beam search."""
 
     max_new_tokens: Tensor
     min_new_tokens: Tensor
     no_repeat_ngram_size: Tensor
     prefix_ids: Tensor
     length_penalty: Tensor
-    """float: scores are divided by length to this power."""
+    """float [batch]: scores are divided by length to this power."""
     early_stopping: Tensor
-    """int64: 0 false, 1 true, 2 never."""
+    """int64 scalar: 0 false, 1 true, 2 never."""
 
 
 class Beams(NamedTuple):
@@ -123,7 +123,7 @@ class BeamSearch(nn.Module):
         best, index = total.topk(2 * num_beams, dim=1)
         of_column = torch.arange(num_beams * width, device=index.device) // width
         parent, token = of_column[index], tokens.flatten(1).gather(1, index)
-        ends = (token == self.generation.eos_id) | (step == options.max_new_tokens - 1)
+        ends = (token == self.generation.eos_id) | (step == options.max_new_tokens - 1)[:, None]
 
         running, going = (best + torch.where(ends, NEVER, 0.0)).topk(num_beams, dim=1)
         parent_going = parent.gather(1, going)
@@ -132,7 +132,9 @@ class BeamSearch(nn.Module):
         length = step + 1 - options.prefix_ids.shape[1]
         rank = torch.arange(2 * num_beams, device=best.device)
         counts = ends & (rank < num_beams) & beams.open[:, None]
-        penalised = best / length.clamp(min=1).float() ** options.length_penalty + torch.where(counts, 0.0, NEVER)
+        penalised = best / length.clamp(min=1).float() ** options.length_penalty[:, None] + torch.where(
+            counts, 0.0, NEVER
+        )
         merged = torch.cat([beams.finished_scores, penalised], dim=1)
         finished_scores, kept = merged.topk(num_beams, dim=1)
         ended = _longer(_rows(beams.sequences, parent), token)
@@ -195,13 +197,16 @@ class BeamSearch(nn.Module):
         call, kept = split_options(options)
         if self.spare and kept is None:
             log_probs = self.constraints.always(log_probs)
-        allowed = self.constraints.forbid(log_probs.flatten(0, 1), sequences.flatten(0, 1), step, call, kept)
+        least = call.min_new_tokens[:, None].expand(-1, sequences.shape[1]).flatten()
+        rows = call._replace(min_new_tokens=least)
+        allowed = self.constraints.forbid(log_probs.flatten(0, 1), sequences.flatten(0, 1), step, rows, kept)
         if self.generation.renormalize_logits:
             allowed = allowed.log_softmax(dim=-1)
         values, columns = self._best(allowed.view(log_probs.shape), starts, kept)
         flag, token = self.constraints.forced(step, call)
         first = torch.arange(values.shape[2], device=values.device) == 0
         given = torch.where(first, 0.0, -torch.inf)  # a given token is certain, and there is no other
+        flag = flag[:, None, None]
         tokens = torch.where(flag, token[:, None, None], self.constraints.token(columns, kept))
         return torch.where(flag, given.expand_as(values), values), tokens
 

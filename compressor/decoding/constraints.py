@@ -8,7 +8,8 @@ Shapes: rows = sentences or beams, columns = those of the output layer, length =
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,27 +21,60 @@ NEVER_FREE = 1 << 31
 """A step that no search reaches."""
 
 
+SearchOptionsT = TypeVar("SearchOptionsT", bound=NamedTuple)
+"""``SearchOptions``, or what extends it."""
+
+
 class SearchOptions(NamedTuple):
-    """What is chosen for a call; all but the prefix are scalars."""
+    """The options of one call. Limits are vectors, so that sentences with different settings share a batch."""
 
     max_new_tokens: Tensor
-    """int64: the prefix counts."""
+    """int64 [batch]: longest output, prefix and EOS included."""
     min_new_tokens: Tensor
-    """int64: after the prefix."""
+    """int64 [batch]: EOS is forbidden before this many tokens, not counting the prefix."""
     no_repeat_ngram_size: Tensor
-    """int64: 0 is off."""
+    """int64 scalar: no n-gram of this size occurs twice; 0 is off."""
     prefix_ids: Tensor
     """int64 [batch, prefix_len]: every output begins with these."""
 
 
+PerSentence = int | float | Sequence[int] | Sequence[float]
+"""One number for all sentences of a batch, or a number for each."""
+
+
+def per_sentence(value: PerSentence, batch: int, dtype: torch.dtype = torch.int64) -> Tensor:
+    """A vector [batch] of a number for all sentences, or of one number for each."""
+    return torch.as_tensor(value, dtype=dtype).expand(batch).clone()
+
+
 def search_options(
-    generation: GenerationConfig, batch: int, limit: int | None = None, prefix: Tensor | None = None
+    generation: GenerationConfig,
+    batch: int,
+    max_new_tokens: PerSentence | None = None,
+    prefix: Tensor | None = None,
+    min_new_tokens: PerSentence | None = None,
 ) -> SearchOptions:
-    """The options that a configuration asks for."""
-    numbers = (limit or generation.max_new_tokens, generation.min_new_tokens, generation.no_repeat_ngram_size)
-    no_prefix = torch.zeros(batch, 0, dtype=torch.int64)
-    longest, shortest, size = map(torch.tensor, numbers)
-    return SearchOptions(longest, shortest, size, no_prefix if prefix is None else prefix)
+    """The options of a call; what is None is taken from the configuration.
+
+    Args:
+        generation: Defaults.
+        batch: Number of sentences.
+        max_new_tokens, min_new_tokens: One number for all sentences, or one for each.
+        prefix: int64 [batch, prefix_len].
+    """
+    longest = generation.max_new_tokens if max_new_tokens is None else max_new_tokens
+    shortest = generation.min_new_tokens if min_new_tokens is None else min_new_tokens
+    return SearchOptions(
+        per_sentence(longest, batch),
+        per_sentence(shortest, batch),
+        torch.tensor(generation.no_repeat_ngram_size),
+        torch.zeros(batch, 0, dtype=torch.int64) if prefix is None else prefix,
+    )
+
+
+def select_options(options: SearchOptionsT, rows: Tensor) -> SearchOptionsT:
+    """The options of the given sentences (int64 [rows]); scalars stay as they are."""
+    return options._make(tensor[rows] if tensor.dim() else tensor for tensor in options)
 
 
 def split_options(tensors: tuple[Tensor, ...]) -> tuple[SearchOptions, Tensor | None]:
@@ -94,12 +128,13 @@ class Constraints(nn.Module):
         return scores + self.suppressed if self.generation.suppressed_ids else scores
 
     def active(self, step: Tensor, options: SearchOptions) -> Tensor:
-        """Whether anything else is forbidden or forced at this step (int64 scalar, from 0): bool scalar.
+        """Whether anything else is forbidden or forced at this step, for any sentence: bool scalar.
 
-        The bounds depend on the call alone, so that a graph computes them once, and compares at every step.
+        ``step`` is an int64 scalar, from 0. The bounds depend on the batch alone: a graph computes them outside its
+        loop, and compares at every step.
         """
         prefix_len = options.prefix_ids.shape[1]
-        least = options.min_new_tokens
+        least = options.min_new_tokens.amax(dim=0)
         if self.generation.begin_suppressed_ids:
             least = torch.maximum(least, self._begin(prefix_len) + 1)
         until = least + prefix_len
@@ -107,7 +142,7 @@ class Constraints(nn.Module):
             until = until.clamp(min=1)
         active = step < torch.where(options.no_repeat_ngram_size > 0, NEVER_FREE, until)
         if self.generation.forced_eos_id is not None:
-            active = active | (step == options.max_new_tokens - 1)
+            active = active | (step == options.max_new_tokens - 1).any()
         return active
 
     def _begin(self, prefix_len: int) -> Tensor:
@@ -127,7 +162,7 @@ class Constraints(nn.Module):
             scores: logits or log-probabilities [rows, columns].
             so_far: int64 [rows, length].
             step: int64 scalar, tokens generated so far.
-            options: of this call.
+            options: of this call, with a ``min_new_tokens`` for every row.
             kept: int64 [n], the columns that scores have, if not all.
         """
         prefix_len = options.prefix_ids.shape[1]
@@ -140,19 +175,20 @@ class Constraints(nn.Module):
         nothing = torch.zeros_like(eos)
         if self.generation.begin_suppressed_ids:
             scores = scores + torch.where(after == self._begin(prefix_len), begin_suppressed, nothing)
-        scores = scores + torch.where(after < options.min_new_tokens, eos, nothing)
+        too_short = after < options.min_new_tokens
+        scores = scores + torch.where(too_short[:, None], eos, nothing)
         blocked = torch.where(_repeats(so_far, options.no_repeat_ngram_size), blocked, scores.shape[1])
         penalty = scores.new_zeros(scores.shape[0], scores.shape[1] + 1).scatter(1, blocked, -torch.inf)
         return scores + penalty[:, :-1]
 
     def forced(self, step: Tensor, options: SearchOptions) -> tuple[Tensor, Tensor]:
-        """Whether the token of this step is given (bool scalar), and which it is (int64 [batch])."""
+        """Whether the token of this step is given (bool [batch]), and which it is (int64 [batch])."""
         prefix, generation = options.prefix_ids, self.generation
         batch, prefix_len = prefix.shape
         in_prefix = step < prefix_len
         padded = torch.cat([prefix, prefix.new_zeros(batch, 1)], dim=1)
         token = padded.index_select(1, step.clamp(max=prefix_len).reshape(1))[:, 0]
-        flag = in_prefix
+        flag = in_prefix.expand(batch)
         if generation.forced_bos_id is not None:
             first = (step == 0) & ~in_prefix
             token, flag = torch.where(first, generation.forced_bos_id, token), flag | first

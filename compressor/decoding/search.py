@@ -19,7 +19,7 @@ from compressor.decoding.beam import (
     Beams,
     BeamSearch,
 )
-from compressor.decoding.constraints import SearchOptions, search_options
+from compressor.decoding.constraints import PerSentence, SearchOptions, per_sentence, search_options, select_options
 from compressor.decoding.greedy import (
     Choose,
     Greedy,
@@ -39,20 +39,24 @@ def greedy(
     generation: GenerationConfig,
     source: Tensor,
     source_mask: Tensor,
-    max_new_tokens: int | None = None,
+    max_new_tokens: PerSentence | None = None,
     choose: Choose = best_column,
+    min_new_tokens: PerSentence | None = None,
 ) -> list[list[int]]:
     """One output a source; rows that are finished leave the batch.
 
     Args:
         source, source_mask: int64 and bool [batch, source_len].
-        max_new_tokens: overrides the configuration's limit.
+        max_new_tokens: longest output, in place of the configuration's: one for all sentences, or one for each.
         choose: how a column of the constrained logits is picked.
+        min_new_tokens: EOS is forbidden before so many tokens, in place of the configuration's; as above.
     """
     device = source.device
     search = GreedySearch(generation, model.config.vocab_size, choose=choose).to(device)
-    options = SearchOptions(*_moved(search_options(generation, source.shape[0], max_new_tokens), device))
-    limit = int(options.max_new_tokens)
+    options = SearchOptions(
+        *_moved(search_options(generation, source.shape[0], max_new_tokens, min_new_tokens=min_new_tokens), device)
+    )
+    limit = int(options.max_new_tokens.max())
     state = model.initial_state(model.encode(source, source_mask))
     rows = torch.arange(source.shape[0], device=device)
     outputs = source.new_full((source.shape[0], limit), generation.pad_id)
@@ -60,13 +64,14 @@ def greedy(
     for step in range(limit):
         _, state, found = search.advance(model, state, found, torch.tensor(step, device=device), options)
         outputs[rows, step] = found.sequences[:, -1]
+        found = found._replace(open=found.open & (step + 1 < options.max_new_tokens))
         alive = int(found.open.sum())
         if not alive:
             break
         if alive <= WORTH_SHRINKING * len(rows):
             keep = found.open.nonzero()[:, 0]
             rows, found, state = rows[keep], Greedy(*(tensor[keep] for tensor in found)), model.select(state, keep)
-            options = options._replace(prefix_ids=options.prefix_ids[keep])
+            options = select_options(options, keep)
     return [until_eos(row, generation.eos_id, generation.pad_id) for row in outputs.tolist()]
 
 
@@ -86,22 +91,29 @@ def beam_search(
     source_mask: Tensor,
     *,
     num_beams: int | None = None,
-    max_new_tokens: int | None = None,
+    max_new_tokens: PerSentence | None = None,
+    min_new_tokens: PerSentence | None = None,
+    length_penalty: PerSentence | None = None,
     num_return: int = 1,
 ) -> list[list[Hypothesis]]:
-    """The ``num_return`` best outputs of every source, best first."""
+    """The ``num_return`` best outputs of every source, best first.
+
+    Limits and the length penalty are one for all sentences, or one for each; None takes the configuration's.
+    """
     count = num_beams or generation.num_beams
     device, vocab_size = source.device, model.config.vocab_size
     search = BeamSearch(generation, vocab_size).to(device)
-    common = search_options(generation, source.shape[0], max_new_tokens)
-    own = torch.tensor(generation.length_penalty), torch.tensor(STOPPING[generation.early_stopping])
-    options = BeamOptions(*_moved([*common, *own], device))
+    common = search_options(generation, source.shape[0], max_new_tokens, min_new_tokens=min_new_tokens)
+    penalty = generation.length_penalty if length_penalty is None else length_penalty
+    penalties = per_sentence(penalty, source.shape[0], torch.float32)
+    options = BeamOptions(*_moved([*common, penalties, torch.tensor(STOPPING[generation.early_stopping])], device))
     beams = search.start(source[:, 0], torch.arange(count, device=device))
     state = model.initial_state(model.encode(source, source_mask))
     rows, outputs = torch.arange(source.shape[0], device=device), [list[Hypothesis]() for _ in source]
-    for step in range(limit := int(options.max_new_tokens)):
+    for step in range(int(options.max_new_tokens.max())):
         _, state, beams = search.advance(model, state, beams, torch.tensor(step, device=device), options)
-        alive = int(beams.open.sum()) if step < limit - 1 else 0
+        beams = beams._replace(open=beams.open & (step + 1 < options.max_new_tokens))
+        alive = int(beams.open.sum())
         if alive and alive > WORTH_SHRINKING * len(rows):
             continue
         for row, tokens, scores in zip(
@@ -115,7 +127,7 @@ def beam_search(
             break
         keep = beams.open.nonzero()[:, 0]
         rows, beams, state = rows[keep], Beams(*(tensor[keep] for tensor in beams)), model.select(state, keep)
-        options = options._replace(prefix_ids=options.prefix_ids[keep])
+        options = select_options(options, keep)
     return outputs
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, Unpack
 
 import numpy as np
 
+from compressor.batching import bucket_by_length, pad
 from compressor.bundle import (
     DECODER_STEP,
     ENCODER,
@@ -197,35 +198,20 @@ class Generator:
         """
         if isinstance(texts, str):
             raise InputError("texts is one string: give a list of them")
-        limit = resolve(self.manifest, search).max_new_tokens
+        settings = resolve(self.manifest, search, len(texts))
         sources = [self._encode(number, text, truncation) for number, text in enumerate(texts, 1)]
         filled = [index for index, (ids, _) in enumerate(sources) if ids]
-        found = self.search_ids(
+        outputs = self._search(
             [sources[index][0] for index in filled],
+            [[] for _ in filled],
+            settings.select(filled),
             num_return_sequences=num_return_sequences,
             batch_tokens=batch_tokens,
             batch_size=batch_size,
-            **search,
         )
         results = [Result("", [], 0, 0, False, "eos")] * len(sources)
-        for index, hypotheses in zip(filled, found, strict=True):
-            source, cut = sources[index]
-            best, *others = hypotheses
-            ids = best.token_ids
-            results[index] = Result(
-                text=self.tokenizer.decode(ids),
-                token_ids=ids,
-                input_tokens=len(source),
-                output_tokens=len(ids),
-                truncated=cut,
-                finish_reason=self._finish_reason(ids, limit),
-                score=best.score,
-                alternatives=tuple(
-                    Alternative(self.tokenizer.decode(other.token_ids), other.token_ids, other.score)
-                    for other in others
-                    if other.score is not None
-                ),
-            )
+        for index, hypotheses in zip(filled, outputs, strict=True):
+            results[index] = self._result(*sources[index], hypotheses, settings.max_new_tokens[index])
         return results
 
     def generate_ids(self, sources: Sequence[Sequence[int]], **options: Any) -> list[list[int]]:
@@ -251,28 +237,48 @@ class Generator:
             num_return_sequences: Outputs a source, best first.
             batch_tokens, batch_size, truncation, search: See ``generate``.
         """
-        settings = resolve(self.manifest, search)
+        settings = resolve(self.manifest, search, len(sources))
+        return self._search(
+            [self._check_ids(number, ids, truncation)[0] for number, ids in enumerate(sources, 1)],
+            self._check_prefixes(prefixes, settings.max_new_tokens),
+            settings,
+            num_return_sequences=num_return_sequences,
+            batch_tokens=batch_tokens,
+            batch_size=batch_size,
+        )
+
+    def _search(
+        self,
+        sources: Sequence[Sequence[int]],
+        prefixes: Sequence[Sequence[int]],
+        settings: Search,
+        *,
+        num_return_sequences: int,
+        batch_tokens: int,
+        batch_size: int | None,
+    ) -> list[list[Hypothesis]]:
+        """The outputs of checked sources, in batches of similar length; prefixes of a batch have one length."""
         if batch_tokens < 1 or (batch_size is not None and batch_size < 1):
             raise InputError("batch_tokens and batch_size: give 1 or more")
         if not 1 <= num_return_sequences <= settings.num_beams:
             raise InputError(
                 f"num_return_sequences is {num_return_sequences}: give 1 to num_beams, which is {settings.num_beams}"
             )
-        checked = [self._check_ids(number, ids, truncation)[0] for number, ids in enumerate(sources, 1)]
-        begun = self._check_prefixes(prefixes, len(checked), settings.max_new_tokens)
         work: list[list[int]] = []
-        for group in _same_length(begun):
+        for group in _same_length(prefixes):
             share = math.ceil(len(group) / self.inter_threads)
-            cut = batches([len(checked[index]) for index in group], batch_tokens, min(batch_size or share, share))
-            work += [[group[index] for index in batch] for batch in cut]
+            batches = bucket_by_length(
+                [len(sources[index]) for index in group], batch_tokens, min(batch_size or share, share)
+            )
+            work += [[group[index] for index in batch] for batch in batches]
 
         def run(rows: list[int]) -> list[list[Hypothesis]]:
-            return self._run([checked[row] for row in rows], [begun[row] for row in rows], settings)
+            return self._run([sources[row] for row in rows], [prefixes[row] for row in rows], settings.select(rows))
 
-        outputs: list[list[Hypothesis]] = [[] for _ in checked]
-        for rows, found in zip(work, self._map(run, work), strict=True):
-            for row, hypotheses in zip(rows, found, strict=True):
-                outputs[row] = hypotheses[:num_return_sequences]
+        outputs: list[list[Hypothesis]] = [[] for _ in sources]
+        for rows, hypotheses in zip(work, self._map(run, work), strict=True):
+            for row, best in zip(rows, hypotheses, strict=True):
+                outputs[row] = best[:num_return_sequences]
         return outputs
 
     def _map(self, run: Callable[[Item], Done], work: Sequence[Item]) -> Iterator[Done]:
@@ -287,7 +293,7 @@ class Generator:
         self, sources: list[Sequence[int]], prefixes: list[Sequence[int]], settings: Search
     ) -> list[list[Hypothesis]]:
         """All outputs of a batch, best first; prefixes are of one length."""
-        input_ids, mask = self.pad(sources)
+        input_ids, mask = self.source_feeds(sources)
         begun = np.array(prefixes, np.int64).reshape(len(sources), -1)
         feeds = {"input_ids": input_ids, "attention_mask": mask, **settings.feeds(begun)}
         eos, pad = self.manifest.generation.eos_id, self.manifest.generation.pad_id
@@ -306,42 +312,61 @@ class Generator:
         Beams decide at their end: with more than one there is one piece. Parameters are checked at once, not when the
         first piece is asked for. Closing the iterator stops the search.
         """
-        settings = resolve(self.manifest, search)
+        settings = resolve(self.manifest, search, 1)
         source, _ = self._encode(1, text, truncation)
         if not source:
             return iter(())
         if settings.num_beams > 1:
             return (result.text for result in self.generate([text], truncation=truncation, **search))
         encoder, step = self.session(ENCODER), self.session(DECODER_STEP)
-        feeds = streaming.first_feeds(encoder, step, *self.pad([source]), settings.feeds(np.zeros((1, 0), np.int64)))
+        feeds = streaming.first_feeds(
+            encoder, step, *self.source_feeds([source]), settings.feeds(np.zeros((1, 0), np.int64))
+        )
         return streaming.text_deltas(
-            streaming.greedy_tokens(step, feeds, settings.max_new_tokens), self.tokenizer.decode
+            streaming.greedy_tokens(step, feeds, settings.max_new_tokens[0]), self.tokenizer.decode
         )
 
-    def _check_prefixes(self, prefixes: Sequence[Sequence[int]] | None, count: int, limit: int) -> list[Sequence[int]]:
-        """One prefix a source, within the vocabulary and the limit."""
-        begun: list[Sequence[int]] = [[]] * count if prefixes is None else list(prefixes)
-        if len(begun) != count:
-            raise InputError(f"there are {count} sources and {len(begun)} prefixes: give one a source")
+    def _check_prefixes(
+        self, prefixes: Sequence[Sequence[int]] | None, limits: Sequence[int]
+    ) -> Sequence[Sequence[int]]:
+        """One prefix a source, within the vocabulary and the source's limit."""
+        if prefixes is None:
+            return [[] for _ in limits]
+        if len(prefixes) != len(limits):
+            raise InputError(f"there are {len(limits)} sources and {len(prefixes)} prefixes: give one a source")
         rules, vocab_size = self.manifest.generation, self.manifest.vocab_size
-        for number, ids in enumerate(begun, 1):
+        for number, (ids, limit) in enumerate(zip(prefixes, limits, strict=True), 1):
             if wrong := [token for token in ids if not 0 <= token < vocab_size or token == rules.eos_id]:
                 raise InputError(f"prefix {number}: token id {wrong[0]} is no token of an output that goes on")
             if len(ids) >= limit:
                 raise InputError(
                     f"prefix {number} has {len(ids)} tokens, and max_new_tokens is {limit}: it must be longer"
                 )
-        return begun
+        return prefixes
 
-    def pad(self, sources: Sequence[Sequence[int]]) -> tuple[Any, Any]:
-        """Lists of ids -> input_ids and attention_mask, int64 [batch, source_len]."""
-        width = max(map(len, sources))
-        input_ids = np.full((len(sources), width), self.manifest.generation.pad_id, np.int64)
-        mask = np.zeros((len(sources), width), np.int64)
-        for row, ids in enumerate(sources):
-            input_ids[row, : len(ids)] = ids
-            mask[row, : len(ids)] = 1
-        return input_ids, mask
+    def source_feeds(self, sources: Sequence[Sequence[int]]) -> tuple[Any, Any]:
+        """``input_ids`` and ``attention_mask``, int64 [batch, source_len], of lists of ids."""
+        input_ids, mask = pad(sources, self.manifest.generation.pad_id)
+        return input_ids, mask.astype(np.int64)
+
+    def _result(self, source: list[int], truncated: bool, hypotheses: list[Hypothesis], limit: int) -> Result:
+        """The result of a text, from its ids and outputs; ``limit`` is its ``max_new_tokens``."""
+        best, *rest = hypotheses
+        ids = best.token_ids
+        return Result(
+            text=self.tokenizer.decode(ids),
+            token_ids=ids,
+            input_tokens=len(source),
+            output_tokens=len(ids),
+            truncated=truncated,
+            finish_reason=self._finish_reason(ids, limit),
+            score=best.score,
+            alternatives=tuple(
+                Alternative(self.tokenizer.decode(other.token_ids), other.token_ids, other.score)
+                for other in rest
+                if other.score is not None
+            ),
+        )
 
     def _encode(self, number: int, text: str, truncation: Truncation) -> tuple[list[int], bool]:
         """Ids of a text (none if it is blank), and whether they were cut."""
@@ -389,16 +414,3 @@ def _same_length(items: Sequence[Sequence[int]]) -> list[list[int]]:
     for index, item in enumerate(items):
         groups.setdefault(len(item), []).append(index)
     return list(groups.values())
-
-
-def batches(lengths: Sequence[int], batch_tokens: int, batch_size: int | None) -> Iterator[list[int]]:
-    """Indices of sources of like length, longest first, at most ``batch_tokens`` with padding (but at least one)."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        full = batch_size is not None and len(batch) >= batch_size
-        if batch and (full or lengths[batch[0]] * (len(batch) + 1) > batch_tokens):
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -14,18 +15,22 @@ from compressor.errors import InputError
 EARLY_STOPPING: dict[bool | str, int] = {False: 0, True: 1, "never": 2}
 
 
+PerText = int | Sequence[int]
+"""One number for all texts of a call, or a number for each."""
+
+
 class SearchOptions(TypedDict, total=False):
-    """What a caller may choose; what is left out, or None, is the bundle's default. Terms are Hugging Face's."""
+    """Options of a call; one that is left out or None has the bundle's default. Terms are those of Hugging Face."""
 
     num_beams: int
     """1, the default, is greedy."""
-    max_new_tokens: int | None
+    max_new_tokens: PerText | None
     """Longest output in tokens, end of sentence and prefix included."""
-    min_new_tokens: int | None
+    min_new_tokens: PerText | None
     """No end of sentence before that many tokens."""
     no_repeat_ngram_size: int | None
     """No n-gram of this size occurs twice; 0 is off."""
-    length_penalty: float | None
+    length_penalty: float | Sequence[float] | None
     """Beam scores are divided by length to this power."""
     early_stopping: bool | Literal["never"]
     """When beams stop: True when there are enough, False when better ones are unlikely, "never" when impossible."""
@@ -33,20 +38,32 @@ class SearchOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Search:
-    """Options that a bundle can do, complete."""
+    """Complete options of a call, checked against a bundle; tuples have an entry for each text."""
 
     num_beams: int
-    max_new_tokens: int
-    min_new_tokens: int
+    max_new_tokens: tuple[int, ...]
+    min_new_tokens: tuple[int, ...]
     no_repeat_ngram_size: int
-    length_penalty: float
+    length_penalty: tuple[float, ...]
     early_stopping: bool | str
 
+    def select(self, rows: Sequence[int]) -> Search:
+        """The options of the texts with these numbers."""
+        return replace(
+            self,
+            max_new_tokens=tuple(self.max_new_tokens[row] for row in rows),
+            min_new_tokens=tuple(self.min_new_tokens[row] for row in rows),
+            length_penalty=tuple(self.length_penalty[row] for row in rows),
+        )
+
     def feeds(self, prefixes: Any) -> dict[str, Any]:
-        """Inputs of ``generate`` or ``generate_beams``; ``prefixes`` int64 [batch, prefix_len]."""
-        names = ["max_new_tokens", "min_new_tokens", "no_repeat_ngram_size"]
-        feeds: dict[str, Any] = {name: np.array(getattr(self, name), np.int64) for name in names}
-        feeds["prefix_ids"] = prefixes
+        """Inputs of ``generate`` or ``generate_beams`` for all texts; ``prefixes`` int64 [texts, prefix_len]."""
+        feeds = {
+            "max_new_tokens": np.array(self.max_new_tokens, np.int64),
+            "min_new_tokens": np.array(self.min_new_tokens, np.int64),
+            "no_repeat_ngram_size": np.array(self.no_repeat_ngram_size, np.int64),
+            "prefix_ids": prefixes,
+        }
         if self.num_beams > 1:
             feeds["num_beams"] = np.array(self.num_beams, np.int64)
             feeds["length_penalty"] = np.array(self.length_penalty, np.float32)
@@ -54,32 +71,40 @@ class Search:
         return feeds
 
 
-def resolve(manifest: Manifest, options: SearchOptions) -> Search:
-    """Completes a caller's options from the bundle.
+def resolve(manifest: Manifest, options: SearchOptions, texts: int) -> Search:
+    """Completes the options of a call from the bundle.
+
+    Args:
+        manifest: The bundle's.
+        options: What the caller chose.
+        texts: How many texts the call has.
 
     Raises:
-        InputError: an option is unknown, or outside what the bundle can do.
+        InputError: an option is unknown, is outside what the bundle can do, or has not one entry a text.
     """
     unknown = set(options) - set(SearchOptions.__annotations__)
     if unknown:
         raise InputError(f"unknown options: {', '.join(sorted(unknown))}")
-    rules = manifest.generation
+    rules, longest = manifest.generation, manifest.max_new_tokens
     given = {name: value for name, value in options.items() if value is not None}
-    longest = given.get("max_new_tokens", rules.max_new_tokens)
+
+    def chosen(name: str) -> Any:
+        return given.get(name, getattr(rules, name))
+
+    def each(name: str) -> list[object]:
+        value = chosen(name)
+        values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * texts
+        if len(values) != texts:
+            raise InputError(f"{name} has {len(values)} entries and there are {texts} texts: give one, or one a text")
+        return values
+
     return Search(
         num_beams=_integer("num_beams", given.get("num_beams", 1), 1, manifest.max_num_beams),
-        max_new_tokens=_integer("max_new_tokens", longest, 1, manifest.max_new_tokens),
-        min_new_tokens=_integer(
-            "min_new_tokens", given.get("min_new_tokens", rules.min_new_tokens), 0, manifest.max_new_tokens
-        ),
-        no_repeat_ngram_size=_integer(
-            "no_repeat_ngram_size",
-            given.get("no_repeat_ngram_size", rules.no_repeat_ngram_size),
-            0,
-            manifest.max_new_tokens,
-        ),
-        length_penalty=_number("length_penalty", given.get("length_penalty", rules.length_penalty)),
-        early_stopping=_stopping(given.get("early_stopping", rules.early_stopping)),
+        max_new_tokens=tuple(_integer("max_new_tokens", value, 1, longest) for value in each("max_new_tokens")),
+        min_new_tokens=tuple(_integer("min_new_tokens", value, 0, longest) for value in each("min_new_tokens")),
+        no_repeat_ngram_size=_integer("no_repeat_ngram_size", chosen("no_repeat_ngram_size"), 0, longest),
+        length_penalty=tuple(_number("length_penalty", value) for value in each("length_penalty")),
+        early_stopping=_stopping(chosen("early_stopping")),
     )
 
 

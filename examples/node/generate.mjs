@@ -33,14 +33,14 @@ const padded = (row, filling) => [...row, ...Array(width - row.length).fill(fill
 const feeds = {
   input_ids: int64(sources.flatMap((ids) => padded(ids, rules.pad_id)), [sources.length, width]),
   attention_mask: int64(sources.flatMap((ids) => padded(ids.map(() => 1), 0)), [sources.length, width]),
-  max_new_tokens: int64([rules.max_new_tokens], []),
-  min_new_tokens: int64([rules.min_new_tokens], []),
+  max_new_tokens: int64(sources.map(() => rules.max_new_tokens), [sources.length]),
+  min_new_tokens: int64(sources.map(() => rules.min_new_tokens), [sources.length]),
   no_repeat_ngram_size: int64([rules.no_repeat_ngram_size], []),
   prefix_ids: int64([], [sources.length, 0]),
 };
 if (numBeams > 1) {
   feeds.num_beams = int64([numBeams], []);
-  feeds.length_penalty = new Tensor("float32", [rules.length_penalty], []);
+  feeds.length_penalty = new Tensor("float32", sources.map(() => rules.length_penalty), [sources.length]);
   feeds.early_stopping = int64([[false, true, "never"].indexOf(rules.early_stopping)], []);
 }
 

@@ -69,6 +69,28 @@ def test_beam_search_is_hugging_faces(num_beams: int, length_penalty: float, cha
     torch.testing.assert_close(scores, output.sequences_scores, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_limits_of_a_sentence_do_not_touch_its_neighbours(num_beams: int) -> None:
+    net, (source, mask) = model(), sources()
+    count = len(source)
+    longest = [1 + 3 * (row % 4) for row in range(count)]
+    shortest = [2 * (row % 3) for row in range(count)]
+    penalties = [0.5 * row for row in range(count)]
+
+    def outputs(rows: slice) -> list[list[int]]:
+        limits = {"max_new_tokens": longest[rows], "min_new_tokens": shortest[rows]}
+        if num_beams == 1:
+            return greedy(net, RULES, source[rows], mask[rows], **limits)
+        found = beam_search(
+            net, RULES, source[rows], mask[rows], num_beams=num_beams, length_penalty=penalties[rows], **limits
+        )
+        return [best[0].tokens for best in found]
+
+    together = outputs(slice(None))
+    assert together == [outputs(slice(row, row + 1))[0] for row in range(count)]
+    assert all(len(output) <= limit for output, limit in zip(together, longest, strict=True))
+
+
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     net, (source, mask) = model(), sources()
     together = greedy(net, RULES, source, mask)

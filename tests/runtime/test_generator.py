@@ -13,7 +13,7 @@ import pytest
 from compressor.decoding.search import beam_search, pad_sources
 from compressor.errors import BundleError, InputError, TooLongError
 from compressor.models.weights import load_run
-from compressor.runtime.generator import Generator, Result, batches
+from compressor.runtime.generator import Generator, Result
 
 TEXTS = ["Der Hund sieht den Baum.", "", "Der Baum", "  ", "den Hund sieht der Baum den Hund.", "Der Hund."]
 
@@ -50,6 +50,16 @@ def test_batches_at_a_time_change_nothing(tiny_bundle: Path, beams: int) -> None
         )  # type: ignore[arg-type]
     with pytest.raises(InputError, match="inter_threads is 0"):
         Generator.load(tiny_bundle, inter_threads=0)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_options_may_differ_by_text(int8: Generator, beams: int) -> None:
+    texts, limits, penalties = [*TEXTS, ""], [*range(1, len(TEXTS) + 1), 5], [0.3 * i for i in range(len(TEXTS) + 1)]
+    together = int8.generate(texts, num_beams=beams, max_new_tokens=limits, length_penalty=penalties)
+    for text, limit, penalty, result in zip(texts, limits, penalties, together, strict=True):
+        assert int8.generate([text], num_beams=beams, max_new_tokens=limit, length_penalty=penalty) == [result]
+    with pytest.raises(InputError, match="max_new_tokens has 2 entries and there are"):
+        int8.generate(texts, max_new_tokens=[3, 4])
 
 
 def test_a_result_says_how_it_ended(int8: Generator) -> None:
@@ -173,20 +183,6 @@ def test_precisions_and_threads_are_checked(tiny_bundle: Path, tmp_path: Path) -
         Generator.load(tiny_bundle, intra_threads=0)
     with pytest.raises(BundleError, match="no such bundle"):
         Generator.load(tmp_path / "none")
-
-
-@pytest.mark.parametrize("batch_tokens", [1, 10, 64, 10_000])
-@pytest.mark.parametrize("batch_size", [None, 1, 3])
-def test_batches_keep_the_budget(batch_tokens: int, batch_size: int | None) -> None:
-    lengths = [3, 9, 1, 9, 30, 2, 2, 7, 12, 4]
-    found = list(batches(lengths, batch_tokens, batch_size))
-    assert sorted(index for batch in found for index in batch) == list(range(len(lengths)))
-    for batch in found:
-        assert len(batch) <= (batch_size or math.inf)
-        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= batch_tokens
-    longest = [lengths[batch[0]] for batch in found]
-    assert longest == sorted(longest, reverse=True)
-    assert list(batches([], 10, None)) == []
 
 
 def test_it_runs_without_torch(tiny_bundle: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from compressor.batching import bucket_by_length
 from compressor.bundle import (
     DECODER_STEP,
     ENCODER,
@@ -34,7 +35,7 @@ from compressor.models.base import Seq2SeqModel
 from compressor.progress import Bar
 from compressor.provenance import cpu
 from compressor.runtime import streaming
-from compressor.runtime.generator import Generator, Hypothesis, batches
+from compressor.runtime.generator import Generator, Hypothesis
 from compressor.runtime.search_options import resolve
 from compressor.text.metrics import score
 
@@ -149,7 +150,7 @@ def _against_torch(
 ) -> list[Difference]:
     """Differences between PyTorch's greedy search and fp32, each a near-tie. Raises ExportError at any other."""
     wanted: list[list[int]] = [[] for _ in sources]
-    for rows in batches([len(ids) for ids in sources], _BATCH_TOKENS, BATCH_SIZES[-1]):
+    for rows in bucket_by_length([len(ids) for ids in sources], _BATCH_TOKENS, BATCH_SIZES[-1]):
         source, mask = pad_sources([sources[row] for row in rows], generation.pad_id)
         for row, output in zip(rows, greedy(model, generation, source, mask), strict=True):
             wanted[row] = output
@@ -221,9 +222,9 @@ def torch_logits(model: Seq2SeqModel, generation: GenerationConfig, source: list
 def graph_logits(generator: Generator, source: list[int], prefix: list[int]) -> Any:
     """[vocab] of the token after ``prefix``, by the step graph, the source being alone."""
     rules, vocab_size = generator.manifest.generation, generator.manifest.vocab_size
-    options = resolve(generator.manifest, {}).feeds(np.array([prefix], np.int64).reshape(1, -1))
+    options = resolve(generator.manifest, {}, 1).feeds(np.array([prefix], np.int64).reshape(1, -1))
     encoder, step = generator.session(ENCODER), generator.session(DECODER_STEP)
-    feeds = streaming.first_feeds(encoder, step, *generator.pad([source]), options)
+    feeds = streaming.first_feeds(encoder, step, *generator.source_feeds([source]), options)
     logits = None
     for _ in range(len(prefix) + 1):
         (logits,) = streaming.advance(step, feeds, ["logits"])

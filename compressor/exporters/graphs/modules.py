@@ -84,7 +84,7 @@ class Layout:
         self.max_beams = max_beams(always)
         small, large = _probe(model, search, 2, 5, 3), _probe(model, search, 3, 7, 4)
         sizes = {(small.sizes[name], large.sizes[name]): name for name in small.sizes}
-        self.options = _slots(small.options, large.options, sizes)
+        self.options = _slots(small.options, large.options, sizes, [True] * len(small.options))
         self.found = _slots(small.found, large.found, sizes)
         self.state = _slots(small.state, large.state, sizes, small.constant)
         if shortlist is not None:  # another constant part of the state
@@ -104,12 +104,8 @@ class Layout:
 
     @property
     def constant_rows(self) -> list[Slot]:
-        """What has a row a sentence, beside what every step changes."""
-        return [
-            slot
-            for slot in (*self.options, *self.state)
-            if slot.is_row and (slot.constant or slot.name == "prefix_ids")
-        ]
+        """What has a row a sentence and is the same at every step: options of sentences, and what they attend to."""
+        return [slot for slot in (*self.options, *self.state) if slot.is_row and slot.constant]
 
     def rebuild(self, tensors: list[Tensor]) -> tuple[Any, Shortlisted | None]:
         """The model's state that has these tensors, in the order of ``state``, and what the shortlist chose."""
@@ -150,7 +146,7 @@ def _probe(model: Seq2SeqModel, search: Search, batch: int, source_len: int, ste
     beams = 1
     if isinstance(search, BeamSearch):
         beams = 2 * steps
-        options = BeamOptions._make([*options, torch.tensor(1.0), torch.tensor(STOP_HEURISTIC)])
+        options = BeamOptions._make([*options, torch.ones(batch), torch.tensor(STOP_HEURISTIC)])
         found = search.start(source[:, 0], torch.zeros(beams))
     else:
         found = search.start(source[:, 0])

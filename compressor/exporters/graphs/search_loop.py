@@ -89,9 +89,9 @@ def join(parts: Parts) -> ir.Model:
 
     results = [slot._replace(name=name) for name, slot in layout.results.items()]
     carried = [STEP, ROWS, *results, *layout.found, *layout.carried, *layout.constant_rows]
-    limit = options["max_new_tokens"]
+    longest = main.put("longest", "ReduceMax", options["max_new_tokens"], keepdims=0)
     last = main.loop(
-        "batches", limit, carried, values, lambda body, given: _turn(body, given, parts), holds_weights=True
+        "batches", longest, carried, values, lambda body, given: _turn(body, given, parts), holds_weights=True
     )
     for slot in results:
         if _has_length(slot):  # without the start token
@@ -105,9 +105,13 @@ def join(parts: Parts) -> ir.Model:
 
 
 def _turn(body: Plumbing, values: Values, parts: Parts) -> tuple[ir.Value, Values]:
-    """A turn of the outer loop: steps until a part of the batch has finished, which is then taken out."""
-    layout, limit = parts.layout, values["max_new_tokens"]
-    steps_left = body.put("steps_left", "Sub", limit, values["step"])
+    """A turn of the outer loop: steps until a part of the batch has finished, which is then taken out.
+
+    The steps end, too, where the first sentence reaches its limit: so no step has to compare limits.
+    """
+    layout, limits = parts.layout, values["max_new_tokens"]
+    nearest = body.put("nearest_limit", "ReduceMin", limits, keepdims=0)
+    steps_left = body.put("steps_left", "Sub", nearest, values["step"])
     carried = [STEP, *layout.found, *layout.carried]
     fixed = ("batch", "beams")
     values |= body.loop(
@@ -115,12 +119,13 @@ def _turn(body: Plumbing, values: Values, parts: Parts) -> tuple[ir.Value, Value
     )
     pad_id = layout.search.generation.pad_id
     written = {name: _write(body, name, values, slot, pad_id) for name, slot in layout.results.items()}
-    open_rows = body.put("open_rows", "Squeeze", body.put("open_at", "NonZero", values["open"]), body.constant([0]))
+    below_limit = body.put("below_limit", "Less", values["step"], limits)
+    going_on = body.put("going_on", "And", values["open"], below_limit)
+    open_rows = body.put("open_rows", "Squeeze", body.put("open_at", "NonZero", going_on), body.constant([0]))
     rows = [slot.name for slot in (ROWS, *layout.found, *layout.state, *layout.options) if slot.is_row]
     left = {name: body.put(f"left.{name}", "Gather", values[name], open_rows, axis=0) for name in rows}
     any_open = body.put("any_open", "Greater", body.put("count_open", "Size", open_rows), body.constant(0))
-    more_steps = body.put("more_steps", "Less", values["step"], limit)
-    return body.put("go_on", "And", any_open, more_steps), values | written | left
+    return any_open, values | written | left
 
 
 def _write(body: Plumbing, name: str, values: Values, slot: Slot, pad_id: int) -> ir.Value:

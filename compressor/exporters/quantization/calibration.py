@@ -27,7 +27,11 @@ def calibrate(graphs: dict[str, ir.Model], sources: Sequence[Sequence[int]], lim
         limit: The most tokens an output may have.
     """
     encoder, decoder_step = _Observed(graphs[ENCODER]), _Observed(graphs[DECODER_STEP])
-    options = {"max_new_tokens": np.array(limit), "min_new_tokens": np.array(0), "no_repeat_ngram_size": np.array(0)}
+    options = {
+        "max_new_tokens": np.array([limit]),
+        "min_new_tokens": np.array([0]),
+        "no_repeat_ngram_size": np.array(0),
+    }
     options["prefix_ids"] = np.zeros((1, 0), np.int64)
     for ids in sources:
         source = np.array([ids], np.int64)

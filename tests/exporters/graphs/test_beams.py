@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "length_penalty": 1.0,
     "early_stopping": False,
 }
+PER_SENTENCE = ("max_new_tokens", "min_new_tokens", "length_penalty")
 STOPPING = {False: 0, True: 1, "never": 2}
 
 
@@ -58,6 +59,8 @@ def feeds(ids: torch.Tensor, mask: torch.Tensor, prefix: torch.Tensor, **options
     values = {
         name: np.array(value, np.float32 if name == "length_penalty" else np.int64) for name, value in chosen.items()
     }
+    for name in PER_SENTENCE:
+        values[name] = np.broadcast_to(values[name], len(ids))
     return {"input_ids": ids.numpy(), "attention_mask": mask.long().numpy(), "prefix_ids": prefix.numpy(), **values}
 
 
@@ -139,6 +142,36 @@ def test_greedy_outputs_are_hugging_faces(net: Any, graphs: dict[str, Any], case
     wanted = {value.name for value in graphs["generate"].get_inputs()}
     (found,) = graphs["generate"].run(["output_ids"], {name: value for name, value in given.items() if name in wanted})
     assert [until_eos(row, EOS, PAD) for row in found.tolist()] == [until_eos(row, EOS, PAD) for row in expected]
+
+
+PER_SENTENCE_CASES: list[dict[str, Any]] = [
+    {"max_new_tokens": [4, 12, 2, 25, 7, 12, 3, 3, 25]},
+    {"max_new_tokens": [9, 4, 20, 5, 6, 7, 8, 2, 3], "min_new_tokens": [8, 0, 12, 3, 0, 6, 2, 0, 0]},
+    {"length_penalty": [0.0, 1.0, 2.0, -1.0, 0.5, 1.0, 3.0, -2.0, 1.5], "early_stopping": "never"},
+    {"max_new_tokens": [6, 12, 5, 25, 7, 12, 6, 8, 25], "prefix": 3, "min_new_tokens": [2, 0, 0, 9, 0, 1, 0, 1, 5]},
+]
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+@pytest.mark.parametrize("case", PER_SENTENCE_CASES, ids=str)
+def test_each_sentence_has_its_own_limits_as_hugging_face_has_them_alone(
+    net: Any, graphs: dict[str, Any], case: dict[str, Any], num_beams: int
+) -> None:
+    options = {"num_beams": num_beams, **case}
+    ids, mask = sources(9)
+    prefix = torch.randint(1, VOCAB - 1, (9, options.pop("prefix", 0)), generator=torch.Generator().manual_seed(4))
+    graph = graphs["generate" if num_beams == 1 else "generate_beams"]
+    names = {given.name for given in graph.get_inputs()}
+    given = {name: value for name, value in feeds(ids, mask, prefix, **options).items() if name in names}
+    outputs, *scores = graph.run(None, given)
+    for row in range(9):
+        alone = {name: value[row] if isinstance(value, list) else value for name, value in options.items()}
+        part, width = slice(row, row + 1), int(mask[row].sum())
+        expected = hugging_face(net, ids[part, :width], mask[part, :width], prefix[part], **alone)
+        wanted = [until_eos(one, EOS, PAD) for one in expected.sequences[:, 1:].tolist()]
+        assert [until_eos(one, EOS, PAD) for one in outputs[row].reshape(num_beams, -1).tolist()] == wanted
+        if scores:
+            np.testing.assert_allclose(scores[0][row], expected.sequences_scores.numpy(), atol=1e-4, rtol=0)
 
 
 def test_a_source_has_one_output_in_every_batch(graphs: dict[str, Any]) -> None:

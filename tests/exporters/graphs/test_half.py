@@ -54,15 +54,19 @@ def test_searches_find_what_pytorch_finds(half: dict[str, ir.Model], model: Seq2
     feeds = {
         "input_ids": source.numpy(),
         "attention_mask": mask.long().numpy(),
-        "max_new_tokens": np.array(12),
-        "min_new_tokens": np.array(0),
+        "max_new_tokens": np.full(len(source), 12),
+        "min_new_tokens": np.zeros(len(source), np.int64),
         "no_repeat_ngram_size": np.array(0),
         "prefix_ids": np.zeros((len(sources), 0), np.int64),
     }
     (ids,) = onnxruntime.InferenceSession(str(paths["generate"])).run(None, feeds)
     wanted = greedy(model, PLAIN, source, mask, 12)
     assert sum(row[: len(want)].tolist() == want for row, want in zip(ids, wanted, strict=True)) >= 22
-    feeds |= {"num_beams": np.array(3), "length_penalty": np.array(1.0, np.float32), "early_stopping": np.array(0)}
+    feeds |= {
+        "num_beams": np.array(3),
+        "length_penalty": np.ones(len(source), np.float32),
+        "early_stopping": np.array(0),
+    }
     ids, scores = onnxruntime.InferenceSession(str(paths["generate_beams"])).run(None, feeds)
     best = [found[0] for found in beam_search(model, PLAIN, source, mask, num_beams=3, max_new_tokens=12)]
     same = [row[0][: len(want.tokens)].tolist() == want.tokens for row, want in zip(ids, best, strict=True)]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressor.decoding.constraints import search_options
+from compressor.decoding.constraints import PerSentence, search_options
 from compressor.decoding.search import greedy, pad_sources
 from compressor.errors import ExportError
 from compressor.exporters.graphs.search_loop import join
@@ -46,13 +46,15 @@ def greedy_graphs(model: Seq2SeqModel, rules: GenerationConfig) -> dict[str, ir.
     return {"encoder": parts.encoder, "decoder_step": parts.step, "generate": join(parts)}
 
 
-def feeds(ids: Tensor, mask: Tensor, limit: int, rules: GenerationConfig = EVERY_RULE) -> dict[str, Any]:
+def feeds(ids: Tensor, mask: Tensor, limit: PerSentence, rules: GenerationConfig = EVERY_RULE) -> dict[str, Any]:
     options = search_options(rules, len(ids), limit)._asdict()
     given = {"input_ids": ids, "attention_mask": mask.long(), **options}
     return {name: tensor.numpy() for name, tensor in given.items()}
 
 
-def run(graph: Any, batch: list[list[int]], limit: int, rules: GenerationConfig = EVERY_RULE) -> list[list[int]]:
+def run(
+    graph: Any, batch: list[list[int]], limit: PerSentence, rules: GenerationConfig = EVERY_RULE
+) -> list[list[int]]:
     ids, mask = pad_sources(batch, 60)
     (output,) = graph.run(["output_ids"], feeds(ids, mask, limit, rules))
     return [row[: row.index(0) + 1] if 0 in row else row for row in output.tolist()]
@@ -64,6 +66,15 @@ def test_tokens_are_those_of_pytorch(model: Seq2SeqModel, folders: dict[str, Pat
     chosen = sources(batch, seed=batch)
     ids, mask = pad_sources(chosen, 60)
     assert run(session(folders["fp32"] / "generate.onnx"), chosen, limit) == greedy(model, EVERY_RULE, ids, mask, limit)
+
+
+def test_each_sentence_has_its_own_limit(model: Seq2SeqModel, folders: dict[str, Path]) -> None:
+    """With every rule, a forced end of sentence at each limit among them."""
+    chosen, limits = sources(16, seed=16), [1, 30, 2, 12, 5, 7, 30, 3, 9, 4, 12, 1, 2, 6, 8, 10]
+    graph = session(folders["fp32"] / "generate.onnx")
+    together = run(graph, chosen, limits)
+    assert together == [run(graph, [source], limit)[0] for source, limit in zip(chosen, limits, strict=True)]
+    assert together == greedy(model, EVERY_RULE, *pad_sources(chosen, 60), limits)
 
 
 def test_a_forced_first_token_is_not_the_beginning(tmp_path: Path) -> None:
