@@ -117,8 +117,8 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "not an object": (lambda f: (f / "bundle.json").write_bytes(b"[]"), "format version None"),
     "huge manifest": (lambda f: (f / "bundle.json").write_bytes(b" " * (5 << 20)), "larger than a manifest"),
     "later version": (
-        lambda f: edit(f, lambda v: v.update(format_version=3)),
-        "format version 4, this program reads 3",
+        lambda f: edit(f, lambda v: v.update(format_version=5)),
+        "format version 5, this program reads 4",
     ),
     "unknown field": (lambda f: edit(f, lambda v: v.update(extra=1)), "extra: Extra inputs"),
     "wrong types": (

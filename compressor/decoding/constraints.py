@@ -130,8 +130,8 @@ class Constraints(nn.Module):
     def active(self, step: Tensor, options: SearchOptions) -> Tensor:
         """Whether anything else is forbidden or forced at this step, for any sentence: bool scalar.
 
-        ``step`` is an int64 scalar, from 0. The bounds depend on the batch alone: a graph computes them outside its
-        loop, and compares at every step.
+        ``step`` is an int64 scalar, from 0; no sentence of a batch is past its limit. The bounds depend on the batch
+        alone: a graph computes them outside its loop, and compares at every step.
         """
         prefix_len = options.prefix_ids.shape[1]
         least = options.min_new_tokens.amax(dim=0)
@@ -142,7 +142,7 @@ class Constraints(nn.Module):
             until = until.clamp(min=1)
         active = step < torch.where(options.no_repeat_ngram_size > 0, NEVER_FREE, until)
         if self.generation.forced_eos_id is not None:
-            active = active | (step == options.max_new_tokens - 1).any()
+            active = active | (step == options.max_new_tokens.amin(dim=0) - 1)
         return active
 
     def _begin(self, prefix_len: int) -> Tensor:

@@ -30,7 +30,7 @@ from compressor.generation_config import GenerationConfig, until_eos
 from compressor.models.base import Seq2SeqModel
 
 WORTH_SHRINKING = 0.75
-"""Finished sentences leave the batch when less than this share of it goes on."""
+"""Finished sentences leave the batch when less than this share of it goes on, or one has reached its limit."""
 
 
 @torch.no_grad()
@@ -64,11 +64,12 @@ def greedy(
     for step in range(limit):
         _, state, found = search.advance(model, state, found, torch.tensor(step, device=device), options)
         outputs[rows, step] = found.sequences[:, -1]
-        found = found._replace(open=found.open & (step + 1 < options.max_new_tokens))
+        below_limit = step + 1 < options.max_new_tokens
+        found = found._replace(open=found.open & below_limit)
         alive = int(found.open.sum())
         if not alive:
             break
-        if alive <= WORTH_SHRINKING * len(rows):
+        if alive <= WORTH_SHRINKING * len(rows) or not below_limit.all():
             keep = found.open.nonzero()[:, 0]
             rows, found, state = rows[keep], Greedy(*(tensor[keep] for tensor in found)), model.select(state, keep)
             options = select_options(options, keep)
@@ -112,9 +113,10 @@ def beam_search(
     rows, outputs = torch.arange(source.shape[0], device=device), [list[Hypothesis]() for _ in source]
     for step in range(int(options.max_new_tokens.max())):
         _, state, beams = search.advance(model, state, beams, torch.tensor(step, device=device), options)
-        beams = beams._replace(open=beams.open & (step + 1 < options.max_new_tokens))
+        below_limit = step + 1 < options.max_new_tokens
+        beams = beams._replace(open=beams.open & below_limit)
         alive = int(beams.open.sum())
-        if alive and alive > WORTH_SHRINKING * len(rows):
+        if alive > WORTH_SHRINKING * len(rows) and below_limit.all():
             continue
         for row, tokens, scores in zip(
             rows.tolist(), beams.finished.tolist(), beams.finished_scores.tolist(), strict=True
