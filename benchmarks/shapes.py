@@ -21,8 +21,8 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from compressor.exporters.export import export_bundle
 from compressor.files import write_atomic
 from compressor.generation_config import GenerationConfig
-from compressor.model_config import ModelConfig
-from compressor.models.transformer import build_model
+from compressor.model_config import TransformerModelConfig
+from compressor.models.registry import build_model
 from compressor.models.weights import Run, is_run, save_run
 from compressor.text.tokenizer import JsonTokenizer, TextFrame
 
@@ -51,7 +51,7 @@ def random_run(shape: Shape, seed: int = 1, max_length: int = 128) -> Run:
     torch.manual_seed(seed)
     pad = shape.vocab_size - 1
     model = build_model(
-        ModelConfig(
+        TransformerModelConfig(
             d_model=shape.d_model,
             num_heads=shape.heads,
             encoder_layers=shape.encoder_layers,

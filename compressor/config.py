@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from compressor.errors import ConfigError
-from compressor.model_config import Section, StudentConfig
+from compressor.model_config import ARCHITECTURES, Section, StudentConfig, TransformerConfig
 
 Task = Literal["translation", "summarization"]
 Initialization = Literal["random", "teacher_embeddings", "teacher_layers"]
@@ -175,7 +175,7 @@ class Recipe(Section):
     data: DataConfig
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     teacher: TeacherConfig | None = Field(None, description="Null: train from references alone (`compress train`).")
-    student: StudentConfig = Field(default_factory=StudentConfig)
+    student: StudentConfig = Field(default_factory=TransformerConfig)
     method: MethodConfig = Field(default_factory=MethodConfig)
     training: TrainingConfig
 
@@ -273,6 +273,9 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 
 def _describe(item: Any) -> str:
-    path = ".".join(str(part) for part in item["loc"])
+    location = list(item["loc"])
+    if location[:1] == ["student"] and location[1:2] and location[1] in ARCHITECTURES:
+        del location[1]  # pydantic names the class that a union chose
+    path = ".".join(map(str, location))
     message = item["msg"].removeprefix("Value error, ")
     return f"{path}: {message}" if path else message

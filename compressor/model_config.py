@@ -1,22 +1,24 @@
-"""The configuration of a model: what a recipe chooses, and what its vocabulary adds. Needs no torch."""
+"""The configuration of a model, one class an architecture: what a recipe chooses, and what its vocabulary adds.
+
+Needs no torch. ``models.registry`` has the module of each.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 
 class Section(BaseModel):
-    """A part of the recipe: unknown fields are mistakes, values are frozen."""
+    """A part of a configuration: unknown fields are mistakes, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class StudentConfig(Section):
-    """A Transformer with separate encoder and decoder depth. The defaults have Marian's layout."""
+class _EncoderDecoder(Section):
+    """What all architectures have. The defaults are Marian's."""
 
-    architecture: Literal["transformer"] = Field("transformer", description="Family of the student.")
     d_model: int = Field(192, ge=8, description="Width.")
     encoder_layers: int = Field(3, ge=1, description="Depth of the encoder.")
     decoder_layers: int = Field(1, ge=1, description="Depth of the decoder: the price of every output token.")
@@ -41,8 +43,23 @@ class StudentConfig(Section):
         return self
 
 
-class ModelConfig(StudentConfig):
-    """A student's recipe section completed by its vocabulary: all that is needed to build the module."""
+class TransformerConfig(_EncoderDecoder):
+    """A Transformer with separate encoder and decoder depth. The defaults have Marian's layout."""
+
+    architecture: Literal["transformer"] = Field("transformer", description="Family of the student.")
+
+
+class SsruConfig(_EncoderDecoder):
+    """A Transformer encoder, and a decoder with SSRU cells in place of self-attention (Kim et al. 2019).
+
+    The decoder's state has the same size at every step.
+    """
+
+    architecture: Literal["ssru"] = Field("ssru", description="Family of the student.")
+
+
+class _ModelFields(Section):
+    """What the tokenizer and converted checkpoints add to a student's configuration."""
 
     vocab_size: int = Field(ge=1, description="Rows of the embedding and of the output layer.")
     pad_id: int = Field(ge=0, description="Its embedding is zero and stays zero.")
@@ -50,3 +67,33 @@ class ModelConfig(StudentConfig):
         "sinusoidal", description="One fixed table, or a trained one a side (BART)."
     )
     embedding_norm: bool = Field(False, description="Layer norm of the embedded tokens (BART).")
+
+
+class TransformerModelConfig(_ModelFields, TransformerConfig):
+    """All that is needed to build a Transformer."""
+
+
+class SsruModelConfig(_ModelFields, SsruConfig):
+    """All that is needed to build a model with an SSRU decoder."""
+
+
+def _architecture(value: Any) -> str | None:
+    """The tag of a configuration; one that names no architecture is a Transformer's."""
+    if isinstance(value, dict):
+        return str(value.get("architecture", "transformer"))
+    return getattr(value, "architecture", None)
+
+
+StudentConfig = Annotated[
+    Annotated[TransformerConfig, Tag("transformer")] | Annotated[SsruConfig, Tag("ssru")],
+    Discriminator(_architecture),
+]
+"""What a recipe says of its student."""
+
+ModelConfig = Annotated[
+    Annotated[TransformerModelConfig, Tag("transformer")] | Annotated[SsruModelConfig, Tag("ssru")],
+    Discriminator(_architecture),
+]
+"""What builds a module."""
+
+ARCHITECTURES = ("transformer", "ssru")

@@ -1,11 +1,10 @@
 """One step of beam search as a module: the same one runs in PyTorch and in the exported graph.
 
-Scores and stopping are Hugging Face `generate`'s. A beam's cache never moves: the beams of a sentence share one cache,
-to which every step adds an entry a beam, and ``visible`` says which entries are a beam's own history. So choosing beams
-reorders a few booleans, where reordering keys and values would copy the cache at every step.
+Scores and stopping are those of Hugging Face `generate`. A step hands out each beam's parent, by which the model
+reorders its state.
 
 Shapes: batch = sentences, beams, columns = those of the output layer, length = tokens so far with the start token,
-entries = steps * beams, candidates = 2 * beams and a few to spare.
+candidates = 2 * beams and a few to spare.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from compressor.decoding.shortlist import Shortlisted
 from compressor.decoding.topk import can_group, group_starts, top_grouped
 from compressor.generation_config import GenerationConfig
 from compressor.models.base import Seq2SeqModel
+from compressor.models.layers import gather_beams
 
 NEVER = -1e9
 """Stands for minus infinity, as in Hugging Face: scores of beams that do not count can still be compared."""
@@ -56,8 +56,6 @@ class Beams(NamedTuple):
     """int64 [batch, beams, length]"""
     log_probs: Tensor
     """[batch, beams]"""
-    visible: Tensor
-    """bool [batch, beams, entries]"""
     finished: Tensor
     """int64 [batch, beams, length]: the best outputs that have ended."""
     finished_scores: Tensor
@@ -67,7 +65,7 @@ class Beams(NamedTuple):
 
 
 class BeamSearch(nn.Module):
-    """Chooses the beams that go on, and keeps those that end."""
+    """Chooses the beams that go on, and collects those that end."""
 
     Options, State = BeamOptions, Beams
     RESULTS: ClassVar = {"output_ids": "finished", "scores": "finished_scores"}
@@ -88,36 +86,29 @@ class BeamSearch(nn.Module):
         first = torch.arange(slots.shape[0], device=batch.device) == 0
         scores = torch.where(first, 0.0, NEVER).expand(batch.shape[0], -1)  # all start alike: only the first one counts
         finished_scores = torch.full_like(scores, NEVER)
-        visible = sequences[:, :, :0] != 0
-        return Beams(sequences, scores.clone(), visible, sequences.clone(), finished_scores, scores[:, 0] == 0)
-
-    @staticmethod
-    def visible_now(beams: Beams) -> Tensor:
-        """Bool [batch, beams, entries + beams]: each beam's history, and the entry that it adds in this step."""
-        batch, num_beams, _ = beams.visible.shape
-        own = torch.eye(num_beams, dtype=torch.bool, device=beams.visible.device).expand(batch, -1, -1)
-        return torch.cat([beams.visible, own], dim=2)
+        return Beams(sequences, scores.clone(), sequences.clone(), finished_scores, scores[:, 0] == 0)
 
     def forward(
         self,
         logits: Tensor,
-        visible: Tensor,
         beams: Beams,
         step: Tensor,
         options: BeamOptions,
-        kept: Tensor | None = None,
-    ) -> Beams:
-        """One token further.
+        kept_columns: Tensor | None = None,
+    ) -> tuple[Tensor, Beams]:
+        """Extends every beam by one token.
 
         Args:
             logits: [batch, beams, columns].
-            visible: what ``visible_now`` gave for this step.
             beams: where the search stands.
             step: int64 scalar, tokens generated so far.
             options: of this call.
-            kept: int64 [n], the columns that logits have, if not all; those that are suppressed are not among them.
+            kept_columns: int64 [n], the columns that logits have, if not all; suppressed ones are not among them.
+
+        Returns:
+            Each beam's parent (int64 [batch, beams], a number of the beam it continues), and the next beams.
         """
-        values, tokens = self._continuations(logits, beams, step, options, kept)
+        values, tokens = self._continuations(logits, beams, step, options, kept_columns)
         _, num_beams, width = values.shape
         total = (beams.log_probs[:, :, None] + values).flatten(1)
         best, index = total.topk(2 * num_beams, dim=1)
@@ -127,7 +118,7 @@ class BeamSearch(nn.Module):
 
         running, going = (best + torch.where(ends, NEVER, 0.0)).topk(num_beams, dim=1)
         parent_going = parent.gather(1, going)
-        sequences = _longer(_rows(beams.sequences, parent_going), token.gather(1, going))
+        sequences = _longer(gather_beams(beams.sequences, parent_going), token.gather(1, going))
 
         length = step + 1 - options.prefix_ids.shape[1]
         rank = torch.arange(2 * num_beams, device=best.device)
@@ -136,12 +127,14 @@ class BeamSearch(nn.Module):
             counts, 0.0, NEVER
         )
         merged = torch.cat([beams.finished_scores, penalised], dim=1)
-        finished_scores, kept = merged.topk(num_beams, dim=1)
-        ended = _longer(_rows(beams.sequences, parent), token)
-        finished = _rows(torch.cat([F.pad(beams.finished, (0, 1), value=self.generation.pad_id), ended], dim=1), kept)
+        finished_scores, best_ended = merged.topk(num_beams, dim=1)
+        ended = _longer(gather_beams(beams.sequences, parent), token)
+        finished = gather_beams(
+            torch.cat([F.pad(beams.finished, (0, 1), value=self.generation.pad_id), ended], dim=1), best_ended
+        )
 
         is_open = beams.open & self._can_change(running[:, 0], finished_scores, length, options)
-        return Beams(sequences, running, _rows(visible, parent_going), finished, finished_scores, is_open)
+        return parent_going, Beams(sequences, running, finished, finished_scores, is_open)
 
     def advance(
         self,
@@ -153,26 +146,26 @@ class BeamSearch(nn.Module):
         shortlisted: Shortlisted | None = None,
     ) -> tuple[Tensor, Any, Beams]:
         """A step of the model, then one of the search: the logits and both states."""
-        visible = self.visible_now(beams)
-        kept, penalty = (None, None) if shortlisted is None else shortlisted
-        logits, state = model.step(beams.sequences[:, :, -1], state, visible, kept)
+        kept_columns, penalty = (None, None) if shortlisted is None else shortlisted
+        logits, state = model.step(beams.sequences[:, :, -1], state, kept_columns)
         logits = logits.float()  # of a model in half precision; a search is in single
         if penalty is not None:
             logits = logits + penalty[:, None]
-        return logits, state, self(logits, visible, beams, step, options, kept)
+        parents, beams = self(logits, beams, step, options, kept_columns)
+        return logits, model.reorder(state, parents), beams
 
     def _continuations(
-        self, logits: Tensor, beams: Beams, step: Tensor, options: BeamOptions, kept: Tensor | None
+        self, logits: Tensor, beams: Beams, step: Tensor, options: BeamOptions, kept_columns: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and tokens of every beam's best continuations, both [batch, beams, candidates]."""
-        if self.generation.renormalize_logits and kept is None:
+        if self.generation.renormalize_logits and kept_columns is None:
             logits = self.constraints.always(logits)
         log_probs = logits.log_softmax(dim=-1)
-        if not self.spare and kept is None:
+        if not self.spare and kept_columns is None:
             log_probs = self.constraints.always(log_probs)
         call = SearchOptions(*options[:4])
         starts = group_starts(beams.log_probs.flatten(), log_probs.shape[2])
-        operands = (log_probs, starts, beams.sequences, step, *call, *(() if kept is None else (kept,)))
+        operands = (log_probs, starts, beams.sequences, step, *call, *(() if kept_columns is None else (kept_columns,)))
         active = self.constraints.active(step, call)
         if torch.compiler.is_exporting():
             values, tokens = torch.cond(active, self._constrained, self._free, operands)
@@ -181,40 +174,40 @@ class BeamSearch(nn.Module):
         return values, tokens
 
     # Both branches of the condition return values and tokens, [batch, beams, candidates]; ``options`` are
-    # SearchOptions, and ``kept`` if given.
+    # SearchOptions, and ``kept_columns`` if given.
     def _free(
         self, log_probs: Tensor, starts: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
     ) -> tuple[Tensor, Tensor]:
-        _, kept = split_options(options)
-        values, columns = self._best(log_probs, starts, kept)
-        if self.spare and kept is None:
+        _, kept_columns = split_options(options)
+        values, columns = self._best(log_probs, starts, kept_columns)
+        if self.spare and kept_columns is None:
             values = values + self.constraints.suppressed[columns]
-        return values, self.constraints.token(columns, kept)
+        return values, self.constraints.token(columns, kept_columns)
 
     def _constrained(
         self, log_probs: Tensor, starts: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
     ) -> tuple[Tensor, Tensor]:
-        call, kept = split_options(options)
-        if self.spare and kept is None:
+        call, kept_columns = split_options(options)
+        if self.spare and kept_columns is None:
             log_probs = self.constraints.always(log_probs)
         least = call.min_new_tokens[:, None].expand(-1, sequences.shape[1]).flatten()
         rows = call._replace(min_new_tokens=least)
-        allowed = self.constraints.forbid(log_probs.flatten(0, 1), sequences.flatten(0, 1), step, rows, kept)
+        allowed = self.constraints.forbid(log_probs.flatten(0, 1), sequences.flatten(0, 1), step, rows, kept_columns)
         if self.generation.renormalize_logits:
             allowed = allowed.log_softmax(dim=-1)
-        values, columns = self._best(allowed.view(log_probs.shape), starts, kept)
+        values, columns = self._best(allowed.view(log_probs.shape), starts, kept_columns)
         flag, token = self.constraints.forced(step, call)
         first = torch.arange(values.shape[2], device=values.device) == 0
         given = torch.where(first, 0.0, -torch.inf)  # a given token is certain, and there is no other
         flag = flag[:, None, None]
-        tokens = torch.where(flag, token[:, None, None], self.constraints.token(columns, kept))
+        tokens = torch.where(flag, token[:, None, None], self.constraints.token(columns, kept_columns))
         return torch.where(flag, given.expand_as(values), values), tokens
 
-    def _best(self, scores: Tensor, starts: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _best(self, scores: Tensor, starts: Tensor, kept_columns: Tensor | None) -> tuple[Tensor, Tensor]:
         """[batch, beams, columns] -> values and columns of every beam's candidates, [batch, beams, candidates]."""
         batch, num_beams, columns = scores.shape
-        count = 2 * num_beams + (self.spare if kept is None else 0)
-        if kept is not None or not can_group(columns, 2 * MAX_BEAMS + FEW):
+        count = 2 * num_beams + (self.spare if kept_columns is None else 0)
+        if kept_columns is not None or not can_group(columns, 2 * MAX_BEAMS + FEW):
             return scores.topk(count, dim=2)
         values, chosen = top_grouped(scores.view(batch * num_beams, columns), count, starts)
         return values.view(batch, num_beams, count), chosen.view(batch, num_beams, count)
@@ -229,11 +222,6 @@ class BeamSearch(nn.Module):
         full = worst > NEVER / 2
         possible = running / hoped.float() ** penalty > torch.where(full, worst, NEVER)
         return possible & ~(full & (stopping == STOP_WHEN_FULL))
-
-
-def _rows(values: Tensor, index: Tensor) -> Tensor:
-    """[batch, n, width] and int64 [batch, m] -> [batch, m, width]."""
-    return values.gather(1, index[:, :, None].expand(-1, -1, values.shape[2]))
 
 
 def _longer(sequences: Tensor, tokens: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def select_options(options: SearchOptionsT, rows: Tensor) -> SearchOptionsT:
 
 
 def split_options(tensors: tuple[Tensor, ...]) -> tuple[SearchOptions, Tensor | None]:
-    """The options among the operands of a branch, and the columns ``kept`` where these follow."""
+    """The options among the operands of a branch, and the columns ``kept_columns`` where these follow."""
     count = len(SearchOptions._fields)
     return SearchOptions(*tensors[:count]), tensors[count] if len(tensors) > count else None
 
@@ -117,9 +117,9 @@ class Constraints(nn.Module):
         penalty[list(ids)] = -torch.inf
         return penalty if self.tokens is None else penalty[self.tokens]
 
-    def token(self, column: Tensor, kept: Tensor | None = None) -> Tensor:
-        """The tokens of columns; of the columns ``kept`` (int64 [n]), where scores have no others."""
-        for names in (kept, self.tokens):
+    def token(self, column: Tensor, kept_columns: Tensor | None = None) -> Tensor:
+        """The tokens of columns; of the columns ``kept_columns`` (int64 [n]), where scores have no others."""
+        for names in (kept_columns, self.tokens):
             column = column if names is None else names.index_select(0, column.flatten()).view(column.shape)
         return column
 
@@ -154,7 +154,7 @@ class Constraints(nn.Module):
         return (length == 0).long() if self.generation.forced_bos_id is not None else length * 0
 
     def forbid(
-        self, scores: Tensor, so_far: Tensor, step: Tensor, options: SearchOptions, kept: Tensor | None = None
+        self, scores: Tensor, so_far: Tensor, step: Tensor, options: SearchOptions, kept_columns: Tensor | None = None
     ) -> Tensor:
         """Puts what may not come at this step at minus infinity.
 
@@ -163,15 +163,17 @@ class Constraints(nn.Module):
             so_far: int64 [rows, length].
             step: int64 scalar, tokens generated so far.
             options: of this call, with a ``min_new_tokens`` for every row.
-            kept: int64 [n], the columns that scores have, if not all.
+            kept_columns: int64 [n], the columns that scores have, if not all.
         """
         prefix_len = options.prefix_ids.shape[1]
         after = step - prefix_len
         eos, begin_suppressed, blocked = self.eos, self.begin_suppressed, self.columns[so_far]
-        if kept is not None:
-            eos, begin_suppressed = eos[kept], begin_suppressed[kept]
+        if kept_columns is not None:
+            eos, begin_suppressed = eos[kept_columns], begin_suppressed[kept_columns]
             places = torch.full_like(self.eos, scores.shape[1], dtype=torch.int64)
-            blocked = F.pad(places.scatter(0, kept, torch.arange(scores.shape[1], device=kept.device)), (0, 1))[blocked]
+            blocked = F.pad(
+                places.scatter(0, kept_columns, torch.arange(scores.shape[1], device=kept_columns.device)), (0, 1)
+            )[blocked]
         nothing = torch.zeros_like(eos)
         if self.generation.begin_suppressed_ids:
             scores = scores + torch.where(after == self._begin(prefix_len), begin_suppressed, nothing)

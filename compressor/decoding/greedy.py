@@ -59,7 +59,7 @@ class GreedySearch(nn.Module):
         return Greedy(sequences, torch.ones_like(batch, dtype=torch.bool))
 
     def forward(
-        self, logits: Tensor, state: Greedy, step: Tensor, options: SearchOptions, kept: Tensor | None = None
+        self, logits: Tensor, state: Greedy, step: Tensor, options: SearchOptions, kept_columns: Tensor | None = None
     ) -> Greedy:
         """One token further.
 
@@ -68,10 +68,10 @@ class GreedySearch(nn.Module):
             state: where the search stands.
             step: int64 scalar, tokens generated so far.
             options: of this call.
-            kept: int64 [n], the columns that logits have, if not all; those that are suppressed are not among them.
+            kept_columns: int64 [n], the columns that logits have, if not all; suppressed ones are not among them.
         """
-        scores = self.constraints.always(logits) if kept is None else logits
-        operands = (scores, state.sequences, step, *options, *(() if kept is None else (kept,)))
+        scores = self.constraints.always(logits) if kept_columns is None else logits
+        operands = (scores, state.sequences, step, *options, *(() if kept_columns is None else (kept_columns,)))
         active = self.constraints.active(step, options)
         if torch.compiler.is_exporting():
             (chosen,) = torch.cond(active, self._constrained, self._free, operands)
@@ -91,19 +91,19 @@ class GreedySearch(nn.Module):
         shortlisted: Shortlisted | None = None,
     ) -> tuple[Tensor, Any, Greedy]:
         """A step of the model, then one of the search: the logits and both states."""
-        kept, penalty = (None, None) if shortlisted is None else shortlisted
-        logits, state = model.step(found.sequences[:, -1], state, kept=kept)
+        kept_columns, penalty = (None, None) if shortlisted is None else shortlisted
+        logits, state = model.step(found.sequences[:, -1], state, kept_columns)
         logits = logits.float()  # of a model in half precision; a search is in single
         if penalty is not None:
             logits = logits + penalty
-        return logits, state, self(logits, found, step, options, kept)
+        return logits, state, self(logits, found, step, options, kept_columns)
 
-    # Both branches of the condition return the tokens, [batch]; ``options`` are SearchOptions, and ``kept`` if given.
+    # Both branches of the condition return the tokens, [batch]; ``options`` end with ``kept_columns`` if given.
     def _free(self, logits: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor]:
         return (self.constraints.token(self.choose(logits), split_options(options)[1]),)
 
     def _constrained(self, logits: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor]:
-        call, kept = split_options(options)
-        column = self.choose(self.constraints.forbid(logits, sequences, step, call, kept))
+        call, kept_columns = split_options(options)
+        column = self.choose(self.constraints.forbid(logits, sequences, step, call, kept_columns))
         flag, given = self.constraints.forced(step, call)
-        return (torch.where(flag, given, self.constraints.token(column, kept)),)
+        return (torch.where(flag, given, self.constraints.token(column, kept_columns)),)

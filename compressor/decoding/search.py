@@ -109,7 +109,7 @@ def beam_search(
     penalties = per_sentence(penalty, source.shape[0], torch.float32)
     options = BeamOptions(*_moved([*common, penalties, torch.tensor(STOPPING[generation.early_stopping])], device))
     beams = search.start(source[:, 0], torch.arange(count, device=device))
-    state = model.initial_state(model.encode(source, source_mask))
+    state = model.initial_state(model.encode(source, source_mask), count)
     rows, outputs = torch.arange(source.shape[0], device=device), [list[Hypothesis]() for _ in source]
     for step in range(int(options.max_new_tokens.max())):
         _, state, beams = search.advance(model, state, beams, torch.tensor(step, device=device), options)

@@ -23,7 +23,7 @@ from compressor.distillation.initialization import initialize
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import ModelConfig
 from compressor.models.base import Seq2SeqModel
-from compressor.models.transformer import build_model
+from compressor.models.registry import build_model, complete_config
 from compressor.teachers.base import Teacher, check_lengths, check_vocabularies
 from compressor.teachers.registry import load_teacher
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
@@ -127,7 +127,7 @@ def _model_config(
     recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer, generation: GenerationConfig
 ) -> ModelConfig:
     rows = teacher.vocab_size if teacher else tokenizer.vocab_size
-    return ModelConfig(**recipe.student.model_dump(), vocab_size=rows, pad_id=generation.pad_id)
+    return complete_config(recipe.student, vocab_size=rows, pad_id=generation.pad_id)
 
 
 def _with_first_token(encoded: Encoded, token: int) -> Encoded:

@@ -27,7 +27,7 @@ def load_exportable(path: Path, task: Task | None = None) -> Run:
             raise ConfigError(f"{path}: a run has a task of its own, --task is for checkpoints")
         return load_run(path)
     teacher = load_teacher(TeacherConfig(path=str(path)))
-    model = teacher.transformer()
+    model = teacher.as_model()
     if model is None:
         raise ExportError(
             f"{path}: only runs, Marian and BART checkpoints can be exported as they are: distil a student of it"

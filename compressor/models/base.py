@@ -1,11 +1,13 @@
 """The interface of every model: encode once, then decode whole prefixes (training) or step by step (generation).
 
-Shapes: batch = sentences, source_len and context_len = tokens, d = model width, vocab = rows of the output layer.
+Shapes: batch = sentences, beams = hypotheses of a sentence, source_len and context_len = tokens, d = model width,
+vocab = rows of the output layer.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -21,14 +23,11 @@ class Memory(NamedTuple):
     """[batch, source_len] bool, True where the source has a token."""
 
 
-class Seq2SeqModel(nn.Module):
-    """An encoder-decoder. The cache of ``step`` is an argument and a result, never a hidden buffer.
+class Seq2SeqModel(nn.Module, ABC):
+    """An encoder-decoder. The state of ``step`` is an argument and a result, never a hidden buffer.
 
     ``decode`` and repeated ``step`` agree to 1e-5.
     """
-
-    State: ClassVar[Any]
-    """NamedTuple of tensors and tuples of tensors: what ``step`` needs to go on."""
 
     output_bias: nn.Parameter
     """[vocab], added to the logits; minus infinity takes a token out."""
@@ -37,19 +36,19 @@ class Seq2SeqModel(nn.Module):
         super().__init__()
         self.config = config
         self.fused_attention = False
-        """Attention as ONNX's operator: export wants it, training is faster without."""
+        """Attention as ONNX's operator: export needs it, training is faster without."""
 
+    @abstractmethod
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
-        """Reads sources: int64 and bool, both [batch, source_len]."""
-        raise TypeError(f"{type(self).__name__} must define encode")
+        """Encodes sources: int64 and bool, both [batch, source_len]."""
 
+    @abstractmethod
     def features(self, memory: Memory, context: Tensor) -> Tensor:
         """Last hidden layer [batch, context_len, d] after each prefix of ``context`` (int64 [batch, context_len])."""
-        raise TypeError(f"{type(self).__name__} must define features")
 
+    @abstractmethod
     def project(self, features: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Logits [..., vocab] from hidden states [..., d]; of the given tokens (int64 [n]) alone, [..., n]."""
-        raise TypeError(f"{type(self).__name__} must define project")
 
     def forward(self, source: Tensor, source_mask: Tensor, context: Tensor) -> Tensor:
         """``features`` of a batch: what training runs, so that data parallel wrappers see it."""
@@ -59,34 +58,56 @@ class Seq2SeqModel(nn.Module):
         """Logits [batch, context_len, vocab] of the next token after each prefix of ``context``."""
         return self.project(self.features(memory, context))
 
+    @abstractmethod
     def restrict_output(self, tokens: Tensor) -> None:
-        """Leaves the output layer with the rows of these tokens: logits are [..., n] from here on."""
-        raise TypeError(f"{type(self).__name__} must define restrict_output")
+        """Keeps only the output layer's rows of these tokens (int64 [n]): logits are [..., n] from then on."""
 
-    def initial_state(self, memory: Memory) -> Any:
-        """State before the first token."""
-        raise TypeError(f"{type(self).__name__} must define initial_state")
-
-    def step(
-        self, token: Tensor, state: Any, visible: Tensor | None = None, kept: Tensor | None = None
-    ) -> tuple[Tensor, Any]:
-        """One token further.
+    @abstractmethod
+    def initial_state(self, memory: Memory, num_beams: int | None = None) -> Any:
+        """State before the first token: a NamedTuple of tensors, tuples of tensors, and None.
 
         Args:
-            token: int64 [batch]; with ``visible``, [batch, beams].
-            state: from ``initial_state`` or the step before.
-            visible: bool [batch, beams, steps * beams], this step included: the beams of a sentence share its state,
-                and these are the tokens of each beam's own history.
-            kept: int64 [n], columns of the output layer: the others are left out.
+            memory: From ``encode``.
+            num_beams: Hypotheses of each sentence; None: one, and ``step`` has no axis for beams.
+        """
+
+    @abstractmethod
+    def step(self, token: Tensor, state: Any, kept_columns: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Decodes one token.
+
+        Args:
+            token: int64 [batch], or [batch, beams] if the state was made for beams.
+            state: From ``initial_state``, the step before, ``reorder`` or ``select``.
+            kept_columns: int64 [n], the columns of the output layer to compute; None: all.
 
         Returns:
-            Logits [batch, vocab] or [batch, beams, vocab] ([..., n] with ``kept``), and the next state.
+            Logits [batch, vocab] or [batch, beams, vocab] ([..., n] with ``kept_columns``), and the next state.
+            A tensor that a step does not change is returned as it is, not copied.
         """
-        raise TypeError(f"{type(self).__name__} must define step")
 
+    @abstractmethod
+    def reorder(self, state: Any, parents: Tensor) -> Any:
+        """The state of beams that continue those at ``parents`` (int64 [batch, beams])."""
+
+    @abstractmethod
     def select(self, state: Any, rows: Tensor) -> Any:
-        """The state of the given rows (int64 [rows]): for sentences that finished, and for beams."""
-        raise TypeError(f"{type(self).__name__} must define select")
+        """The state of the sentences ``rows`` (int64 [rows]), when others have finished."""
+
+    @abstractmethod
+    def target_embeddings(self) -> Tensor:
+        """Target embeddings [vocab, d], scaled as the decoder reads them."""
+
+    @abstractmethod
+    def load_embeddings(self, table: Tensor) -> None:
+        """Fills all embeddings from those of another model of the same vocabulary, [vocab, any width]."""
+
+    @abstractmethod
+    def load_layers(self, teacher: Seq2SeqModel) -> None:
+        """Fills the model with a teacher's embeddings and evenly spaced layers, cut to its own widths.
+
+        Raises:
+            ConfigError: listing what in the two configurations does not fit.
+        """
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -30,7 +30,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, heads
 
     Args:
         mask: bool, broadcastable to [batch, heads, query_len, key_len], True where a query may look.
-        fused: as ONNX's Attention operator, which splits and merges the heads itself; else as plain products (1.7 times
+        fused: as ONNX's Attention operator, which splits and merges the heads itself; else as plain matmuls (1.7 times
             faster in training on a CPU than PyTorch's fused operator).
     """
     if fused:
@@ -38,7 +38,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, heads
             mask = mask.expand(-1, -1, query.shape[1], -1)
         mixed: Tensor = onnx_attention(query, key, value, mask, q_num_heads=heads, kv_num_heads=heads)[0]
         return mixed
-    return _products(split_heads(query, heads), split_heads(key, heads), split_heads(value, heads), mask)
+    return _attention_matmuls(split_heads(query, heads), split_heads(key, heads), split_heads(value, heads), mask)
 
 
 def attend_cached(
@@ -66,7 +66,7 @@ def attend_cached(
         return mixed, keys, values
     keys = torch.cat([past[0], split_heads(key, heads)], dim=2)
     values = torch.cat([past[1], split_heads(value, heads)], dim=2)
-    return _products(split_heads(query, heads), keys, values, mask), keys, values
+    return _attention_matmuls(split_heads(query, heads), keys, values, mask), keys, values
 
 
 def split_heads(hidden: Tensor, heads: int) -> Tensor:
@@ -75,7 +75,12 @@ def split_heads(hidden: Tensor, heads: int) -> Tensor:
     return hidden.view(batch, length, heads, d // heads).transpose(1, 2)
 
 
-def _products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+def gather_beams(values: Tensor, index: Tensor) -> Tensor:
+    """Rows of each sentence: [batch, n, width] and int64 [batch, m] -> [batch, m, width]."""
+    return values.gather(1, index[:, :, None].expand(-1, -1, values.shape[2]))
+
+
+def _attention_matmuls(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """Attention of split heads; heads merged."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if mask is not None:
@@ -195,7 +200,7 @@ class DecoderLayer(nn.Module):
         attention = self.self_attention
         query, key, value = attention.project(self.self_frame.enter(hidden))
         change = attention.out(attend(query, key, value, self_mask, attention.heads, fused))
-        return self._look_and_think(self.self_frame.leave(hidden, change), cross, cross_mask, fused)
+        return self._attend_and_transform(self.self_frame.leave(hidden, change), cross, cross_mask, fused)
 
     def step(
         self,
@@ -211,9 +216,11 @@ class DecoderLayer(nn.Module):
         query, key, value = attention.project(self.self_frame.enter(hidden))
         mixed, keys, values = attend_cached(query, key, value, past, self_mask, attention.heads, fused)
         hidden = self.self_frame.leave(hidden, attention.out(mixed))
-        return self._look_and_think(hidden, cross, cross_mask, fused), keys, values
+        return self._attend_and_transform(hidden, cross, cross_mask, fused), keys, values
 
-    def _look_and_think(self, hidden: Tensor, cross: tuple[Tensor, Tensor], cross_mask: Tensor, fused: bool) -> Tensor:
+    def _attend_and_transform(
+        self, hidden: Tensor, cross: tuple[Tensor, Tensor], cross_mask: Tensor, fused: bool
+    ) -> Tensor:
         """Attention to the memory, then feed-forward."""
         attention = self.cross_attention
         query = attention.query(self.cross_frame.enter(hidden))

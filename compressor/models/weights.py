@@ -19,7 +19,7 @@ from compressor.files import storage_errors, write_atomic
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import ModelConfig
 from compressor.models.base import Seq2SeqModel
-from compressor.models.transformer import build_model
+from compressor.models.registry import build_model
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
 
 MODEL_FILE, WEIGHTS_FILE, RECIPE_FILE, RUN_FILE, TOKENIZER_FOLDER = (

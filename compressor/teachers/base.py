@@ -11,7 +11,7 @@ from compressor.config import Recipe
 from compressor.decoding.search import Hypothesis
 from compressor.errors import ConfigError, VocabularyError
 from compressor.generation_config import GenerationConfig
-from compressor.models.transformer import Transformer
+from compressor.models.base import Seq2SeqModel
 from compressor.text.tokenizer import Tokenizer
 
 
@@ -61,7 +61,7 @@ class Teacher(ABC):
         """Target embeddings [vocab, width], scaled as the decoder sees them."""
 
     @abstractmethod
-    def transformer(self) -> Transformer | None:
+    def as_model(self) -> Seq2SeqModel | None:
         """The teacher as a model of our own, with the same logits; None where its layout is another."""
 
 

@@ -25,8 +25,7 @@ from compressor.config import TeacherConfig
 from compressor.decoding.search import Hypothesis, beam_search
 from compressor.errors import ModelError
 from compressor.generation_config import until_eos
-from compressor.models.base import count_parameters
-from compressor.models.transformer import Transformer
+from compressor.models.base import Seq2SeqModel, count_parameters
 from compressor.teachers.base import Teacher
 from compressor.teachers.conversion.bart import from_bart
 from compressor.teachers.conversion.marian import from_marian
@@ -154,12 +153,12 @@ class HuggingFaceTeacher(Teacher):
         scaled = getattr(self.model.config, "scale_embedding", False)
         return table * (table.shape[1] ** 0.5 if scaled else 1.0)
 
-    def transformer(self) -> Transformer | None:
+    def as_model(self) -> Seq2SeqModel | None:
         """See Teacher."""
         return self._transformer or _native(self.model)
 
 
-def _native(model: Any) -> Transformer | None:
+def _native(model: Any) -> Seq2SeqModel | None:
     """A model of our own with the same weights; None where ours does not cover the layout."""
     try:
         if isinstance(model, MarianMTModel):

@@ -11,8 +11,7 @@ from torch import Tensor
 from compressor.config import TeacherConfig
 from compressor.decoding.search import Hypothesis, beam_search, greedy
 from compressor.errors import ConfigError
-from compressor.models.base import count_parameters
-from compressor.models.transformer import Transformer
+from compressor.models.base import Seq2SeqModel, count_parameters
 from compressor.models.weights import load_run
 from compressor.teachers.base import Teacher
 
@@ -61,10 +60,8 @@ class NativeTeacher(Teacher):
 
     def embeddings(self) -> Tensor:
         """See Teacher."""
-        config = self.model.config
-        table = self.model.get_parameter("embedding.shared" if config.tie_embeddings else "embedding.target")
-        return table.detach() * (config.d_model**0.5 if config.scale_embedding else 1.0)
+        return self.model.target_embeddings()
 
-    def transformer(self) -> Transformer | None:
+    def as_model(self) -> Seq2SeqModel:
         """See Teacher."""
-        return self.model if isinstance(self.model, Transformer) else None
+        return self.model

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from compressor.distillation.initialization import copy_layers, initialize, spaced
+from compressor.distillation.initialization import initialize
 from compressor.errors import ConfigError
-from compressor.model_config import ModelConfig
+from compressor.model_config import TransformerModelConfig
+from compressor.models.layer_copy import copy_layers, spaced
 from compressor.models.transformer import Transformer
 
 SIZES = {"vocab_size": 41, "pad_id": 0, "d_model": 16, "num_heads": 2, "max_length": 32}
@@ -16,7 +17,7 @@ SIZES = {"vocab_size": 41, "pad_id": 0, "d_model": 16, "num_heads": 2, "max_leng
 
 def transformer(layers: tuple[int, int] = (3, 2), ffn: int = 24, **changes: object) -> Transformer:
     shape = {"encoder_layers": layers[0], "decoder_layers": layers[1], "encoder_ffn": ffn, "decoder_ffn": ffn}
-    return Transformer(ModelConfig(**(SIZES | shape | changes))).eval()
+    return Transformer(TransformerModelConfig(**(SIZES | shape | changes))).eval()
 
 
 def logits(model: Transformer) -> Tensor:
@@ -32,7 +33,7 @@ class Advisor:
     def __init__(self, model: Transformer | None) -> None:
         self.model = model
 
-    def transformer(self) -> Transformer | None:
+    def as_model(self) -> Transformer | None:
         return self.model
 
 

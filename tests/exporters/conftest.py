@@ -14,9 +14,9 @@ from compressor.exporters.graphs.weights import write_graphs
 from compressor.exporters.quantization.calibration import calibrate
 from compressor.exporters.quantization.rewrite import Ranges, products, quantize
 from compressor.generation_config import GenerationConfig
-from compressor.model_config import ModelConfig
+from compressor.model_config import TransformerModelConfig
 from compressor.models.base import Seq2SeqModel
-from compressor.models.transformer import build_model
+from compressor.models.registry import build_model
 
 VOCAB = 600
 SIZES = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 1, "num_heads": 2, "encoder_ffn": 32, "decoder_ffn": 32}
@@ -36,7 +36,7 @@ PLAIN = GenerationConfig(start_id=60, eos_id=0, pad_id=60, suppressed_ids=(60,),
 
 def random_model(**sizes: object) -> Seq2SeqModel:
     torch.manual_seed(3)
-    model = build_model(ModelConfig(vocab_size=VOCAB, pad_id=60, max_length=32, **{**SIZES, **sizes})).eval()  # type: ignore[arg-type]
+    model = build_model(TransformerModelConfig(vocab_size=VOCAB, pad_id=60, max_length=32, **{**SIZES, **sizes})).eval()  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2.0)  # peaked distributions, and outputs that depend on the source

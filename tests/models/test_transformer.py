@@ -11,10 +11,10 @@ from transformers import MarianConfig, MarianMTModel
 from compressor.decoding.search import greedy
 from compressor.errors import ModelError
 from compressor.generation_config import GenerationConfig
-from compressor.model_config import ModelConfig
+from compressor.model_config import TransformerModelConfig
 from compressor.models.base import count_parameters
 from compressor.models.layers import sinusoidal_positions
-from compressor.models.transformer import build_model
+from compressor.models.registry import build_model
 from compressor.teachers.conversion.marian import from_marian, to_marian
 
 VOCAB, PAD, EOS = 61, 60, 0
@@ -27,7 +27,7 @@ MARIAN |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "vocab_si
 MARIAN |= {"pad_token_id": PAD, "decoder_start_token_id": PAD, "eos_token_id": EOS}
 
 
-def config(**changes: object) -> ModelConfig:
+def config(**changes: object) -> TransformerModelConfig:
     fields = {
         "vocab_size": VOCAB,
         "pad_id": PAD,
@@ -39,7 +39,7 @@ def config(**changes: object) -> ModelConfig:
         "decoder_ffn": 40,
         "max_length": 32,
     }
-    return ModelConfig(**(fields | changes))
+    return TransformerModelConfig(**(fields | changes))
 
 
 def sources(batch: int = 5, length: int = 9) -> tuple[torch.Tensor, torch.Tensor]:

@@ -111,7 +111,11 @@ class Layout:
         """The model's state that has these tensors, in the order of ``state``, and what the shortlist chose."""
         remaining = iter(tensors)
         fields = [
-            tuple(next(remaining) for _ in field) if isinstance(field, tuple) else next(remaining)
+            None
+            if field is None
+            else tuple(next(remaining) for _ in field)
+            if isinstance(field, tuple)
+            else next(remaining)
             for field in self._state
         ]
         return type(self._state)(*fields), None if self.shortlist is None else Shortlisted(*remaining)
@@ -132,14 +136,14 @@ def named_tensors(state: Any) -> Iterator[tuple[str, Tensor]]:
     for name, value in zip(state._fields, state, strict=True):
         if isinstance(value, tuple):
             yield from ((f"{name}_{index}", tensor) for index, tensor in enumerate(value))
-        else:
+        elif value is not None:
             yield name, value
 
 
 @torch.no_grad()
 def _probe(model: Seq2SeqModel, search: Search, batch: int, source_len: int, steps: int) -> Probe:
     source = torch.zeros(batch, source_len, dtype=torch.int64)
-    state = model.initial_state(model.encode(source, torch.ones(batch, source_len, dtype=torch.bool)))
+    memory = model.encode(source, torch.ones(batch, source_len, dtype=torch.bool))
     prefix_len = steps + 7  # a size of its own
     options: Any = search_options(search.generation, batch, prefix=source.new_zeros(batch, prefix_len))
     found: Any
@@ -148,8 +152,10 @@ def _probe(model: Seq2SeqModel, search: Search, batch: int, source_len: int, ste
         beams = 2 * steps
         options = BeamOptions._make([*options, torch.ones(batch), torch.tensor(STOP_HEURISTIC)])
         found = search.start(source[:, 0], torch.zeros(beams))
+        state = model.initial_state(memory, beams)
     else:
         found = search.start(source[:, 0])
+        state = model.initial_state(memory)
     for step in range(steps):
         before = state
         _, state, found = search.advance(model, state, found, torch.tensor(step), options)
@@ -196,7 +202,7 @@ class EncoderGraph(nn.Module):
         memory = self.model.encode(input_ids, attention_mask != 0)
         hidden = F.pad(memory.hidden, (0, 0, 0, SOURCE_MULTIPLE - 1))[:, :width]
         mask = F.pad(attention_mask, (0, SOURCE_MULTIPLE - 1))[:, :width]
-        state = self.model.initial_state(Memory(hidden, mask != 0))
+        state = self.model.initial_state(Memory(hidden, mask != 0), *(vector.shape[0] for vector in slots))
         shortlisted = () if self.shortlist is None else self.shortlist(input_ids)
         tensors = (tensor for _, tensor in named_tensors(state))
         return *self.search.start(input_ids[:, 0], *slots), *tensors, *shortlisted

@@ -13,7 +13,7 @@ from transformers import MarianConfig, MarianMTModel, PreTrainedModel
 
 from compressor.errors import ModelError
 from compressor.generation_config import GenerationConfig
-from compressor.model_config import ModelConfig
+from compressor.model_config import TransformerModelConfig
 from compressor.models.base import Seq2SeqModel
 from compressor.models.transformer import Transformer
 
@@ -143,13 +143,13 @@ def native_weights(model: Transformer, theirs: Mapping[str, Tensor]) -> dict[str
     return state
 
 
-def native_config(checkpoint: PreTrainedModel, **layout: Any) -> ModelConfig:
+def native_config(checkpoint: PreTrainedModel, **layout: Any) -> TransformerModelConfig:
     """The sizes of a Marian or BART checkpoint. Raises ModelError where ours cannot have them."""
     config: Any = checkpoint.config
     if config.encoder_attention_heads != config.decoder_attention_heads:
         raise ModelError("the checkpoint's encoder and decoder have different numbers of attention heads")
     try:
-        return ModelConfig(
+        return TransformerModelConfig(
             d_model=config.d_model,
             encoder_layers=config.encoder_layers,
             decoder_layers=config.decoder_layers,

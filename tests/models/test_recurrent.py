@@ -1,0 +1,129 @@
+"""The SSRU decoder against its own equations, its stepwise form, and a beam search that keeps no state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from compressor.decoding.search import beam_search, greedy
+from compressor.generation_config import GenerationConfig
+from compressor.model_config import SsruModelConfig
+from compressor.models.base import Seq2SeqModel
+from compressor.models.recurrent import SsruCell, linear_scan
+from compressor.models.registry import build_model
+from tests.models.test_transformer import EOS, PAD, RULES, VOCAB, sources
+
+
+def ssru(**changes: Any) -> Seq2SeqModel:
+    """A model with livelier weights than fresh ones, whose outputs end."""
+    torch.manual_seed(1)
+    sizes = {"d_model": 16, "num_heads": 2, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn": 24}
+    config = SsruModelConfig(**{**sizes, "vocab_size": VOCAB, "pad_id": PAD, "max_length": 32, **changes})
+    built = build_model(config).eval()
+    with torch.no_grad():
+        for parameter in built.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        built.output_bias[EOS] += 5.0
+    return built
+
+
+def plain_recurrence(forget: Tensor, update: Tensor) -> Tensor:
+    """The recurrence of the paper, a position at a time."""
+    cell, cells = torch.zeros_like(update[:, 0]), []
+    for position in range(update.shape[1]):
+        cell = forget[:, position] * cell + update[:, position]
+        cells.append(cell)
+    return torch.stack(cells, dim=1)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 16, 33])
+def test_the_scan_equals_the_recurrence(length: int) -> None:
+    torch.manual_seed(0)
+    forget, update = torch.rand(3, length, 5), torch.randn(3, length, 5)
+    torch.testing.assert_close(linear_scan(forget, update), plain_recurrence(forget, update), atol=1e-5, rtol=0)
+
+
+def test_gates_near_zero_and_one_stay_finite() -> None:
+    forget = torch.tensor([0.0, 1e-30, 1.0, 0.5]).repeat(32)[None, :, None]
+    update = torch.full_like(forget, 3.0)
+    torch.testing.assert_close(linear_scan(forget, update), plain_recurrence(forget, update), atol=1e-4, rtol=1e-5)
+
+
+def test_gradients_of_the_scan_are_those_of_the_recurrence() -> None:
+    torch.manual_seed(0)
+    cell, inputs = SsruCell(6).double(), torch.randn(2, 9, 6, dtype=torch.float64)
+    forget, update = cell._forget_and_update(inputs)
+    weights = torch.randn(2, 9, 6, dtype=torch.float64)
+    parameters = list(cell.parameters())
+    expected = torch.autograd.grad((plain_recurrence(forget, update).relu() * weights).sum(), parameters)
+    found = torch.autograd.grad((cell(inputs) * weights).sum(), parameters)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_whole_prefixes_equal_repeated_steps(norm: str) -> None:
+    net = ssru(norm=norm)
+    source, mask = sources()
+    memory, context = net.encode(source, mask), torch.randint(1, VOCAB - 1, (len(source), 8))
+    state, steps = net.initial_state(memory), []
+    for position in range(context.shape[1]):
+        logits, state = net.step(context[:, position], state)
+        steps.append(logits)
+    torch.testing.assert_close(torch.stack(steps, dim=1), net.decode(memory, context), atol=1e-5, rtol=0)
+
+
+def plain_beam_search(net: Seq2SeqModel, rules: GenerationConfig, source: Tensor, beams: int) -> list[int]:
+    """Beam search of one source in plain Python; every prefix is decoded anew.
+
+    Stops as Hugging Face does with ``early_stopping=True``: when as many hypotheses have ended as there are beams.
+    """
+    memory = net.encode(source[None], torch.ones(1, len(source), dtype=torch.bool))
+    running: list[tuple[float, list[int]]] = [(0.0, [])]
+    ended: list[tuple[float, list[int]]] = []
+    for length in range(1, rules.max_new_tokens + 1):
+        candidates = []
+        for score, tokens in running:
+            log_probs = net.decode(memory, torch.tensor([[rules.start_id, *tokens]]))[0, -1].log_softmax(dim=-1)
+            log_probs[list(rules.suppressed_ids)] = -torch.inf
+            if length == rules.max_new_tokens:
+                candidates.append((score, [*tokens, rules.eos_id]))
+                continue
+            candidates += [(score + value, [*tokens, token]) for token, value in enumerate(log_probs.tolist())]
+        best = sorted(candidates, key=lambda pair: -pair[0])[: 2 * beams]
+        for rank, (score, tokens) in enumerate(best):
+            if tokens[-1] == rules.eos_id and rank < beams:
+                ended.append((score / length**rules.length_penalty, tokens))
+        running = [(score, tokens) for score, tokens in best if tokens[-1] != rules.eos_id][:beams]
+        if len(ended) >= beams or not running:
+            break
+    return max(ended, key=lambda pair: pair[0])[1]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("beams", [2, 4])
+def test_beam_search_equals_one_that_recomputes_every_prefix(beams: int) -> None:
+    net, (source, mask) = ssru(), sources(9)
+    rules = RULES.model_copy(update={"early_stopping": True})
+    found = [best[0].tokens for best in beam_search(net, rules, source, mask, num_beams=beams)]
+    rows = zip(source, mask, strict=True)
+    assert found == [plain_beam_search(net, rules, row[real], beams) for row, real in rows]
+    assert len({len(tokens) for tokens in found}) > 1
+
+
+@pytest.mark.parametrize("search", ["greedy", "beams"])
+def test_an_output_does_not_depend_on_its_batch(search: str) -> None:
+    net, (source, mask) = ssru(), sources(9)
+
+    def outputs(source: Tensor, mask: Tensor) -> list[list[int]]:
+        if search == "greedy":
+            return greedy(net, RULES, source, mask)
+        return [best[0].tokens for best in beam_search(net, RULES, source, mask, num_beams=3)]
+
+    for row, expected in enumerate(outputs(source, mask)):
+        length = int(mask[row].sum())
+        assert outputs(source[row : row + 1, :length], mask[row : row + 1, :length]) == [expected]
