@@ -24,7 +24,7 @@ from compressor.errors import (
 )
 from compressor.exporters import export as exporters
 from compressor.exporters.export import dev_set, export_bundle
-from compressor.exporters.quantization import kernel_choice as mixing
+from compressor.exporters.quantization import kernel_choice
 from compressor.exporters.quantization import quality_gate as gate
 from compressor.models.weights import load_run
 from compressor.runtime import session
@@ -164,7 +164,9 @@ def test_int4_and_mixed_say_what_they_are(
 ) -> None:
     """On a machine on which blocks are fastest for one row, and static scales for more."""
     trace_once(monkeypatch)
-    monkeypatch.setattr(mixing, "time_forms", lambda shape: {"fp32": 9.0, "int8": 5.0, "blocks": 4.0 * shape.rows})
+    monkeypatch.setattr(
+        kernel_choice, "time_formats", lambda shape: {"fp32": 9.0, "int8": 5.0, "blocks": 4.0 * shape.rows}
+    )
     out = export_bundle(
         tiny_run, tmp_path / "out", precisions=["int4", "mixed", "fp32", "int4"], ungated=True, progress=False
     )
@@ -230,8 +232,8 @@ def test_fp16_that_loses_too_much_is_refused(
     """The fp32 graphs stand in for those of fp16, and the gate for one that measures a loss."""
     trace_once(monkeypatch)
     monkeypatch.setattr(exporters, "build_half_graphs", exporters.build_graphs)
-    monkeypatch.setattr(exporters, "float_products", lambda graph: [])
-    monkeypatch.setattr(gate, "lost", lambda quality, name: 0.4 if name == "fp16" else 0.0)
+    monkeypatch.setattr(exporters, "fp32_matmuls", lambda graph: [])
+    monkeypatch.setattr(gate, "score_loss", lambda quality, name: 0.4 if name == "fp16" else 0.0)
     with pytest.raises(ExportError, match=r"fp16 loses 0\.40 on dev where 0\.3 is allowed: leave it out"):
         export_bundle(tiny_run, tmp_path / "out", precisions=["fp32", "fp16"], progress=False)
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from compressor.runtime.page_cache import forget_pages
+from compressor.runtime.page_cache import release_pages
 from compressor.runtime.session import open_session
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
@@ -36,7 +36,7 @@ def test_pages_leave_and_come_back(tmp_path: Path) -> None:
     maps = [mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ) for file in opened]
     assert all(mapped[:] == content for mapped in maps)
     assert resident_kb(tmp_path / "a") == resident_kb(tmp_path / "b") == 1024
-    forget_pages(tmp_path / "a")
+    release_pages(tmp_path / "a")
     assert resident_kb(tmp_path / "a") == 0
     assert resident_kb(tmp_path / "b") == 1024
     assert maps[0][:] == content

@@ -13,7 +13,7 @@ import pytest
 from compressor.decoding.search import beam_search, greedy, pad_sources
 from compressor.exporters.graphs.search_loop import build_half_graphs
 from compressor.exporters.graphs.weights import write_graphs
-from compressor.exporters.quantization.rewrite import float_products
+from compressor.exporters.quantization.rewrite import fp32_matmuls
 from compressor.models.base import Seq2SeqModel
 from tests.exporters.conftest import PLAIN
 
@@ -39,7 +39,7 @@ def test_inputs_and_results_are_as_in_fp32(half: dict[str, ir.Model], graphs: di
 
 def test_no_weight_is_left_in_fp32(half: dict[str, ir.Model], model: Seq2SeqModel) -> None:
     for graph in half.values():
-        assert not float_products(graph)
+        assert not fp32_matmuls(graph)
         for part in (graph.graph, *graph.graph.subgraphs()):
             assert all(value.dtype != ir.DataType.FLOAT for value in part.initializers.values() if len(value.shape) > 1)  # type: ignore[arg-type]
     assert next(model.parameters()).dtype.is_floating_point and next(model.parameters()).element_size() == 4
