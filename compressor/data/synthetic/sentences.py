@@ -1,8 +1,8 @@
 """Draws sentence pairs of the embedded German-English corpus from a synchronous grammar.
 
-The grammar covers what is hard to translate from German: verbs at the end of subordinate clauses, separable prefixes and
-participles far from their verb, case and gender in articles and adjectives, compounds, nicht and kein, and times of day
-where half counts towards the next hour.
+The grammar covers what is hard to translate from German: verbs at the end of subordinate clauses, separable prefixes
+and participles far from their verb, case and gender in articles and adjectives, compounds, nicht and kein, and times of
+day where half counts towards the next hour.
 """
 
 from __future__ import annotations

@@ -25,7 +25,9 @@ def half(model: Seq2SeqModel) -> dict[str, ir.Model]:
     return build_half_graphs(model, PLAIN)
 
 
-def test_inputs_and_results_are_as_in_fp32(half: dict[str, ir.Model], graphs: dict[str, ir.Model]) -> None:
+def test_fp16_graphs_have_the_inputs_and_outputs_of_fp32(
+    half: dict[str, ir.Model], graphs: dict[str, ir.Model]
+) -> None:
     for name in ("generate", "generate_beams"):
         for found, wanted in zip(
             (*half[name].graph.inputs, *half[name].graph.outputs),
@@ -45,7 +47,7 @@ def test_no_weight_is_left_in_fp32(half: dict[str, ir.Model], model: Seq2SeqMode
     assert next(model.parameters()).dtype.is_floating_point and next(model.parameters()).element_size() == 4
 
 
-def test_searches_find_what_pytorch_finds(half: dict[str, ir.Model], model: Seq2SeqModel, tmp_path: Path) -> None:
+def test_fp16_search_outputs_match_pytorch(half: dict[str, ir.Model], model: Seq2SeqModel, tmp_path: Path) -> None:
     """Most of it: one of the two best tokens may be within the rounding of the other."""
     chance = random.Random(4)
     sources = [[chance.randrange(1, 60) for _ in range(chance.randrange(2, 12))] + [0] for _ in range(24)]
