@@ -58,20 +58,27 @@ def to_marian(model: Seq2SeqModel, generation: GenerationConfig) -> MarianMTMode
     return marian
 
 
+CONFIG_FIELDS = {
+    "d_model": "d_model",
+    "encoder_layers": "encoder_layers",
+    "decoder_layers": "decoder_layers",
+    "num_heads": "encoder_attention_heads",
+    "encoder_ffn": "encoder_ffn_dim",
+    "decoder_ffn": "decoder_ffn_dim",
+    "activation": "activation_function",
+    "scale_embedding": "scale_embedding",
+    "max_length": "max_position_embeddings",
+}
+"""Field of ``ModelConfig`` to the field of Marian's and BART's configuration."""
+
+
 def _config(model: Transformer, generation: GenerationConfig) -> MarianConfig:
+    """MarianMT's configuration of a model."""
     config = model.config
     return MarianConfig(
+        **{theirs: getattr(config, ours) for ours, theirs in CONFIG_FIELDS.items()},
         vocab_size=config.vocab_size,
-        d_model=config.d_model,
-        encoder_layers=config.encoder_layers,
-        decoder_layers=config.decoder_layers,
-        encoder_attention_heads=config.num_heads,
         decoder_attention_heads=config.num_heads,
-        encoder_ffn_dim=config.encoder_ffn,
-        decoder_ffn_dim=config.decoder_ffn,
-        activation_function=config.activation,
-        scale_embedding=config.scale_embedding,
-        max_position_embeddings=config.max_length,
         dropout=0.0,
         pad_token_id=generation.pad_id,
         eos_token_id=generation.eos_id,
@@ -170,15 +177,7 @@ def native_config(checkpoint: PreTrainedModel, **layout: Any) -> ModelConfig:
         raise ModelError("the checkpoint's encoder and decoder have different numbers of attention heads")
     try:
         return ModelConfig(
-            d_model=config.d_model,
-            encoder_layers=config.encoder_layers,
-            decoder_layers=config.decoder_layers,
-            num_heads=config.encoder_attention_heads,
-            encoder_ffn=config.encoder_ffn_dim,
-            decoder_ffn=config.decoder_ffn_dim,
-            activation=config.activation_function,
-            scale_embedding=config.scale_embedding,
-            max_length=config.max_position_embeddings,
+            **{ours: getattr(config, theirs) for ours, theirs in CONFIG_FIELDS.items()},
             dropout=0.0,
             vocab_size=checkpoint.get_output_embeddings().weight.shape[0],
             pad_id=config.pad_token_id,

@@ -25,9 +25,7 @@ def half(model: Seq2SeqModel) -> dict[str, ir.Model]:
     return build_half_graphs(model, PLAIN)
 
 
-def test_fp16_graphs_have_the_inputs_and_outputs_of_fp32(
-    half: dict[str, ir.Model], graphs: dict[str, ir.Model]
-) -> None:
+def test_inputs_and_outputs_match_fp32(half: dict[str, ir.Model], graphs: dict[str, ir.Model]) -> None:
     for name in ("generate", "generate_beams"):
         for found, wanted in zip(
             (*half[name].graph.inputs, *half[name].graph.outputs),
