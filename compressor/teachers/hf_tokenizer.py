@@ -20,12 +20,12 @@ PROBES = ("a", "Hello, world! It's 3.14 -- or not?", "  Zwei  größere Häuser,
 """Texts that both tokenizers must encode alike: punctuation, spaces, accents, normalized and unknown characters."""
 
 
-def set_languages(tokenizer: Any, given: Any, config: TeacherConfig) -> int | None:
+def set_languages(tokenizer: Any, hf_generation: Any, config: TeacherConfig) -> int | None:
     """Sets the source language of a multilingual tokenizer and returns the id of the target language.
 
     Args:
         tokenizer: The Hugging Face tokenizer.
-        given: The checkpoint's generation configuration, which may name a target language itself.
+        hf_generation: The checkpoint's generation configuration, which may name a target language itself.
         config: The recipe's ``teacher`` section.
 
     Returns:
@@ -44,7 +44,7 @@ def set_languages(tokenizer: Any, given: Any, config: TeacherConfig) -> int | No
     if not config.source_language:
         raise ConfigError(f"teacher.source_language: needed, {config.path} reads several languages")
     _language_id(tokenizer, config, "source_language")
-    if not config.target_language and _lacks_language(given, tokenizer):
+    if not config.target_language and _lacks_language(hf_generation, tokenizer):
         raise ConfigError(f"teacher.target_language: needed, {config.path} writes several languages")
     tokenizer.src_lang = config.source_language
     return _language_id(tokenizer, config, "target_language") if config.target_language else None
@@ -109,10 +109,10 @@ def _convert_by_kind(tokenizer: Any, frame: TextFrame) -> Tokenizer | None:
     return None
 
 
-def _lacks_language(given: Any, tokenizer: Any) -> bool:
+def _lacks_language(hf_generation: Any, tokenizer: Any) -> bool:
     """Whether the checkpoint names no target language: outputs begin with the usual special tokens."""
     usual = {None, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
-    return {given.decoder_start_token_id, given.forced_bos_token_id} <= usual
+    return {hf_generation.decoder_start_token_id, hf_generation.forced_bos_token_id} <= usual
 
 
 def _language_id(tokenizer: Any, config: TeacherConfig, field: str) -> int:

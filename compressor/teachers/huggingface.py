@@ -50,21 +50,25 @@ class HuggingFaceTeacher(Teacher):
         self.name = Path(config.path).name if Path(config.path).is_dir() else config.path
         self.model, tokenizer = _load(config)
         self.model.eval().requires_grad_(False)
-        given, model_config = self.model.generation_config, self.model.config
+        hf_generation, model_config = self.model.generation_config, self.model.config
         self._transformer = convert(self.model) if is_faster_converted(self.model) else None
         self.vocab_size = int(self.model.get_output_embeddings().weight.shape[0])
         self.parameters = count_parameters(self.model)
         self.max_source = max_positions(model_config, "encoder")
         self.max_context = max_positions(model_config, "decoder")
-        language = set_languages(tokenizer, given, config)
-        self.tokenizer = convert_tokenizer(tokenizer, *end_and_padding(given, tokenizer, model_config, config), config)
+        language = set_languages(tokenizer, hf_generation, config)
+        self.tokenizer = convert_tokenizer(
+            tokenizer, *end_and_padding(hf_generation, tokenizer, model_config, config), config
+        )
         highest = max(self.tokenizer.vocab_size - 1, language or 0)
         if highest >= self.vocab_size:
             raise ModelError(
                 f"teacher {config.path}: the tokenizer has ids up to {highest}, the model {self.vocab_size} logits; "
                 "they do not belong together"
             )
-        self.generation = read_generation_config(given, self.tokenizer, language, model_config, self.vocab_size, config)
+        self.generation = read_generation_config(
+            hf_generation, self.tokenizer, language, model_config, self.vocab_size, config
+        )
         self.model.generation_config = HFGenerationConfig()  # `generate` gets them as arguments: `search_arguments`
 
     def to(self, device: Any) -> HuggingFaceTeacher:

@@ -23,7 +23,8 @@ from compressor.errors import (
     StorageError,
 )
 from compressor.exporters import export as exporters
-from compressor.exporters.export import dev_set, export_bundle
+from compressor.exporters.checks.dev_set import load_dev_set
+from compressor.exporters.export import export_bundle
 from compressor.exporters.quantization import kernel_choice
 from compressor.exporters.quantization import quality_gate as gate
 from compressor.models.weights import load_run
@@ -125,12 +126,12 @@ def test_dev_files_must_match(tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("eins\nzwei\n")
     (tmp_path / "b").write_text("one\n")
     with pytest.raises(DataError, match=r"a has 2 lines but .*b has 1"):
-        dev_set(load_run(tiny_run), tmp_path / "a", tmp_path / "b")
+        load_dev_set(load_run(tiny_run), tmp_path / "a", tmp_path / "b")
 
 
 def test_references_are_of_sources(tiny_run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--dev-reference has no --dev-source"):
-        dev_set(load_run(tiny_run), None, tmp_path / "b")
+        load_dev_set(load_run(tiny_run), None, tmp_path / "b")
 
 
 def test_without_dev_sources_fp32_alone_is_exported_and_only_when_told_to(
@@ -148,7 +149,7 @@ def test_without_dev_sources_fp32_alone_is_exported_and_only_when_told_to(
     assert manifest.parity is not None and manifest.parity.fp32_identical == manifest.parity.sources == 32
     assert "There were no dev sources" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     run = load_run(moved)
-    found = dev_set(run, None, None, invent=True)
+    found = load_dev_set(run, None, None, allow_random=True)
     frame = run.tokenizer.frame
     for ids in found.ids:
         assert tuple(ids[len(ids) - len(frame.source_suffix_ids) :]) == frame.source_suffix_ids

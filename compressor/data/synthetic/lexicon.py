@@ -281,15 +281,15 @@ def _verb(german: str, english: str, objects: str) -> Verb:
     for item in extra:
         if "+" in item:
             preposition, _, case = item.partition("+")
-    forms = english.split()
-    if len(forms) < 3:  # a regular verb, perhaps with a particle
-        past = re.sub("(?<=[^aeo])y$", "i", forms[0]).removesuffix("e") + "ed"
-        forms[1:1] = [past, past]
-    particle = forms[3] if len(forms) > 3 else ""
+    parts = english.split()
+    if len(parts) < 3:  # a regular verb, perhaps with a particle
+        past = re.sub("(?<=[^aeo])y$", "i", parts[0]).removesuffix("e") + "ed"
+        parts[1:1] = [past, past]
+    particle = parts[3] if len(parts) > 3 else ""
     classes = objects.split()
     return Verb(
         prefix, base, third, participle, "sein" if "sein" in extra else "haben", preposition, case,
-        forms[0], forms[1], forms[2], particle.lstrip("+"), particle.startswith("+"),
+        parts[0], parts[1], parts[2], particle.lstrip("+"), particle.startswith("+"),
         classes[0] if classes else "", len(classes) > 1,
     )  # fmt: skip
 
