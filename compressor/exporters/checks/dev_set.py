@@ -71,7 +71,7 @@ def _recipe_pairs(run: Run) -> list[tuple[str, str | None]]:
     if run.recipe is None:
         raise ExportError(
             "the model has no recipe that names a dev set: give --dev-source FILE; without any, "
-            "only --precision fp32 --ungated is possible"
+            "--precision fp32 --ungated is the only possible export"
         )
     try:
         return [(example.source, example.target) for example in load_corpus(run.recipe.data, "dev").examples]
