@@ -1,4 +1,4 @@
-# A serving image without torch: one stage builds the wheel, the last holds Python, ONNX Runtime and the bundle.
+# Serving image without torch: the first stage builds the wheel, the second has Python, ONNX Runtime and the bundle.
 #
 #   docker build -t compress .
 #   docker run -p 8000:8000 compress                                   # the example bundle

@@ -1,8 +1,8 @@
-"""What an ONNX file asks for, read straight from its protobuf bytes.
+"""Reads operator domains and external tensors from the protobuf bytes of an ONNX file.
 
-A bundle may come from a stranger, so before ONNX Runtime opens a graph its operator domains and the places of its
-external weights are checked. The serving side has no ``onnx`` package, and the five message types that matter are
-few: this walks their fields (https://protobuf.dev/programming-guides/encoding/) without building any object.
+A bundle may come from a stranger, so both are checked before ONNX Runtime opens a graph. The serving side has no
+``onnx`` package, so this module walks the fields of the few message types that matter
+(https://protobuf.dev/programming-guides/encoding/) without building objects.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_MAX_DEPTH = 32  # graphs inside attributes inside nodes; a search needs two levels
+_MAX_DEPTH = 32  # nesting of graphs, nodes and attributes; a search graph has two levels of graphs
 
 # Fields of onnx.proto that hold messages: {message: {field number: message}}.
 _NESTED: dict[str, dict[int, str]] = {
@@ -27,29 +27,32 @@ _NESTED: dict[str, dict[int, str]] = {
 _DOMAIN = {"OpsetImport": 1, "Node": 7, "Function": 10}
 
 
-class External(NamedTuple):
-    """One external tensor: its file, relative to the graph, and the region in bytes (length -1: to the end)."""
+class ExternalTensor(NamedTuple):
+    """A tensor stored in another file."""
 
     location: str
+    """Path of the file, relative to the graph."""
     offset: int
+    """First byte."""
     length: int
+    """Number of bytes; -1: up to the end of the file."""
 
 
 class GraphNeeds(NamedTuple):
-    """Operator domains used anywhere in a file, and the external tensors that it reads."""
+    """Operator domains that a file uses, and external tensors that it reads."""
 
     domains: set[str]
-    externals: list[External]
+    externals: list[ExternalTensor]
 
 
 def graph_needs(data: bytes) -> GraphNeeds:
-    """Collects domains and external tensors of a serialized ``ModelProto``, its functions and subgraphs included.
+    """Returns domains and external tensors of a serialized ``ModelProto``, with its functions and subgraphs.
 
     Args:
-        data: The whole file.
+        data: Content of the file.
 
     Raises:
-        ValueError: The bytes are not a protobuf message, or are nested more deeply than any real graph.
+        ValueError: the bytes are not a protobuf message, or messages are nested more than ``_MAX_DEPTH`` deep.
     """
     needs = GraphNeeds(set(), [])
     _walk(memoryview(data), "Model", needs, 0)
@@ -57,6 +60,7 @@ def graph_needs(data: bytes) -> GraphNeeds:
 
 
 def _walk(data: memoryview, message: str, needs: GraphNeeds, depth: int) -> None:
+    """Adds what a message of type ``message`` and the messages inside it use to ``needs``."""
     if depth > _MAX_DEPTH:
         raise ValueError("messages are nested too deeply")
     entries: dict[str, str] = {}
@@ -73,12 +77,14 @@ def _walk(data: memoryview, message: str, needs: GraphNeeds, depth: int) -> None
             _walk(value, nested[field], needs, depth + 1)
     if entries:
         needs.externals.append(
-            External(entries.get("location", ""), int(entries.get("offset", "0")), int(entries.get("length", "-1")))
+            ExternalTensor(
+                entries.get("location", ""), int(entries.get("offset", "0")), int(entries.get("length", "-1"))
+            )
         )
 
 
 def _entry(data: memoryview) -> tuple[str, str]:
-    """One ``StringStringEntryProto``."""
+    """Key and value of a ``StringStringEntryProto``."""
     parts = {field: _text(value) for field, value in _fields(data) if isinstance(value, memoryview)}
     return parts.get(1, ""), parts.get(2, "")
 
@@ -88,7 +94,7 @@ def _text(data: memoryview) -> str:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Yields (field number, value): a slice for length-delimited fields, an integer for the others."""
+    """Yields (field number, value): a slice for a length-delimited field, an integer for any other."""
     position = 0
     while position < len(data):
         tag, position = _varint(data, position)
@@ -110,6 +116,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    """Decodes the variable-length integer at ``position``; returns it and the position after it."""
     result = shift = 0
     while True:
         if position >= len(data) or shift > 63:

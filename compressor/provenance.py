@@ -1,6 +1,6 @@
-"""Where a number comes from: code, versions, hardware, command. Attached to every result, run and bundle.
+"""Provenance of results, runs and bundles: code, versions, hardware and command.
 
-Never a host name, a user name or an absolute path: results are published.
+Results are published, so a record never holds a host name, a user name or an absolute path.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import Any
 PACKAGES = ("compressor", "torch", "onnxruntime", "onnxruntime-gpu", "onnx", "transformers", "tokenizers",
             "sentencepiece", "ctranslate2", "accelerate", "numpy", "sacrebleu", "rouge-score")  # fmt: skip
 
-# The instructions that matrix products and int8 kernels are chosen by (x86-64, then Arm).
+# SIMD instruction sets by which matmul and int8 kernels are selected (x86-64, then Arm).
 SIMD = ("sse4_1", "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni",
         "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16",
         "asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2")  # fmt: skip
 
 
 def provenance(*, seed: int | None = None, command: list[str] | None = None) -> dict[str, Any]:
-    """What a result depends on, as JSON values.
+    """Returns everything that a result depends on, as JSON values.
 
     Args:
-        seed: seed of the run, where it has one.
-        command: command line, by default this process's.
+        seed: Seed of the run; None if it has none.
+        command: Command line; by default that of this process.
 
     Returns:
         ``date`` (UTC), ``commit`` and ``dirty`` (null outside a repository), ``command``, ``seed``, ``python``,
-        ``platform``, ``versions`` of the installed packages that matter, and ``cpu`` with ``model``, ``features``
+        ``platform``, ``versions`` of the installed packages in ``PACKAGES``, and ``cpu`` with ``model``, ``features``
         (SIMD only), ``cores`` (usable by this process) and ``memory_gb``.
     """
     commit, dirty = _git()
@@ -51,7 +51,7 @@ def provenance(*, seed: int | None = None, command: list[str] | None = None) -> 
 
 
 def cpu() -> dict[str, Any]:
-    """The processor: ``model``, SIMD ``features``, ``cores`` usable by this process, ``memory_gb`` of the machine."""
+    """Returns ``model``, SIMD ``features``, ``cores`` usable by this process, and ``memory_gb`` of the machine."""
     model, features = _cpuinfo()
     try:
         cores = len(os.sched_getaffinity(0))
@@ -61,16 +61,17 @@ def cpu() -> dict[str, Any]:
 
 
 def _command(arguments: list[str]) -> str:
+    """A command line without absolute paths."""
     program, *rest = arguments or [""]
     name = Path(program).name.replace("__main__.py", "compress")  # python -m compressor
     return " ".join([name, *(sanitize(argument) for argument in rest)])
 
 
 def sanitize(argument: str) -> str:
-    """A command-line argument without absolute paths, wherever in it they stand.
+    """Shortens every absolute path inside a command-line argument.
 
-    A path under the working directory becomes relative to it, any other its last part; ``~`` counts as absolute, and so
-    does a path that climbs more than one folder up.
+    A path under the working directory becomes relative to it; any other is reduced to its last part. Paths that begin
+    with ``~``, or with more than one ``..``, count as absolute.
     """
     if _is_outside(argument):  # the whole argument is a path, which may hold spaces
         return _shorten(argument)
@@ -92,9 +93,9 @@ def _shorten(text: str) -> str:
 
 
 def _git() -> tuple[str | None, bool | None]:
-    """Commit of the repository that holds this package, and whether tracked files differ from it."""
+    """Commit of this package's repository, and whether tracked files differ from it; None outside a repository."""
     root = Path(__file__).resolve().parent.parent
-    # An installed copy may lie inside somebody else's repository: only the package's own counts.
+    # An installed copy may lie inside another repository, whose commit says nothing about this package.
     if not (root / ".git").exists():
         return None, None
     commit = _run_git(root, "rev-parse", "HEAD")
@@ -115,16 +116,18 @@ def _run_git(root: Path, *arguments: str) -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    """Versions of those of ``PACKAGES`` that are installed."""
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _cpuinfo(path: Path = Path("/proc/cpuinfo")) -> tuple[str | None, list[str]]:
+    """Model name, and SIMD features in the order of ``SIMD``; empty if the file cannot be read."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Provenance: what is recorded, and what must never be."""
+"""Provenance records the environment and no private data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from compressor import provenance as module
 from compressor.provenance import provenance, sanitize
 
 
-def test_all_fields_go_into_json() -> None:
+def test_all_fields_are_serializable() -> None:
     found = json.loads(json.dumps(provenance(seed=7, command=["compress", "bench"])))
     assert list(found) == ["date", "commit", "dirty", "command", "seed", "python", "platform", "versions", "cpu"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found["date"])
@@ -28,7 +28,7 @@ def test_all_fields_go_into_json() -> None:
     assert provenance()["seed"] is None
 
 
-def test_nothing_personal_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_private_data_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     secret = Path.home() / "secret-folder" / "data"
     monkeypatch.setattr(sys, "argv", ["/opt/somewhere/bin/compress", "distill", "--out", str(secret), f"a.b={secret}"])
     text = json.dumps(provenance())
@@ -56,7 +56,7 @@ def test_nothing_personal_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("Helsinki-NLP/opus-mt-de-en", "Helsinki-NLP/opus-mt-de-en"),
     ],
 )
-def test_sanitize(argument: str, expected: str) -> None:
+def test_sanitize_shortens_absolute_paths(argument: str, expected: str) -> None:
     assert sanitize(argument.replace("{cwd}", os.getcwd())) == expected
 
 
@@ -66,7 +66,7 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def test_commit_is_that_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commit_is_read_from_the_packages_own_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "compressor"
     package.mkdir()
     (package / "provenance.py").write_text("x = 1\n")
@@ -81,7 +81,7 @@ def test_commit_is_that_of_the_package(tmp_path: Path, monkeypatch: pytest.Monke
     assert provenance()["dirty"] is True
 
 
-def test_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_commit_is_none_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert provenance()["commit"] is None
 
@@ -97,7 +97,9 @@ def test_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("processor : 0\nFeatures : fp asimd i8mm bf16\n", None, ["asimd", "bf16", "i8mm"]),
     ],
 )
-def test_cpu_features(tmp_path: Path, content: str, model: str | None, features: list[str]) -> None:
+def test_cpu_features_are_parsed_from_cpuinfo(
+    tmp_path: Path, content: str, model: str | None, features: list[str]
+) -> None:
     (tmp_path / "cpuinfo").write_text(content)
     found_model, found = module._cpuinfo(tmp_path / "cpuinfo")
     assert found == features

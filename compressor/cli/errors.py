@@ -24,7 +24,6 @@ _EXTRA_OF = {
     "onnx_ir": "train",
     "onnxruntime": "serve",
     "onnxscript": "train",
-    "psutil": "bench",
     "safetensors": "train",
     "torch": "train",
     "transformers": "train",

@@ -1,4 +1,4 @@
-"""One example, and when two sources count as the same."""
+"""An example of a corpus, and the key by which duplicate sources are recognized."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _NOT_WORD = re.compile(r"[\W_]+")
 
 
 class Example(NamedTuple):
-    """A source text with its reference, or without one (monolingual data)."""
+    """A source text and its reference; ``target`` is None for monolingual data."""
 
     source: str
     target: str | None = None
 
 
 def source_key(text: str) -> str:
-    """What is compared to tell whether two sources are the same: the text without case and punctuation."""
+    """The text without case and punctuation; two sources with the same key are duplicates."""
     return " ".join(_NOT_WORD.sub(" ", text.casefold()).split()) or text

@@ -9,10 +9,26 @@ Shapes: batch = sentences, source_len = tokens, columns = those of the output la
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from compressor.decoding.constraints import Constraints
+
+Array = np.ndarray[Any, Any]
+
+
+class LexicalTable(NamedTuple):
+    """Target tokens that the outputs of a source may contain."""
+
+    always: Array
+    """int64 [n]: tokens allowed for every source, most frequent first."""
+    likely: Array
+    """int64 [vocab, most]: tokens allowed by each source token, the token itself first, padded with ``always[0]``."""
+    pairs: int
+    """Number of sentence pairs that the table was learned from."""
 
 
 class Shortlisted(NamedTuple):
@@ -38,6 +54,15 @@ class Shortlist(nn.Module):
         self.likely: Tensor
         self.register_buffer("always", torch.zeros(columns, dtype=torch.bool).index_fill(0, always, True))
         self.always: Tensor
+
+    @classmethod
+    def from_table(cls, table: LexicalTable, constraints: Constraints) -> Shortlist:
+        """The shortlist over the columns of a search; tokens without a column are left out."""
+        columns, total = constraints.columns, constraints.eos.shape[0]
+        always = columns[torch.from_numpy(table.always)]
+        always = always[always < total]
+        likely = columns[torch.from_numpy(table.likely)]
+        return cls(always, torch.where(likely < total, likely, always[0]), total)
 
     def forward(self, source: Tensor) -> Shortlisted:
         """``source``: int64 [batch, source_len]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Collection, Sequence
@@ -23,23 +24,25 @@ from compressor.bundle import (
     file_records,
 )
 from compressor.config import Task
+from compressor.decoding.shortlist import LexicalTable
 from compressor.errors import ConfigError, ExportError
 from compressor.exporters.checkpoints import load_exportable
 from compressor.exporters.checks import parity
-from compressor.exporters.checks.dev_set import DevSet, dev_set
+from compressor.exporters.checks.dev_set import DevSet, load_dev_set
 from compressor.exporters.graphs.search_loop import build_graphs, build_half_graphs
 from compressor.exporters.graphs.weights import write_graphs
 from compressor.exporters.manifest import draft
 from compressor.exporters.model_card import model_card
 from compressor.exporters.quantization import quality_gate as gate
 from compressor.exporters.quantization.precision import (
+    CALIBRATION_SOURCES,
     QUANTIZED,
-    Material,
-    Quantized,
-    plan,
+    QuantizationInputs,
+    QuantizedPrecision,
+    plan_precision,
 )
-from compressor.exporters.quantization.rewrite import float_products
-from compressor.exporters.shortlist import LexicalTable, learn, teacher_pairs
+from compressor.exporters.quantization.rewrite import fp32_matmuls
+from compressor.exporters.shortlist import learn_table, teacher_pairs
 from compressor.files import new_folder
 from compressor.models.weights import Run
 from compressor.progress import Bar
@@ -115,7 +118,7 @@ def export_bundle(
         bar.start("tracing", None)
         run = load_exportable(run_dir, task)
         quantized = set(QUANTIZED).intersection(precisions)  # their scales are found on text
-        dev = dev_set(run, dev_source, dev_reference, invent=ungated and not quantized)
+        dev = load_dev_set(run, dev_source, dev_reference, allow_random=ungated and not quantized)
         lossy = [name for name in precisions if name != "fp32"]
         if lossy and not ungated and dev.references is None:
             raise ExportError(
@@ -128,10 +131,12 @@ def export_bundle(
         table = None
         if wants_shortlist:
             pairs = teacher_pairs(run_dir, run.tokenizer, shortlist_source, shortlist_target)
-            table = learn(pairs, run.model.config.vocab_size, run.generation.eos_id)
+            table = learn_table(pairs, run.model.config.vocab_size, run.generation.eos_id)
         graphs, shortlisted = _graphs(run, table)
-        material = Material(run, graphs, shortlisted, dev, folder) if quantized else None
-        forms = _quantized(material, precisions, batch_size) if material else {}
+        forms: dict[str, QuantizedPrecision] = {}
+        if quantized:
+            inputs = QuantizationInputs(run, graphs, shortlisted, dev.sample(CALIBRATION_SOURCES), folder)
+            forms = _quantized(inputs, precisions, batch_size)
         write_graphs(graphs | (shortlisted if f"fp32{SHORTLIST}" in precisions else {}), folder / "fp32")
         for form in forms.values():
             form.write()
@@ -169,10 +174,12 @@ def _graphs(run: Run, table: LexicalTable | None) -> tuple[dict[str, ir.Model], 
     return plain, {f"{name}{SHORTLIST}": graph for name, graph in shortlisted.items()}
 
 
-def _quantized(material: Material, precisions: Sequence[str], batch_size: int) -> dict[str, Quantized]:
+def _quantized(inputs: QuantizationInputs, precisions: Sequence[str], batch_size: int) -> dict[str, QuantizedPrecision]:
     """The quantized ones of some precisions, not yet written."""
     return {
-        name: Quantized(name, material, plan(name, material, batch_size), f"{name}{SHORTLIST}" in precisions)
+        name: QuantizedPrecision(
+            name, inputs, plan_precision(name, inputs, batch_size), f"{name}{SHORTLIST}" in precisions
+        )
         for name in precisions
         if name in QUANTIZED
     }
@@ -180,9 +187,9 @@ def _quantized(material: Material, precisions: Sequence[str], batch_size: int) -
 
 def _write_half(run: Run, folder: Path) -> None:
     graphs = build_half_graphs(run.model, run.generation)
-    left = {name: found for name, graph in graphs.items() if (found := float_products(graph))}
+    left = {name: found for name, graph in graphs.items() if (found := fp32_matmuls(graph))}
     if left:
-        raise ExportError(f"fp16: these products were left in fp32: {left}")
+        raise ExportError(f"fp16: these matmuls were left in fp32: {left}")
     write_graphs(graphs, folder)
 
 
@@ -190,7 +197,13 @@ class _Proof:
     """The precisions of a folder, and the runs that show what they compute."""
 
     def __init__(
-        self, run: Run, folder: Path, manifest: Manifest, dev: DevSet, device: Device, forms: dict[str, Quantized]
+        self,
+        run: Run,
+        folder: Path,
+        manifest: Manifest,
+        dev: DevSet,
+        device: Device,
+        forms: dict[str, QuantizedPrecision],
     ) -> None:
         self.run, self.folder, self.manifest, self.dev, self.device = run, folder, manifest, dev, device
         self.forms = forms
@@ -198,9 +211,9 @@ class _Proof:
     def generator(self, name: str) -> Generator:
         return Generator(self.folder, self.manifest, precision=name, intra_threads=1, device=self.device)
 
-    def report(self, bar: Bar) -> parity.Report:
+    def report(self, bar: Bar) -> parity.ParityReport:
         generators = {name: self.generator(name) for name in self.manifest.precisions}
-        return parity.check(self.run.model, self.run.generation, generators, self.dev, bar)
+        return parity.check_parity(self.run.model, self.run.generation, generators, self.dev, bar)
 
     def score(self, name: str, float_layers: Collection[str]) -> float:
         """The dev score of a quantized precision with these layers in fp32; so it lies on disk afterwards."""
@@ -216,27 +229,30 @@ class _Proof:
         for name, precision in precisions.items():
             if form := self.forms.get(base_precision(name)):
                 batch_size, products = form.plan.batch_size, form.plan.products
-                known = {"float_layers": form.float_layers, "batch_size": batch_size, "products": products}
+                known = {"float_layers": form.fp32_layers, "batch_size": batch_size, "products": products}
                 precisions[name] = precision.model_copy(update=known)
         return self.manifest.model_copy(update={"precisions": precisions})
 
 
-def _gate(proof: _Proof, report: parity.Report, lossy: Sequence[str], budget: float, bar: Bar) -> parity.Report:
+def _gate(
+    proof: _Proof, report: parity.ParityReport, lossy: Sequence[str], budget: float, bar: Bar
+) -> parity.ParityReport:
     """Mends precisions that lose more than the budget, and proves all again. Raises ExportError where one cannot be."""
     fp32 = report.quality["fp32"]
-    over = [name for name in lossy if name in proof.forms and gate.lost(report.quality, name) > budget]
+    over = [name for name in lossy if name in proof.forms and gate.score_loss(report.quality, name) > budget]
     for name in over:
         bar.start(f"{name}: looking for layers to keep in fp32", None)
-        layers = list(proof.forms[name].material.layers)
-        gate.culprits(name, layers, lambda kept, name=name: proof.score(name, kept), gate.score_of(fp32) - budget)  # type: ignore[misc]
+        layers = list(proof.forms[name].inputs.layers)
+        target = gate.reference_score(fp32) - budget
+        gate.choose_fp32_layers(name, layers, functools.partial(proof.score, name), target)
     report = proof.report(bar) if over else report
     for name in lossy:
-        if name not in proof.forms and (lost := gate.lost(report.quality, name)) > budget:
-            raise ExportError(f"{name} loses {lost:.2f} on dev where {budget:g} is allowed: {gate.WAYS_OUT}")
+        if name not in proof.forms and (lost := gate.score_loss(report.quality, name)) > budget:
+            raise ExportError(f"{name} loses {lost:.2f} on dev where {budget:g} is allowed: {gate.REMEDIES}")
     return report
 
 
-def _finish(folder: Path, manifest: Manifest, report: parity.Report, precisions: Sequence[str]) -> None:
+def _finish(folder: Path, manifest: Manifest, report: parity.ParityReport, precisions: Sequence[str]) -> None:
     """Takes out what was not asked for, then writes report, card and, last of all, the manifest."""
     for name in {base_precision(name) for name in manifest.precisions} - set(precisions):
         shutil.rmtree(folder / name)

@@ -16,8 +16,8 @@ from compressor.bundle import (
     file_records,
     tokenizer_digest,
 )
+from compressor.decoding.shortlist import LexicalTable
 from compressor.exporters.graphs.modules import max_beams, max_source_tokens
-from compressor.exporters.shortlist import LexicalTable
 from compressor.models.base import count_parameters
 from compressor.models.weights import Run
 from compressor.provenance import provenance, sanitize

@@ -1,61 +1,53 @@
-"""What a lexical shortlist is learned from: the tokens that a teacher writes, and the source tokens that call for them.
+"""Learns a lexical shortlist: the target tokens that are likely, given the tokens of a source.
 
-Which source token a target token comes from is learned by IBM Model 1 (Brown et al. 1993, The Mathematics of
-Statistical Machine Translation, section 4.1). Two rounds of expectation maximisation are enough to rank: with more,
-what is rare is explained away, and more outputs would miss a token.
+The probability that a source token becomes a target token is estimated by IBM Model 1 (Brown et al. 1993, The
+Mathematics of Statistical Machine Translation, section 4.1). Two rounds of expectation maximisation rank best: more
+rounds explain rare tokens away, and more outputs would miss a token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from compressor.data.readers import read_text
-from compressor.decoding.constraints import Constraints
-from compressor.decoding.shortlist import Shortlist
+from compressor.decoding.shortlist import Array, LexicalTable
 from compressor.distillation.signals import recorded_pairs
 from compressor.errors import ConfigError, ExportError
 from compressor.text.tokenizer import Tokenizer
 
 FREQUENT, LIKELY = 400, 100
-"""Tokens of every source, and tokens for each token of a source, itself among them."""
+"""Tokens allowed for every source, and tokens allowed by each source token, itself included."""
 ROUNDS = 2
-MOST_CELLS = 30_000_000
-"""Pairs of a source and a target token that are looked at: some 2 GB of memory."""
+"""Rounds of expectation maximisation."""
+MAX_TOKEN_PAIRS = 30_000_000
+"""Limit on the pairs of a source and a target token that the estimate uses: some 2 GB of memory."""
 
 Pair = tuple[Sequence[int], Sequence[int]]
-"""Token ids of a source, and of the teacher's output."""
-Array = np.ndarray[Any, Any]
-
-
-class LexicalTable(NamedTuple):
-    """Tokens that may be written."""
-
-    always: Array
-    """int64 [n]: whatever the source, most frequent first."""
-    likely: Array
-    """int64 [vocab, most]: with each source token, itself first; ``always[0]`` where there are no more."""
-    pairs: int
-    """Learned from so many."""
+"""Token ids of a source and of the teacher's output for it."""
 
 
 def teacher_pairs(run_dir: Path, tokenizer: Tokenizer, source: Path | None, target: Path | None) -> Iterator[Pair]:
-    """Sources and what the teacher wrote for them: from two files, by default from the run that was trained on them.
+    """Yields sources with the teacher's outputs, from two files, or from the run's training signals without files.
+
+    Args:
+        run_dir: The run folder.
+        tokenizer: The run's tokenizer.
+        source: File of sources, one a line.
+        target: File of the teacher's outputs, one a line.
 
     Raises:
         ConfigError: one file is given without the other.
-        DataError: one cannot be read, or they do not have as many lines.
-        ExportError: there are no files, and the run has no teacher's outputs.
+        DataError: a file cannot be read, or the two differ in their number of lines.
+        ExportError: no files are given, and the run has no outputs of a teacher.
     """
     if bool(source) != bool(target):
         raise ConfigError("--shortlist-source and --shortlist-target go together")
     if source and target:
-        for one, other in read_text(source, target):
-            yield tokenizer.encode_source(one), tokenizer.encode_target(other or "")
+        for source_text, target_text in read_text(source, target):
+            yield tokenizer.encode_source(source_text), tokenizer.encode_target(target_text or "")
         return
     pairs = recorded_pairs(run_dir)
     first = next(pairs, None)
@@ -68,41 +60,50 @@ def teacher_pairs(run_dir: Path, tokenizer: Tokenizer, source: Path | None, targ
     yield from pairs
 
 
-def learn(
+def learn_table(
     pairs: Iterable[Pair], vocab_size: int, eos_id: int, frequent: int = FREQUENT, likely: int = LIKELY
 ) -> LexicalTable:
-    """Ranks target tokens: all of them by how often they are written, and those of each source token.
+    """Learns which target tokens are frequent, and which are likely given each source token.
 
     Args:
-        pairs: Token ids. Of very many, as many are looked at as ``MOST_CELLS`` allows, evenly.
-        vocab_size: Of both sides.
-        eos_id: May always be written.
-        frequent: How many tokens may always be written.
-        likely: How many tokens each source token has.
+        pairs: Token ids. Of very many pairs, an evenly spaced part is used, as many as ``MAX_TOKEN_PAIRS`` allows.
+        vocab_size: Size of the vocabulary of both sides.
+        eos_id: End of sentence, which is allowed for every source.
+        frequent: Number of tokens allowed for every source.
+        likely: Number of tokens allowed by each source token.
 
     Raises:
         ExportError: there are no pairs.
     """
-    known = [(np.unique(source), np.asarray(target, np.int64)) for source, target in pairs]
-    if not known:
+    arrays = [(np.unique(source), np.asarray(target, np.int64)) for source, target in pairs]
+    if not arrays:
         raise ExportError("a shortlist is learned from sources and what the teacher writes for them: there are none")
-    written = np.bincount(np.concatenate([target for _, target in known]), minlength=vocab_size)
-    written[eos_id] = written.sum() + 1
-    always = np.argsort(-written, kind="stable")[:frequent]
-    cells = sum(len(source) * len(target) for source, target in known)
-    source, target, expected = _model_1(known[:: -(-cells // MOST_CELLS)], vocab_size)
-    other = ~np.isin(target, always) & (source != target)
-    order = np.lexsort((-expected[other], source[other]))
-    source, target = source[other][order], target[other][order]
+    frequency = np.bincount(np.concatenate([target for _, target in arrays]), minlength=vocab_size)
+    frequency[eos_id] = frequency.sum() + 1
+    always = np.argsort(-frequency, kind="stable")[:frequent]
+    token_pairs = sum(len(source) * len(target) for source, target in arrays)
+    source, target, expected = _ibm_model_1(arrays[:: -(-token_pairs // MAX_TOKEN_PAIRS)], vocab_size)
+    candidates = ~np.isin(target, always) & (source != target)
+    order = np.lexsort((-expected[candidates], source[candidates]))
+    source, target = source[candidates][order], target[candidates][order]
     rank = 1 + np.arange(len(source)) - np.searchsorted(source, source)
     table = np.full((vocab_size, likely), always[0], np.int64)
     table[:, 0] = np.arange(vocab_size)  # names and numbers are copied
     table[source[rank < likely], rank[rank < likely]] = target[rank < likely]
-    return LexicalTable(always, table, len(known))
+    return LexicalTable(always, table, len(arrays))
 
 
-def _model_1(pairs: Sequence[tuple[Array, Array]], vocab_size: int) -> tuple[Array, Array, Array]:
-    """Source token, target token, and how often the one is expected to have become the other, three vectors."""
+def _ibm_model_1(pairs: Sequence[tuple[Array, Array]], vocab_size: int) -> tuple[Array, Array, Array]:
+    """Estimates IBM Model 1.
+
+    Args:
+        pairs: Distinct source tokens and target tokens of each sentence pair.
+        vocab_size: Size of the vocabulary.
+
+    Returns:
+        Three vectors with an entry for each pair of tokens that occur together: the source token, the target token, and
+        the expected number of times that the one is translated as the other.
+    """
     keys, groups, first = [], [], 0
     for source, target in pairs:
         target = np.unique(target)
@@ -119,12 +120,3 @@ def _model_1(pairs: Sequence[tuple[Array, Array]], vocab_size: int) -> tuple[Arr
         expected = np.bincount(cell, share)
         probability = expected / np.bincount(source, expected)[source]
     return source, target, expected
-
-
-def shortlist(table: LexicalTable, constraints: Constraints) -> Shortlist:
-    """The module over the columns that a search has; tokens that have no column are left out."""
-    columns, total = constraints.columns, constraints.eos.shape[0]
-    always = columns[torch.from_numpy(table.always)]
-    always = always[always < total]
-    likely = columns[torch.from_numpy(table.likely)]
-    return Shortlist(always, torch.where(likely < total, likely, always[0]), total)

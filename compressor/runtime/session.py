@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions, and what is wrong when there can be none."""
+"""Opens ONNX Runtime sessions, and explains why one cannot be opened."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, Literal
 from compressor.bundle import base_precision
 from compressor.errors import BundleError, DependencyError, InputError
 from compressor.provenance import cpu
-from compressor.runtime.page_cache import forget_pages
+from compressor.runtime.page_cache import release_pages
 
 MIN_VERSION = (1, 28)
-"""Opset 23's Attention is sound from here on: before, a fully masked row gave NaN."""
+"""Oldest version whose Attention operator (opset 23) is correct: before, a fully masked row gave NaN."""
 
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 
@@ -26,21 +26,21 @@ _PROBE = bytes.fromhex(
     "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a020801620f0a0179120a0a08080112040a02"
     "080142040a001011"
 )
-"""The graph y = Identity(x), of opset 17: what shows whether a device is there."""
+"""The graph y = Identity(x), of opset 17; opening it shows whether a device works."""
 
 _MISSING = re.compile(r"(?:No Op registered for |implementation for )([\w.:]+)|([\w.:]+)\(-?\d+\) is not a registered")
-_BLOCKS, _STATIC = ("int4", "mixed"), ("int8", "mixed")  # precisions by the forms of their products
+_BLOCKS, _STATIC = ("int4", "mixed"), ("int8", "mixed")  # precisions that have matmuls of a format
 _PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def check_onnxruntime() -> Any:
-    """Imports ONNX Runtime.
+    """Imports ONNX Runtime and returns the module.
 
     Raises:
-        DependencyError: it is missing, too old, or installed twice; says what to install or uninstall.
+        DependencyError: it is missing, too old, or installed twice; the message says what to install or uninstall.
     """
     installed = [name for name in _PACKAGES if _installed(name)]
-    if len(installed) > 1:  # both write the same files: which one runs is chance
+    if len(installed) > 1:  # both write the same files, and either may run
         raise DependencyError(
             f"{' and '.join(installed)} are both installed and overwrite each other: "
             f"pip uninstall -y {' '.join(installed)}, then pip install {installed[-1]}"
@@ -59,48 +59,61 @@ def check_onnxruntime() -> Any:
     return onnxruntime
 
 
-def open_session(path: Path, *, intra_threads: int = 1, spinning: bool = True, device: Device = "cpu") -> Any:
-    """Opens a graph; its weights are mapped from their file.
+def session_options(*, intra_threads: int = 1, spinning: bool = True) -> Any:
+    """The project's ``SessionOptions``, on which every session is based.
 
     Args:
-        path: An ``.onnx`` file whose bundle has been checked.
         intra_threads: Threads inside one operator; 0: one for each physical core.
-        spinning: Whether idle threads wait busily: faster alone, a waste on a shared machine.
-        device: Where it runs.
-
-    Raises:
-        BundleError: ONNX Runtime cannot load it.
-        DependencyError: there is no CUDA, or ONNX Runtime lacks an operator of the graph.
+        spinning: Whether idle threads wait in a busy loop: faster alone, wasteful on a shared machine.
     """
-    onnxruntime = check_onnxruntime()
-    provider = check_device(device)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; they come as exceptions too
+    options = check_onnxruntime().SessionOptions()
+    options.log_severity_level = 3  # errors, which are raised as exceptions too
     options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False  # it keeps a plan for every shape that it meets, and texts have many
+    options.enable_mem_pattern = False  # it stores a memory plan for every input shape, and texts have many
     options.intra_op_num_threads = intra_threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-    session = _session(onnxruntime, str(path), options, provider)
-    forget_pages(path.parent)
+    return options
+
+
+def open_session(graph: Path | bytes, *, intra_threads: int = 1, spinning: bool = True, device: Device = "cpu") -> Any:
+    """Opens a graph as an ``InferenceSession``; weights in a file of their own are memory-mapped.
+
+    Args:
+        graph: An ``.onnx`` file whose bundle has been checked, or a serialized model.
+        intra_threads: See ``session_options``.
+        spinning: See ``session_options``.
+        device: Where the graph runs.
+
+    Raises:
+        BundleError: ONNX Runtime cannot load the graph.
+        DependencyError: CUDA is not available, or ONNX Runtime lacks an operator of the graph.
+    """
+    provider = check_device(device)
+    options = session_options(intra_threads=intra_threads, spinning=spinning)
+    session = _create_session(graph, options, provider)
+    if isinstance(graph, Path):
+        release_pages(graph.parent)
     return session
 
 
-def _session(onnxruntime: Any, graph: str | bytes, options: Any, provider: str) -> Any:
-    """Of a path, or of a graph's bytes."""
-    # By default a GPU rounds what it multiplies to 10 bits: its fp32 would not be that of the processor.
+def _create_session(graph: Path | bytes, options: Any, provider: str) -> Any:
+    """Creates a session on one execution provider; raises as ``open_session``."""
+    onnxruntime = check_onnxruntime()
+    # By default a GPU rounds the factors of a matmul to TF32 (10 bits), and its fp32 differs from a processor's.
     settings = {"use_tf32": "0"} if provider.startswith("CUDA") else {}
+    model, name = (str(graph), str(graph)) if isinstance(graph, Path) else (graph, "graph in memory")
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=[(provider, settings)])
-    except Exception as error:  # the bindings raise a dozen classes with no common base but this
-        said, name = " ".join(str(error).split()), graph if isinstance(graph, str) else "probe"
-        if missing := _MISSING.search(said):
+        session = onnxruntime.InferenceSession(model, options, providers=[(provider, settings)])
+    except Exception as error:  # the bindings raise a dozen classes with no other common base
+        message = " ".join(str(error).split())
+        if missing := _MISSING.search(message):
             raise DependencyError(
                 f"{name}: ONNX Runtime {onnxruntime.__version__} lacks the operator {missing[1] or missing[2]}; it "
                 f"takes {_version(MIN_VERSION)} or later with all operators, or the version that bundle.json says the "
                 f"bundle was exported with: pip install -U 'onnxruntime>={_version(MIN_VERSION)}'"
             ) from None
-        raise BundleError(f"{name}: ONNX Runtime cannot load it ({said[:300]})") from None
-    if provider not in session.get_providers():  # it goes on with the processor, and says so in its log alone
+        raise BundleError(f"{name}: ONNX Runtime cannot load it ({message[:300]})") from None
+    if provider not in session.get_providers():  # it falls back to the processor with no more than a log message
         raise DependencyError(
             "device cuda: ONNX Runtime found no GPU, or not the CUDA libraries that it was built with"
         )
@@ -108,35 +121,34 @@ def _session(onnxruntime: Any, graph: str | bytes, options: Any, provider: str) 
 
 
 def probe_device(device: Device) -> None:
-    """Finds out whether a device is there, before any work is done for it. Raises as ``check_device``."""
+    """Checks that a device works, before any work is done for it. Raises as ``check_device``."""
     provider = check_device(device)
     if device == "cuda":
-        onnxruntime = check_onnxruntime()
-        options = onnxruntime.SessionOptions()
+        options = session_options()
         options.log_severity_level = 4
-        _session(onnxruntime, _PROBE, options, provider)
+        _create_session(_PROBE, options, provider)
 
 
 @functools.cache
 def warn_if_slow(precision: str, device: Device) -> None:
-    """Says in the log, once, if a precision runs on a device, but not well."""
-    form = base_precision(precision)
-    if device == "cuda" and form in _STATIC:
+    """Logs a warning, once, if a precision is supported on a device but slow there."""
+    base = base_precision(precision)
+    if device == "cuda" and base in _STATIC:
         _log.warning("%s: ONNX Runtime multiplies 8-bit integers on the processor; fp16 is for GPUs", precision)
-    elif device == "cpu" and form == "fp16":
+    elif device == "cpu" and base == "fp16":
         _log.warning("fp16 is for GPUs: on a processor values are converted to fp32 and back; fp32 and int8 are faster")
-    elif device == "cpu" and form in _BLOCKS and _lacks_avx2():
+    elif device == "cpu" and base in _BLOCKS and _lacks_avx2():
         _log.warning("%s: without AVX2 weights are unpacked at every call; int8 and fp32 are faster", precision)
 
 
 def _lacks_avx2() -> bool:
-    """Whether this is an x86 processor without the instructions that ``MatMulNBits`` is written in."""
+    """Whether this is an x86 processor without AVX2, for which ``MatMulNBits`` has no fast kernel."""
     features = cpu()["features"]
     return "sse4_2" in features and "avx2" not in features
 
 
 def check_device(device: Device) -> str:
-    """The execution provider of a device.
+    """Returns the name of a device's execution provider.
 
     Raises:
         InputError: the device is unknown.

@@ -1,7 +1,8 @@
-"""Text as it is decoded, token by token, through the ``encoder`` and ``decoder_step`` graphs.
+"""Greedy decoding of one text token by token, through the ``encoder`` and ``decoder_step`` graphs.
 
-The graphs name what goes where: the encoder's output ``x`` is the step's input ``x``, and the step's output ``next_x``
-is its next input ``x``; what has no ``next_x`` (keys and values of the source) stays.
+Inputs and outputs are matched by name: the encoder's output ``x`` is the step's input ``x``, and the step's output
+``next_x`` is its input ``x`` at the next step. An input without a ``next_x`` (keys and values of the source) does not
+change.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ _NEXT = "next_"
 def first_feeds(
     encoder: Any, decoder_step: Any, input_ids: Any, attention_mask: Any, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the first step is fed: reads the source once.
+    """Runs the encoder and returns the inputs of the first decoder step, by name.
 
     Args:
         encoder: Session of the encoder graph.
         decoder_step: Session of the step graph.
-        input_ids: int64 [1, source_len], as ``attention_mask``.
-        attention_mask: 1 where there is a token.
-        options: From ``Search.feeds``.
+        input_ids: int64 [1, source_len].
+        attention_mask: int64 [1, source_len], 1 where there is a token.
+        options: Search options, from ``Search.feeds``.
     """
     names = [output.name for output in encoder.get_outputs()]
     values = encoder.run(names, {"input_ids": input_ids, "attention_mask": attention_mask})
-    given = {**dict(zip(names, values, strict=True)), **options, "step": np.array(0, np.int64)}
-    return {name: given[name] for name in (argument.name for argument in decoder_step.get_inputs())}
+    available = {**dict(zip(names, values, strict=True)), **options, "step": np.array(0, np.int64)}
+    return {name: available[name] for name in (argument.name for argument in decoder_step.get_inputs())}
 
 
 def advance(decoder_step: Any, feeds: dict[str, Any], wanted: Sequence[str] = ()) -> list[Any]:
-    """Makes a step, puts what it hands on into ``feeds``, and returns the outputs ``wanted``."""
+    """Runs one step, updates ``feeds`` in place for the next one, and returns the outputs named ``wanted``."""
     carried = [output.name for output in decoder_step.get_outputs() if output.name.startswith(_NEXT)]
     outputs: list[Any] = decoder_step.run([*wanted, *carried], feeds)
     feeds |= {name.removeprefix(_NEXT): value for name, value in zip(carried, outputs[len(wanted) :], strict=True)}
@@ -42,7 +43,13 @@ def advance(decoder_step: Any, feeds: dict[str, Any], wanted: Sequence[str] = ()
 
 
 def greedy_tokens(decoder_step: Any, feeds: dict[str, Any], limit: int) -> Iterator[int]:
-    """Yields the tokens of one source, end of sentence included, from ``first_feeds``."""
+    """Yields the output tokens of one source, end of sentence included.
+
+    Args:
+        decoder_step: Session of the step graph.
+        feeds: From ``first_feeds``; updated in place.
+        limit: Maximum number of tokens.
+    """
     for _ in range(limit):
         advance(decoder_step, feeds)
         yield int(feeds["sequences"][0, -1])
@@ -51,10 +58,10 @@ def greedy_tokens(decoder_step: Any, feeds: dict[str, Any], limit: int) -> Itera
 
 
 def text_deltas(tokens: Iterable[int], decode: Callable[[list[int]], str]) -> Iterator[str]:
-    """Turns tokens into pieces of text whose concatenation is ``decode`` of them all.
+    """Yields pieces of text as tokens arrive; together they equal ``decode`` of all tokens.
 
-    A token can change the text before it (a character of several bytes, a space that a tokenizer takes back), so only
-    what two successive decodings agree on is handed out, and never the space or the broken character at its end.
+    A token can change the text before it (a character of several bytes, a space that the tokenizer removes). So a piece
+    holds only text on which two successive decodings agree, without a space or an incomplete character at its end.
     """
     ids: list[int] = []
     before, sent = "", ""

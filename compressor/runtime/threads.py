@@ -1,4 +1,4 @@
-"""How many processors this process may use: its affinity and its container's quota, which ONNX Runtime overlooks."""
+"""Chooses thread counts from the CPU affinity and the container's CPU quota, which ONNX Runtime ignores."""
 
 from __future__ import annotations
 
@@ -8,30 +8,35 @@ import os
 from pathlib import Path
 
 QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
-"""Of a container (cgroup v2): microseconds of processor time, or ``max``, in a period of so many microseconds."""
+"""CPU quota of a container (cgroup v2): ``QUOTA PERIOD`` in microseconds; a quota of ``max`` is no limit."""
 
 _log = logging.getLogger(__name__)
 
 
 def available_cpus(quota_file: Path = QUOTA_FILE) -> int:
-    """Processors that threads of this process can run on at a time; at least 1."""
+    """Number of processors that this process can use at the same time; at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = quota_file.read_text(encoding="ascii").split()
         return max(1, min(allowed, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError, ZeroDivisionError):  # no container, or one without a quota
+    except (OSError, ValueError, ZeroDivisionError):  # not in a container, or no quota
         return allowed
 
 
 def choose_threads(intra: int | None, inter: int | None = None, available: int | None = None) -> tuple[int, int]:
-    """Threads inside one operator, and batches at a time; what is not wanted is chosen.
+    """Chooses the threads inside one operator and the batches that run at the same time.
 
-    By default an operator has one thread and every processor a batch of its own, which is fastest with many texts
-    (docs/performance.md). More threads than processors are taken with a warning: they wait for one another.
+    By default an operator has one thread and every processor runs its own batch, which is fastest for many texts
+    (docs/performance.md). If more threads than processors are asked for, a warning is logged.
+
+    Args:
+        intra: Threads inside one operator; None: chosen.
+        inter: Batches at the same time; None: chosen.
+        available: Number of processors; by default ``available_cpus``.
 
     Returns:
-        Both; ``intra`` is 0, which leaves it to ONNX Runtime, where one batch at a time has the whole machine: it takes
-        a thread a physical core then, and binds it there.
+        ``(intra, inter)``. ``intra`` is 0 if a single batch has the whole machine: ONNX Runtime then starts a thread
+        for each physical core and binds it there.
     """
     most = available or available_cpus()
     batches = inter or max(1, most // (intra or 1))

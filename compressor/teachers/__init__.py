@@ -1,1 +1,5 @@
-"""Models that give advice: Hugging Face checkpoints and the project's own."""
+"""Teacher families; importing one here registers it."""
+
+from compressor.teachers import huggingface, native
+
+__all__ = ["huggingface", "native"]

@@ -1,4 +1,4 @@
-"""What a teacher gives: logits after any prefix, n-best outputs, and the rules by which it generates."""
+"""The teacher contract: next-token logits after any prefix, n-best outputs, and a generation configuration."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from compressor.text.tokenizer import Tokenizer
 
 
 class Teacher(ABC):
-    """A frozen model that advises. Shapes: batch, source_len, context_len, vocab (rows of the output layer)."""
+    """A frozen model that labels training data. Shapes: batch, source_len, context_len, vocab (output layer rows)."""
 
     name: str
-    """Folder name or hub name, for the records."""
+    """Folder name or hub name, for provenance."""
     tokenizer: Tokenizer
     generation: GenerationConfig
     vocab_size: int
-    """Rows of the output layer; those without a token are in ``generation.suppressed_ids``."""
+    """Rows of the output layer; rows without a token are in ``generation.suppressed_ids``."""
     parameters: int
+    """Number of parameters."""
     max_source: int | None
-    """Longest source that it can read, in tokens; None: no limit."""
+    """Longest source, in tokens; None: no limit."""
     max_context: int | None
     """Longest context, start token included; None: no limit."""
 
@@ -38,27 +39,27 @@ class Teacher(ABC):
     def logits(
         self, source: Tensor, source_mask: Tensor, context: Tensor, kept: Tensor, tokens: Tensor | None = None
     ) -> Tensor:
-        """Raw next-token logits [kept positions, vocab], or of the given tokens alone, without gradient.
+        """Returns next-token logits [kept positions, vocab], unprocessed and without gradient.
 
         Args:
             source, source_mask: int64 and bool [batch, source_len].
             context: int64 [batch, context_len], beginning with the start token.
-            kept: bool [batch, context_len], the positions wanted, read row by row.
-            tokens: int64 [n], the tokens wanted; None: all.
+            kept: bool [batch, context_len], the positions to return, in row-major order.
+            tokens: int64 [n], the tokens to return logits of; None: all.
         """
 
     @abstractmethod
     def generate(
         self, source: Tensor, source_mask: Tensor, num_beams: int, num_return: int = 1
     ) -> list[list[Hypothesis]]:
-        """The ``num_return`` best outputs of every source, best first, by beam search (greedy with one beam).
+        """Returns the ``num_return`` best outputs of each source, best first, by beam search (greedy with one beam).
 
-        Scores are nan where there is nothing to compare: with one beam, and from Hugging Face with one output.
+        Scores are nan with one beam, and from Hugging Face with one output.
         """
 
     @abstractmethod
     def embeddings(self) -> Tensor:
-        """Target embeddings [vocab, width], scaled as the decoder sees them."""
+        """Target embeddings [vocab, width], scaled as in the decoder's input."""
 
     @abstractmethod
     def as_model(self) -> Seq2SeqModel | None:
@@ -66,10 +67,10 @@ class Teacher(ABC):
 
 
 def check_vocabularies(teacher: Teacher, student: Tokenizer) -> None:
-    """Teacher and student must give every token the same id.
+    """Checks that teacher and student give every token the same id.
 
     Raises:
-        VocabularyError: naming both sizes and the first tokens that differ.
+        VocabularyError: names both sizes and the first tokens that differ.
     """
     ours, theirs = student.vocab, teacher.tokenizer.vocab
     if ours == theirs:
@@ -83,25 +84,25 @@ def check_vocabularies(teacher: Teacher, student: Tokenizer) -> None:
 
 
 def check_lengths(teacher: Teacher, recipe: Recipe) -> None:
-    """The teacher must be able to read every source and context that the recipe allows, and the student every context.
+    """Checks that the teacher can read every source and context that the recipe allows, and the student every context.
 
     Raises:
-        ConfigError: listing every limit that is too high.
+        ConfigError: lists every limit that is too high.
     """
     rules, data = teacher.generation, recipe.data
-    given = data.max_target_tokens + (rules.forced_bos_id is not None)  # the start token takes the place of EOS
-    written = data.max_target_tokens + (rules.forced_eos_id is None)  # an output that was cut has no EOS
+    reference = data.max_target_tokens + (rules.forced_bos_id is not None)  # the start token replaces EOS
+    output = data.max_target_tokens + (rules.forced_eos_id is None)  # a truncated output has no EOS
     problems = []
     if teacher.max_source and data.max_source_tokens > teacher.max_source:
         problems.append(
             f"data.max_source_tokens: {data.max_source_tokens} is more than the teacher's {teacher.max_source}"
         )
     for name, limit, longest in (
-        ("teacher's", teacher.max_context, max(given, written)),
-        ("student's", recipe.student.max_length, given),
+        ("teacher's", teacher.max_context, max(reference, output)),
+        ("student's", recipe.student.max_length, reference),
     ):
         if limit and longest > limit:
-            least = limit - longest + data.max_target_tokens
-            problems.append(f"data.max_target_tokens: {data.max_target_tokens} is more than the {name} {least}")
+            highest = limit - longest + data.max_target_tokens
+            problems.append(f"data.max_target_tokens: {data.max_target_tokens} is more than the {name} {highest}")
     if problems:
         raise ConfigError(f"lengths that teacher {teacher.name} or the student cannot take", problems)

@@ -1,6 +1,6 @@
-"""A checkpoint's generation configuration as the project's generation rules.
+"""Converts a Hugging Face generation configuration to the project's ``GenerationConfig``.
 
-Sampling is ignored, for a teacher always searches. What has no counterpart here is refused by name rather than dropped.
+Sampling options are ignored, since a teacher always searches. Options without a counterpart are refused by name.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from compressor.errors import ConfigError, ModelError
 from compressor.generation_config import GenerationConfig
 from compressor.text.tokenizer import Tokenizer
 
-LONGEST = 512
-"""Tokens of an output or a source where the checkpoint states no limit."""
+DEFAULT_LIMIT = 512
+"""Maximum tokens of an output or a source if the checkpoint states no limit."""
 
-UNSTATED = (None, HFGenerationConfig().max_length)
-"""A ``max_length`` that nobody chose: the library's default is 20 before version 5, none since."""
+DEFAULT_MAX_LENGTHS = (None, HFGenerationConfig().max_length)
+"""Values of ``max_length`` that are library defaults (20 before version 5, None since), not the checkpoint's choice."""
 
-NEUTRAL = {
+UNSUPPORTED = {
     "repetition_penalty": 1.0,
     "encoder_repetition_penalty": 1.0,
     "guidance_scale": 1.0,
@@ -32,58 +32,58 @@ NEUTRAL = {
     "force_words_ids": None,
     "constraints": None,
 }
-"""Rules that are refused, with the value at which each does nothing."""
+"""Unsupported options, each with the value at which it has no effect; other values are refused."""
 
 
-def read_rules(
-    given: Any, tokenizer: Tokenizer, language: int | None, model_config: Any, rows: int, config: TeacherConfig
+def read_generation_config(
+    hf_generation: Any, tokenizer: Tokenizer, language: int | None, model_config: Any, rows: int, config: TeacherConfig
 ) -> GenerationConfig:
-    """Start, forced and suppressed tokens, penalties and limits.
+    """Converts a checkpoint's generation configuration.
 
     Args:
-        given: the checkpoint's generation configuration.
-        tokenizer: the project's, already made from the checkpoint's.
-        language: id of the target language, for multilingual checkpoints.
-        model_config: the checkpoint's model configuration.
-        rows: rows of the output layer; those without a token are suppressed.
-        config: the recipe's section, which overrides length penalty and limit.
+        hf_generation: The checkpoint's generation configuration.
+        tokenizer: The project's tokenizer, converted from the checkpoint's.
+        language: Id of the target language, for multilingual checkpoints.
+        model_config: The checkpoint's model configuration.
+        rows: Rows of the output layer; rows without a token are suppressed.
+        config: The recipe's ``teacher`` section, which overrides limits and penalties.
 
     Raises:
-        ModelError: a rule cannot be honoured, or tokens do not fit the tokenizer.
+        ModelError: an option is not supported, or no start token is stated.
         ConfigError: the recipe asks for more tokens than the checkpoint has positions.
     """
-    _refuse_unsupported(given, config)
-    start, forced_bos = _start(given, model_config, tokenizer.eos_id, language, config)
-    kept = {token for token in (forced_bos, given.forced_eos_token_id) if token is not None}
-    words = {word[0] for word in given.bad_words_ids or []} - {tokenizer.eos_id}  # `generate` filters it, too
-    missing = set(range(rows)) - set(tokenizer.vocab.values())
+    _refuse_unsupported(hf_generation, config)
+    start, forced_bos = _start(hf_generation, model_config, tokenizer.eos_id, language, config)
+    forced = {token for token in (forced_bos, hf_generation.forced_eos_token_id) if token is not None}
+    bad_words = {word[0] for word in hf_generation.bad_words_ids or []} - {tokenizer.eos_id}  # as `generate` does
+    empty_rows = set(range(rows)) - set(tokenizer.vocab.values())
     return GenerationConfig(
         start_id=start,
         eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
-        suppressed_ids=tuple(sorted((missing | words | set(given.suppress_tokens or ())) - kept)),
-        begin_suppressed_ids=tuple(given.begin_suppress_tokens or ()),
+        suppressed_ids=tuple(sorted((empty_rows | bad_words | set(hf_generation.suppress_tokens or ())) - forced)),
+        begin_suppressed_ids=tuple(hf_generation.begin_suppress_tokens or ()),
         forced_bos_id=forced_bos,
-        forced_eos_id=given.forced_eos_token_id,
-        max_new_tokens=_max_new_tokens(given, positions(model_config, "decoder"), config),
-        min_new_tokens=_min_new_tokens(given),
-        no_repeat_ngram_size=first(config.no_repeat_ngram_size, given.no_repeat_ngram_size, 0),
-        length_penalty=first(config.length_penalty, given.length_penalty, 1.0),
-        early_stopping=first(given.early_stopping, False),
-        renormalize_logits=bool(given.renormalize_logits),
-        num_beams=given.num_beams or 1,
-        max_source_tokens=positions(model_config, "encoder") or LONGEST,
+        forced_eos_id=hf_generation.forced_eos_token_id,
+        max_new_tokens=_max_new_tokens(hf_generation, max_positions(model_config, "decoder"), config),
+        min_new_tokens=_min_new_tokens(hf_generation),
+        no_repeat_ngram_size=first(config.no_repeat_ngram_size, hf_generation.no_repeat_ngram_size, 0),
+        length_penalty=first(config.length_penalty, hf_generation.length_penalty, 1.0),
+        early_stopping=first(hf_generation.early_stopping, False),
+        renormalize_logits=bool(hf_generation.renormalize_logits),
+        num_beams=hf_generation.num_beams or 1,
+        max_source_tokens=max_positions(model_config, "encoder") or DEFAULT_LIMIT,
     )
 
 
-def end_and_padding(given: Any, tokenizer: Any, model_config: Any, config: TeacherConfig) -> tuple[int, int]:
-    """Ids of end of sentence and padding, on which checkpoint and tokenizer must agree. Raises ModelError."""
-    ends = given.eos_token_id if isinstance(given.eos_token_id, list) else [given.eos_token_id]
+def end_and_padding(hf_generation: Any, tokenizer: Any, model_config: Any, config: TeacherConfig) -> tuple[int, int]:
+    """Ids of end of sentence and padding. Raises ModelError if the checkpoint and the tokenizer disagree."""
+    ends = hf_generation.eos_token_id if isinstance(hf_generation.eos_token_id, list) else [hf_generation.eos_token_id]
     if len(ends) > 1:
         raise ModelError(f"teacher {config.path}: several eos_token_id ({ends}) are not supported; keep one")
     stated = first(ends[0], getattr(model_config, "eos_token_id", None))
     eos = first(stated, tokenizer.eos_token_id)
-    pad = first(tokenizer.pad_token_id, given.pad_token_id, getattr(model_config, "pad_token_id", None))
+    pad = first(tokenizer.pad_token_id, hf_generation.pad_token_id, getattr(model_config, "pad_token_id", None))
     if eos is None or pad is None:
         raise ModelError(f"teacher {config.path}: no eos_token_id or pad_token_id in its configuration")
     if tokenizer.eos_token_id not in (None, eos):
@@ -94,8 +94,8 @@ def end_and_padding(given: Any, tokenizer: Any, model_config: Any, config: Teach
     return int(eos), int(pad)
 
 
-def positions(model_config: Any, side: str) -> int | None:
-    """Rows of the position table of the "encoder" or the "decoder"; None where there is none (T5)."""
+def max_positions(model_config: Any, side: str) -> int | None:
+    """Rows of the position table of ``side`` ("encoder" or "decoder"); None if it has no such table (T5)."""
     names = (f"max_{side}_position_embeddings", "max_position_embeddings")
     rows: int | None = first(*(getattr(model_config, name, None) for name in names))
     return rows
@@ -106,9 +106,14 @@ def first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _refuse_unsupported(given: Any, config: TeacherConfig) -> None:
-    names = [name for name, neutral in NEUTRAL.items() if getattr(given, name, None) not in (None, neutral, [], {})]
-    if any(len(word) != 1 for word in given.bad_words_ids or []):
+def _refuse_unsupported(hf_generation: Any, config: TeacherConfig) -> None:
+    """Raises ModelError if the configuration uses an unsupported option."""
+    names = [
+        name
+        for name, neutral in UNSUPPORTED.items()
+        if getattr(hf_generation, name, None) not in (None, neutral, [], {})
+    ]
+    if any(len(word) != 1 for word in hf_generation.bad_words_ids or []):
         names.append("bad_words_ids of several tokens")
     if names:
         raise ModelError(
@@ -118,28 +123,34 @@ def _refuse_unsupported(given: Any, config: TeacherConfig) -> None:
 
 
 def _start(
-    given: Any, model_config: Any, eos: int, language: int | None, config: TeacherConfig
+    hf_generation: Any, model_config: Any, eos: int, language: int | None, config: TeacherConfig
 ) -> tuple[int, int | None]:
-    """Start token and forced first token. mBART starts with the language; who starts with EOS writes it next."""
-    stated = first(given.decoder_start_token_id, getattr(model_config, "decoder_start_token_id", None))
+    """Start token and forced first token; a target language replaces the start token, or follows it if that is EOS."""
+    stated = first(hf_generation.decoder_start_token_id, getattr(model_config, "decoder_start_token_id", None))
     if language is not None:
         return (stated, language) if stated == eos else (language, None)
-    start = first(stated, given.bos_token_id)
+    start = first(stated, hf_generation.bos_token_id)
     if start is None:
         raise ModelError(f"teacher {config.path}: no decoder_start_token_id in its configuration")
-    return start, given.forced_bos_token_id
+    return start, hf_generation.forced_bos_token_id
 
 
-def _min_new_tokens(given: Any) -> int:
-    """``min_length`` counts the start token, and ``min_new_tokens`` takes precedence."""
-    return int(first(given.min_new_tokens, max((given.min_length or 0) - 1, 0)))
+def _min_new_tokens(hf_generation: Any) -> int:
+    """Minimum output length: ``min_new_tokens``, else ``min_length``, which counts the start token."""
+    return int(first(hf_generation.min_new_tokens, max((hf_generation.min_length or 0) - 1, 0)))
 
 
-def _max_new_tokens(given: Any, table: int | None, config: TeacherConfig) -> int:
-    """``max_length`` counts the start token; the position table bounds both."""
+def _max_new_tokens(hf_generation: Any, table: int | None, config: TeacherConfig) -> int:
+    """Maximum output length: ``max_new_tokens``, else ``max_length``, which counts the start token; at most ``table``.
+
+    Args:
+        hf_generation: The checkpoint's generation configuration.
+        table: Positions of the decoder; None: no limit.
+        config: The recipe's section, which overrides the limit. Raises ConfigError if it is above ``table``.
+    """
     if config.max_new_tokens and table and config.max_new_tokens > table:
         raise ConfigError(f"teacher.max_new_tokens: {config.max_new_tokens} is more than the teacher's {table}")
-    stated = given.max_new_tokens
-    if not stated and given.max_length not in UNSTATED:
-        stated = given.max_length - 1
-    return int(config.max_new_tokens or min(stated or LONGEST, table or stated or LONGEST))
+    stated = hf_generation.max_new_tokens
+    if not stated and hf_generation.max_length not in DEFAULT_MAX_LENGTHS:
+        stated = hf_generation.max_length - 1
+    return int(config.max_new_tokens or min(stated or DEFAULT_LIMIT, table or stated or DEFAULT_LIMIT))

@@ -1,4 +1,4 @@
-"""A Hugging Face tokenizer as the project's torch-free one, with the same ids."""
+"""Converts a Hugging Face tokenizer to the project's torch-free tokenizer with the same ids."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from compressor.text.tokenizer import (
 )
 
 PROBES = ("a", "Hello, world! It's 3.14 -- or not?", "  Zwei  größere Häuser, »so« groß.", "ﬁne ½ № 日本語 😀")
-"""Texts on which both tokenizers must agree: punctuation, spaces, accents, normalized and unknown characters."""
+"""Texts that both tokenizers must encode alike: punctuation, spaces, accents, normalized and unknown characters."""
 
 
-def set_languages(tokenizer: Any, given: Any, config: TeacherConfig) -> int | None:
-    """Gives a multilingual tokenizer its source language.
+def set_languages(tokenizer: Any, hf_generation: Any, config: TeacherConfig) -> int | None:
+    """Sets the source language of a multilingual tokenizer and returns the id of the target language.
 
     Args:
-        tokenizer: Hugging Face's.
-        given: the checkpoint's generation configuration, which may name a target language of its own.
-        config: the recipe's section.
+        tokenizer: The Hugging Face tokenizer.
+        hf_generation: The checkpoint's generation configuration, which may name a target language itself.
+        config: The recipe's ``teacher`` section.
 
     Returns:
-        The id of the target language, or None where the recipe names none.
+        The id of the target language; None if the recipe names none.
 
     Raises:
-        ConfigError: a language is unknown, missing, or the tokenizer has none.
+        ConfigError: a language is unknown or missing, or the tokenizer has no languages.
     """
     if not hasattr(tokenizer, "src_lang"):
         for field in ("source_language", "target_language"):
@@ -44,23 +44,29 @@ def set_languages(tokenizer: Any, given: Any, config: TeacherConfig) -> int | No
     if not config.source_language:
         raise ConfigError(f"teacher.source_language: needed, {config.path} reads several languages")
     _language_id(tokenizer, config, "source_language")
-    if not config.target_language and _names_no_language(given, tokenizer):
+    if not config.target_language and _lacks_language(hf_generation, tokenizer):
         raise ConfigError(f"teacher.target_language: needed, {config.path} writes several languages")
     tokenizer.src_lang = config.source_language
     return _language_id(tokenizer, config, "target_language") if config.target_language else None
 
 
-def adapt(tokenizer: Any, eos_id: int, pad_id: int, config: TeacherConfig) -> Tokenizer:
-    """The project's tokenizer with the same ids, the recipe's text prefix and the same surrounding tokens.
+def convert_tokenizer(tokenizer: Any, eos_id: int, pad_id: int, config: TeacherConfig) -> Tokenizer:
+    """Converts a tokenizer, with its special tokens around a text and the recipe's text prefix.
+
+    Args:
+        tokenizer: The Hugging Face tokenizer.
+        eos_id: End of sentence.
+        pad_id: Padding.
+        config: The recipe's ``teacher`` section.
 
     Raises:
-        ModelError: the kind is not supported; both were compared on ``PROBES``.
-        ConfigError: the prefix begins with a language that is no token.
+        ModelError: the kind of tokenizer is not supported: ids differ on ``PROBES``.
+        ConfigError: the prefix begins with a language code that is not a token.
     """
     code = config.source_prefix.partition("<<")[0] + "<<"
     if config.source_prefix.startswith(">>") and tokenizer.convert_tokens_to_ids(code) == tokenizer.unk_token_id:
         raise ConfigError(f"teacher.source_prefix: {code} is not a token of {config.path}")
-    before, after = _surroundings(tokenizer, config)
+    before, after = _special_ids_around(tokenizer, config)
     frame = TextFrame(
         eos_id=eos_id,
         pad_id=pad_id,
@@ -69,7 +75,7 @@ def adapt(tokenizer: Any, eos_id: int, pad_id: int, config: TeacherConfig) -> To
         source_suffix_ids=after,
         special_ids=tuple(sorted(set(tokenizer.all_special_ids))),
     )
-    ours = _same_kind(tokenizer, frame)
+    ours = _convert_by_kind(tokenizer, frame)
     if ours is None or any(
         ours.encode_source(text) != list(tokenizer(config.source_prefix + text).input_ids) for text in PROBES
     ):
@@ -77,8 +83,8 @@ def adapt(tokenizer: Any, eos_id: int, pad_id: int, config: TeacherConfig) -> To
     return ours
 
 
-def _surroundings(tokenizer: Any, config: TeacherConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Ids that the tokenizer puts before and after a text's own."""
+def _special_ids_around(tokenizer: Any, config: TeacherConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Ids that the tokenizer adds before and after the ids of a text."""
     plain = tokenizer("a", add_special_tokens=False).input_ids
     framed = tokenizer("a").input_ids
     start = next((i for i in range(len(framed)) if framed[i : i + len(plain)] == plain), None)
@@ -87,7 +93,8 @@ def _surroundings(tokenizer: Any, config: TeacherConfig) -> tuple[tuple[int, ...
     return tuple(framed[:start]), tuple(framed[start + len(plain) :])
 
 
-def _same_kind(tokenizer: Any, frame: TextFrame) -> Tokenizer | None:
+def _convert_by_kind(tokenizer: Any, frame: TextFrame) -> Tokenizer | None:
+    """The project's tokenizer made from the same files; None if their kind is unknown."""
     if getattr(tokenizer, "is_fast", False):
         return JsonTokenizer({"tokenizer.json": tokenizer.backend_tokenizer.to_str().encode()}, frame)
     with tempfile.TemporaryDirectory() as name:
@@ -102,14 +109,17 @@ def _same_kind(tokenizer: Any, frame: TextFrame) -> Tokenizer | None:
     return None
 
 
-def _names_no_language(given: Any, tokenizer: Any) -> bool:
-    """Whether outputs begin with nothing but the usual special tokens."""
+def _lacks_language(hf_generation: Any, tokenizer: Any) -> bool:
+    """Whether the checkpoint names no target language: outputs begin with the usual special tokens."""
     usual = {None, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
-    return {given.decoder_start_token_id, given.forced_bos_token_id} <= usual
+    return {hf_generation.decoder_start_token_id, hf_generation.forced_bos_token_id} <= usual
 
 
 def _language_id(tokenizer: Any, config: TeacherConfig, field: str) -> int:
-    """An ordinary token may be spelled like a language ("en"): only special tokens count."""
+    """The id of the language in ``config.<field>``. Raises ConfigError if it is unknown.
+
+    Only special tokens count, since an ordinary token may be spelled like a language ("en").
+    """
     code: str = getattr(config, field)
     known: dict[str, int] = dict(getattr(tokenizer, "lang_code_to_id", None) or {})
     if not known:

@@ -1,4 +1,4 @@
-"""Any Hugging Face encoder-decoder as a teacher, from a folder or a hub name, without remote code."""
+"""Hugging Face encoder-decoder checkpoints as teachers, from a folder or a hub name; remote code is never run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
-    BartForConditionalGeneration,
-    MarianMTModel,
-)
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers import GenerationConfig as HFGenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging as hf_logging
@@ -27,21 +22,23 @@ from compressor.errors import ModelError
 from compressor.generation_config import until_eos
 from compressor.models.base import Seq2SeqModel, count_parameters
 from compressor.teachers.base import Teacher
-from compressor.teachers.conversion.bart import from_bart
-from compressor.teachers.conversion.marian import from_marian
-from compressor.teachers.hf_generation import end_and_padding, positions, read_rules
-from compressor.teachers.hf_tokenizer import adapt, set_languages
+from compressor.teachers.conversion.registry import convert, is_faster_converted
+from compressor.teachers.hf_generation import end_and_padding, max_positions, read_generation_config
+from compressor.teachers.hf_tokenizer import convert_tokenizer, set_languages
+from compressor.teachers.registry import register_teacher
 
 REASONS = {
     "Unrecognized configuration class": "it is not an encoder-decoder",
     "contains custom code": "it needs code of its own, which is never run here",
     "Weights only load failed": "its .bin file holds more than weights and could run code; convert it to safetensors",
 }
-"""Messages of the libraries that are long, or advise to trust the file, and what is said instead."""
+"""Substring of a library's message to the reason that is shown instead: the originals are long, or advise to trust the
+file."""
 
 
+@register_teacher()
 class HuggingFaceTeacher(Teacher):
-    """Loads model, tokenizer and generation rules.
+    """Loads model, tokenizer and generation configuration.
 
     Raises:
         ModelError: the checkpoint is missing, damaged, incomplete or not supported.
@@ -52,22 +49,26 @@ class HuggingFaceTeacher(Teacher):
         self.name = Path(config.path).name if Path(config.path).is_dir() else config.path
         self.model, tokenizer = _load(config)
         self.model.eval().requires_grad_(False)
-        given, described = self.model.generation_config, self.model.config
-        # Our own modules look at a batch of contexts in five sixths of the time; measured for Marian.
-        self._transformer = _native(self.model) if isinstance(self.model, MarianMTModel) else None
+        hf_generation, model_config = self.model.generation_config, self.model.config
+        self._transformer = convert(self.model) if is_faster_converted(self.model) else None
         self.vocab_size = int(self.model.get_output_embeddings().weight.shape[0])
         self.parameters = count_parameters(self.model)
-        self.max_source, self.max_context = positions(described, "encoder"), positions(described, "decoder")
-        language = set_languages(tokenizer, given, config)
-        self.tokenizer = adapt(tokenizer, *end_and_padding(given, tokenizer, described, config), config)
+        self.max_source = max_positions(model_config, "encoder")
+        self.max_context = max_positions(model_config, "decoder")
+        language = set_languages(tokenizer, hf_generation, config)
+        self.tokenizer = convert_tokenizer(
+            tokenizer, *end_and_padding(hf_generation, tokenizer, model_config, config), config
+        )
         highest = max(self.tokenizer.vocab_size - 1, language or 0)
         if highest >= self.vocab_size:
             raise ModelError(
                 f"teacher {config.path}: the tokenizer has ids up to {highest}, the model {self.vocab_size} logits; "
                 "they do not belong together"
             )
-        self.generation = read_rules(given, self.tokenizer, language, described, self.vocab_size, config)
-        self.model.generation_config = HFGenerationConfig()  # the rules go to `generate` as arguments, in one place
+        self.generation = read_generation_config(
+            hf_generation, self.tokenizer, language, model_config, self.vocab_size, config
+        )
+        self.model.generation_config = HFGenerationConfig()  # `generate` gets them as arguments: `search_arguments`
 
     def to(self, device: Any) -> HuggingFaceTeacher:
         """See Teacher."""
@@ -109,7 +110,7 @@ class HuggingFaceTeacher(Teacher):
                 num_beams=num_beams,
                 num_return=num_return,
             )
-        scored = num_return > 1  # `generate` keeps the logits of every step to return scores: gigabytes
+        scored = num_return > 1  # for scores, `generate` stores the logits of every step: gigabytes
         output = self.model.generate(
             input_ids=source,
             attention_mask=source_mask.long(),
@@ -121,11 +122,11 @@ class HuggingFaceTeacher(Teacher):
         eos, pad = self.generation.eos_id, self.generation.pad_id
         tokens = [until_eos(row, eos, pad) for row in output.sequences[:, 1:].tolist()]
         scores = output.sequences_scores.tolist() if scored else [float("nan")] * len(tokens)
-        found = [Hypothesis(score, row) for score, row in zip(scores, tokens, strict=True)]
-        return [found[i : i + num_return] for i in range(0, len(found), num_return)]
+        hypotheses = [Hypothesis(score, row) for score, row in zip(scores, tokens, strict=True)]
+        return [hypotheses[i : i + num_return] for i in range(0, len(hypotheses), num_return)]
 
     def search_arguments(self, num_beams: int, max_new_tokens: int | None = None) -> dict[str, Any]:
-        """The teacher's generation rules as arguments of Hugging Face's ``model.generate``."""
+        """The teacher's generation configuration as arguments of Hugging Face's ``model.generate``."""
         rules = self.generation
         arguments: dict[str, Any] = {
             "decoder_start_token_id": rules.start_id,
@@ -155,41 +156,30 @@ class HuggingFaceTeacher(Teacher):
 
     def as_model(self) -> Seq2SeqModel | None:
         """See Teacher."""
-        return self._transformer or _native(self.model)
-
-
-def _native(model: Any) -> Seq2SeqModel | None:
-    """A model of our own with the same weights; None where ours does not cover the layout."""
-    try:
-        if isinstance(model, MarianMTModel):
-            return from_marian(model).requires_grad_(False)
-        if isinstance(model, BartForConditionalGeneration):
-            return from_bart(model).requires_grad_(False)
-    except ModelError:
-        pass
-    return None
+        return self._transformer or convert(self.model)
 
 
 def _load(config: TeacherConfig) -> tuple[Any, Any]:
-    """Model and tokenizer as the library gives them. Raises ModelError."""
+    """Loads model and tokenizer with the library. Raises ModelError."""
     folder = Path(config.path)
     local = folder.is_absolute() or config.path.startswith(".") or config.path.count("/") > 1
     if local and not folder.is_dir():  # else it is taken for a hub name
         raise ModelError(f"teacher {config.path}: no such folder")
-    origin = {"revision": config.revision or "main", "trust_remote_code": False}
+    source = {"revision": config.revision or "main", "trust_remote_code": False}
     with _explained(config, "model"):
-        model, found = AutoModelForSeq2SeqLM.from_pretrained(
-            config.path, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **origin
+        model, loading = AutoModelForSeq2SeqLM.from_pretrained(
+            config.path, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **source
         )
     with _explained(config, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(config.path, **origin)
-    # The library fills what is missing or misshapen with random numbers, and ignores a damaged rules file.
-    if missing := sorted(found["missing_keys"]):
+        tokenizer = AutoTokenizer.from_pretrained(config.path, **source)
+    # The library fills weights that are missing or have a wrong shape with random numbers, and ignores a damaged
+    # generation_config.json.
+    if missing := sorted(loading["missing_keys"]):
         raise ModelError(f"teacher {config.path}: {len(missing)} weights are missing, first {missing[0]}")
-    if misshapen := sorted(found["mismatched_keys"]):
-        name, stored, expected = misshapen[0]
+    if mismatched := sorted(loading["mismatched_keys"]):
+        name, stored, expected = mismatched[0]
         raise ModelError(
-            f"teacher {config.path}: {len(misshapen)} weights do not fit config.json, first {name}: "
+            f"teacher {config.path}: {len(mismatched)} weights do not fit config.json, first {name}: "
             f"{list(stored)} instead of {list(expected)}"
         )
     rules = folder / "generation_config.json"
@@ -200,7 +190,7 @@ def _load(config: TeacherConfig) -> tuple[Any, Any]:
 
 @contextmanager
 def _explained(config: TeacherConfig, what: str) -> Iterator[None]:
-    """Turns whatever the library raises into one line; its own bars, warnings and logs are silenced."""
+    """Turns every exception of the library into a ModelError of one line, and silences its progress bars and logs."""
     verbosity = hf_logging.get_verbosity()
     hf_logging.disable_progress_bar()
     hf_logging.set_verbosity_error()
@@ -209,8 +199,8 @@ def _explained(config: TeacherConfig, what: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # transformers raises many kinds
-        said = " ".join(str(error).split())
-        reason = next((reason for sign, reason in REASONS.items() if sign in said), said[:240])
+        message = " ".join(str(error).split())
+        reason = next((reason for text, reason in REASONS.items() if text in message), message[:240])
         raise ModelError(f"teacher {config.path}: its {what} cannot be loaded ({reason})") from None
     finally:
         hf_logging.set_verbosity(verbosity)

@@ -1,4 +1,4 @@
-"""A run of the project's own as a teacher."""
+"""A run of this project as a teacher."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ from compressor.config import TeacherConfig
 from compressor.decoding.search import Hypothesis, beam_search, greedy
 from compressor.errors import ConfigError
 from compressor.models.base import Seq2SeqModel, count_parameters
-from compressor.models.weights import load_run
+from compressor.models.weights import is_run, load_run
 from compressor.teachers.base import Teacher
+from compressor.teachers.registry import register_teacher
 
 
+@register_teacher(recognizes=is_run)
 class NativeTeacher(Teacher):
-    """Opens a run folder. Raises ModelError if it is damaged, ConfigError if the recipe asks too much of it."""
+    """Loads a run folder.
 
-    def __init__(self, folder: Path, config: TeacherConfig) -> None:
+    Raises:
+        ModelError: the run is damaged.
+        ConfigError: the recipe allows longer outputs than the model has positions.
+    """
+
+    def __init__(self, config: TeacherConfig) -> None:
+        folder = Path(config.path)
         run = load_run(folder)
         self.name = folder.name
         self.model = run.model.requires_grad_(False)

@@ -1,17 +1,48 @@
-"""Opens a teacher of either kind."""
+"""The registry of teacher families; ``load_teacher`` opens a teacher with the family that recognizes its path.
+
+A family is a module with a ``Teacher`` subclass under ``@register_teacher``, imported by ``teachers/__init__.py``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from compressor.config import TeacherConfig
-from compressor.models.weights import is_run
 from compressor.teachers.base import Teacher
-from compressor.teachers.huggingface import HuggingFaceTeacher
-from compressor.teachers.native import NativeTeacher
+
+Loader = Callable[[TeacherConfig], Teacher]
+L = TypeVar("L", bound=Loader)
+
+_LOADERS: list[tuple[Callable[[Path], bool], Loader]] = []
+_DEFAULT: list[Loader] = []
+
+
+def register_teacher(recognizes: Callable[[Path], bool] | None = None) -> Callable[[L], L]:
+    """Returns a class decorator that registers a teacher family; the class is called with a ``TeacherConfig``.
+
+    Args:
+        recognizes: Whether a path holds a teacher of the family. None: the family opens what no other recognizes.
+    """
+
+    def register(loader: L) -> L:
+        if recognizes is None:
+            _DEFAULT[:] = [loader]
+        else:
+            _LOADERS.append((recognizes, loader))
+        return loader
+
+    return register
 
 
 def load_teacher(config: TeacherConfig) -> Teacher:
-    """A run folder gives a native teacher, everything else a Hugging Face one. Raises ModelError."""
-    folder = Path(config.path)
-    return NativeTeacher(folder, config) if is_run(folder) else HuggingFaceTeacher(config)
+    """Opens the teacher at ``config.path``.
+
+    Raises:
+        ModelError: the teacher is missing or damaged.
+        ConfigError: the recipe asks for something that the teacher cannot do.
+    """
+    path = Path(config.path)
+    loader = next((loader for recognizes, loader in _LOADERS if recognizes(path)), *_DEFAULT)
+    return loader(config)

@@ -1,4 +1,4 @@
-"""Scores of outputs against references. A score never goes without its signature."""
+"""Quality scores of outputs against references, with the signature that makes them comparable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Scores:
         rouge1: ROUGE-1 F1, mean over outputs.
         rouge2: ROUGE-2 F1, mean over outputs.
         rouge_l: ROUGE-L F1, mean over outputs.
-        signature: settings and versions that the numbers depend on.
+        signature: Settings and library versions that the numbers depend on.
     """
 
     bleu: float | None
@@ -40,7 +40,7 @@ class Scores:
 
     @property
     def headline(self) -> float:
-        """The score that is compared: BLEU, or ROUGE-L F1 for summarization."""
+        """The main score of a task: BLEU, or ROUGE-L F1 for summarization."""
         return float((self.bleu if self.bleu is not None else self.rouge_l) or 0.0)
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,13 +55,14 @@ def score(
     *,
     bleu_tokenizer: str = "13a",
 ) -> Scores:
-    """Scores outputs by the measures of their task.
+    """Scores outputs with the metrics of their task.
 
     Args:
         task: ``translation`` (BLEU, chrF) or ``summarization`` (ROUGE).
-        hypotheses: one detokenized output for each reference.
-        references: one reference each.
-        bleu_tokenizer: sacreBLEU's tokenizer; ``zh``, ``ja-mecab`` or ``char`` where words are not parted by spaces.
+        hypotheses: Detokenized outputs.
+        references: One reference for each output.
+        bleu_tokenizer: sacreBLEU's tokenizer; ``zh``, ``ja-mecab`` or ``char`` for languages without spaces between
+            words.
 
     Raises:
         DataError: there is nothing to score, or the counts differ.
@@ -81,7 +82,7 @@ def score(
 
 
 def _translation(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> Scores:
-    # `force` only silences a warning about outputs that look tokenized, as a young student's often do.
+    # `force` silences a warning about outputs that look tokenized, which is common early in training.
     bleu, chrf = BLEU(tokenize=tokenizer, force=True), CHRF()
     bleu_score = bleu.corpus_score(hypotheses, [references]).score
     chrf_score = chrf.corpus_score(hypotheses, [references]).score
@@ -90,7 +91,7 @@ def _translation(hypotheses: Sequence[str], references: Sequence[str], tokenizer
 
 
 def _summarization(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
-    from rouge_score.rouge_scorer import RougeScorer  # imports nltk, which translation should not wait for
+    from rouge_score.rouge_scorer import RougeScorer  # imports nltk, which is slow and needed here only
 
     names = ("rouge1", "rouge2", "rougeL")
     scorer = RougeScorer(names, use_stemmer=True)

@@ -1,14 +1,14 @@
-"""Text to token ids and back, without torch.
+"""Tokenizers: text to token ids and back, without torch.
 
-Three kinds, told apart by their files:
+There are three kinds, recognized by their files:
 
-- ``sentencepiece.model``: one SentencePiece model, its own ids (trained by the project);
+- ``sentencepiece.model``: one SentencePiece model with its own ids (trained by the project);
 - ``vocab.json`` with ``source.spm`` and ``target.spm`` (Marian) or ``sentencepiece.bpe.model`` (M2M100, and Marian
-  where the two are equal: one copy is kept): SentencePiece pieces, ids from the vocabulary file;
+  where its two models are equal and one copy is stored): SentencePiece pieces, ids from the vocabulary file;
 - ``tokenizer.json``: a Hugging Face fast tokenizer (BART, mBART, NLLB, Pegasus, T5).
 
-``compress_tokenizer.json`` beside them holds what surrounds a text: a prefix such as "summarize: " and the ids before
-and after it (language, end of sentence).
+``compress_tokenizer.json`` beside them stores the text frame: a text prefix such as "summarize: ", and the ids added
+before and after the ids of a text (language, end of sentence).
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from compressor.files import write_atomic
 
 FRAME_FILE = "compress_tokenizer.json"
 JOINT = "sentencepiece.bpe.model"
+"""File name of one SentencePiece model for source and target."""
 
 
 class TextFrame(BaseModel):
-    """What stands around a text's own tokens."""
+    """Text prefix and token ids that are added around a text, and its special tokens."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,10 +46,10 @@ class TextFrame(BaseModel):
 
 
 class Tokenizer(ABC):
-    """Text to ids and back. Ids outside the vocabulary and special tokens vanish in ``decode``."""
+    """Encodes text to ids and decodes ids to text; ``decode`` drops special tokens and ids outside the vocabulary."""
 
     names: ClassVar[tuple[str, ...]]
-    """Files that this kind is made of, the one that tells it apart first."""
+    """Names of the files of this kind; the first one identifies it."""
 
     def __init__(self, files: dict[str, bytes], frame: TextFrame) -> None:
         self.files = files
@@ -56,39 +57,39 @@ class Tokenizer(ABC):
 
     @property
     def eos_id(self) -> int:
-        """End of sentence."""
+        """Id of the end-of-sentence token."""
         return self.frame.eos_id
 
     @property
     def pad_id(self) -> int:
-        """Padding."""
+        """Id of the padding token."""
         return self.frame.pad_id
 
     @cached_property
     def vocab_size(self) -> int:
-        """One more than the largest id of a token."""
+        """The largest token id plus one."""
         return max(self.vocab.values()) + 1
 
     @property
     @abstractmethod
     def vocab(self) -> dict[str, int]:
-        """Target tokens and their ids."""
+        """Target tokens to ids."""
 
     @abstractmethod
     def _encode(self, text: str, target: bool) -> list[int]:
-        """Ids of the text alone."""
+        """Ids of a text, without the frame; ``target`` selects the target vocabulary."""
 
     @abstractmethod
     def _decode(self, ids: list[int]) -> str:
-        """Text of ids that hold no special token."""
+        """Text of ids without special tokens."""
 
     def encode_source(self, text: str) -> list[int]:
-        """Ids of a source, with the prefix and suffix that the model expects."""
+        """Ids of a source text, with the text frame that the model expects."""
         ids = self._encode(self.frame.text_prefix + text, target=False)
         return [*self.frame.source_prefix_ids, *ids, *self.frame.source_suffix_ids]
 
     def encode_target(self, text: str) -> list[int]:
-        """Ids of a target, ending with EOS and without a start token."""
+        """Ids of a target text, ending with EOS, without a start token."""
         return [*self._encode(text, target=True), self.eos_id]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -107,7 +108,7 @@ class Tokenizer(ABC):
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """One SentencePiece model for both sides."""
+    """One SentencePiece model for source and target."""
 
     names = ("sentencepiece.model",)
 
@@ -166,7 +167,7 @@ class VocabularyTokenizer(Tokenizer):
         ids = self._target_ids if target else self._source_ids
         tokens = []
         code = text.partition("<<")[0] + "<<"
-        if not target and text.startswith(">>") and code in ids:  # Marian's target language: one token of its own
+        if not target and text.startswith(">>") and code in ids:  # Marian's target language is a single token
             text = text[len(code) :]
             tokens.append(code)
         tokens += (self.target_pieces if target else self.source_pieces).encode(text, out_type=str)
@@ -207,10 +208,14 @@ class JsonTokenizer(Tokenizer):
 
 
 def load_tokenizer(folder: Path, frame: TextFrame | None = None) -> Tokenizer:
-    """Opens the tokenizer in a folder; ``frame`` overrides the stored one.
+    """Loads the tokenizer in a folder.
+
+    Args:
+        folder: Folder with the tokenizer's files.
+        frame: Used in place of the stored text frame.
 
     Raises:
-        ModelError: the folder holds no tokenizer, or a damaged one.
+        ModelError: the folder has no tokenizer, or a damaged one.
     """
     stored = folder / FRAME_FILE
     if frame is None and stored.exists():
@@ -229,7 +234,7 @@ def load_tokenizer(folder: Path, frame: TextFrame | None = None) -> Tokenizer:
 
 
 def cut(ids: list[int], limit: int, eos_id: int) -> list[int]:
-    """Cuts token ids to ``limit``, keeping EOS and what follows it (mBART ends with a language id)."""
+    """Truncates token ids to ``limit``; EOS and the ids after it (mBART's language id) are not removed."""
     if len(ids) <= limit:
         return ids
     tail = ids[ids.index(eos_id, 1) :] if eos_id in ids[1:] else []
@@ -237,6 +242,7 @@ def cut(ids: list[int], limit: int, eos_id: int) -> list[int]:
 
 
 def _sentencepiece(files: dict[str, bytes], name: str) -> Any:
+    """Loads the SentencePiece model in file ``name``. Raises ModelError."""
     if name not in files:
         raise ModelError(f"{name} is missing")
     pieces = sentencepiece.SentencePieceProcessor()
@@ -250,6 +256,7 @@ def _sentencepiece(files: dict[str, bytes], name: str) -> Any:
 
 
 def _vocabulary(files: dict[str, bytes], name: str) -> dict[str, int]:
+    """Parses the token-to-id map in file ``name``. Raises ModelError."""
     try:
         vocabulary = {str(token): int(index) for token, index in json.loads(files[name]).items()}
     except (ValueError, AttributeError, TypeError):

@@ -1,4 +1,4 @@
-// Token ids in, token ids out: a JSON list a line, the whole search in one call of ONNX Runtime.
+// Reads source token ids (a JSON list a line) and prints output token ids; one call of ONNX Runtime runs the search.
 //
 //   npm install --ignore-scripts
 //   echo '[88, 41, 7, 0]' | node generate.mjs ../de-en [--num-beams 5] [--precision int8]
@@ -28,7 +28,7 @@ if (!(numBeams >= 1 && numBeams <= manifest.max_num_beams)) {
 const sources = readFileSync(0, "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line));
 const width = Math.max(...sources.map((ids) => ids.length));
 const int64 = (numbers, shape) => new Tensor("int64", BigInt64Array.from(numbers, BigInt), shape);
-const padded = (row, filling) => [...row, ...Array(width - row.length).fill(filling)];
+const padded = (row, padding) => [...row, ...Array(width - row.length).fill(padding)];
 
 const feeds = {
   input_ids: int64(sources.flatMap((ids) => padded(ids, rules.pad_id)), [sources.length, width]),
@@ -45,13 +45,13 @@ if (numBeams > 1) {
 }
 
 const { precisions } = manifest;
-const unasked = ["int8", "mixed", "fp32"].find((name) => name in precisions) ?? Object.keys(precisions)[0];
-const { graphs } = precisions[options.precision ?? unasked];
+const defaultPrecision = ["int8", "mixed", "fp32"].find((name) => name in precisions) ?? Object.keys(precisions)[0];
+const { graphs } = precisions[options.precision ?? defaultPrecision];
 const session = await InferenceSession.create(join(folder, graphs[numBeams > 1 ? "generate_beams" : "generate"]));
 const { output_ids } = await session.run(feeds);
 
 const length = output_ids.dims.at(-1);
-const rowsPerSource = output_ids.dims.length === 3 ? output_ids.dims[1] : 1; // beams, best first
+const rowsPerSource = output_ids.dims.length === 3 ? output_ids.dims[1] : 1; // beams of a source, best first
 for (let source = 0; source < sources.length; source++) {
   const start = source * rowsPerSource * length;
   const ids = Array.from(output_ids.data.slice(start, start + length), Number);

@@ -68,7 +68,7 @@ def test_splits_never_share_a_source(task: str) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_generation_is_deterministic_across_processes(task: str) -> None:
-    code = f"from compressor.data.synthetic import generate; print(generate({task!r}, 'dev', 20, 3))"
+    code = f"from compressor.data.synthetic.corpus import generate; print(generate({task!r}, 'dev', 20, 3))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert other == str(generate(task, "dev", 20, 3))
     assert generate(task, "dev", 20, 3) != generate(task, "dev", 20, 4)
@@ -80,7 +80,7 @@ def test_split_ignores_case_and_punctuation() -> None:
         assert split_of(example.source.upper().replace("ß", "SS").rstrip(".?")) == "dev"
 
 
-def test_sentences_have_the_promised_size_and_form() -> None:
+def test_sentences_have_valid_length_and_punctuation() -> None:
     pairs = generate("translation", "train", 1500)
     assert len({e.source for e in pairs}) == 1500
     for example in pairs:
@@ -91,7 +91,7 @@ def test_sentences_have_the_promised_size_and_form() -> None:
     assert 600 < len({w.strip(".,?").lower() for e in pairs for w in e.source.split()}) < 3000
 
 
-def test_what_makes_german_hard_is_there() -> None:
+def test_hard_german_constructions_occur() -> None:
     sources = [e.source for e in generate("translation", "train", 1500)]
     patterns = [
         r", (weil|obwohl|bevor) .*t\.$",
@@ -119,16 +119,16 @@ def test_what_makes_german_hard_is_there() -> None:
         ("drei", "p", ("drei alte Bücher", "drei alte Bücher", "drei alten Büchern")),
     ],
 )
-def test_german_noun_phrases(det: str, gender: str, forms: tuple[str, ...]) -> None:
+def test_german_noun_phrases_match_a_table(det: str, gender: str, forms: tuple[str, ...]) -> None:
     old = Adjective("alt", "old", frozenset())
     singular = {"Bücher": "Buch", "Tische": "Tisch", "Autos": "Auto"}.get(forms[0].split()[-1], forms[0].split()[-1])
     kind = "m" if gender == "weak" else gender
-    found = []
+    actual = []
     for case in CASES:
         article = det if det == "drei" else determiner(det, kind, case)
         ending = adjective(old, "" if det == "drei" else det, kind, case)
-        found.append(f"{article} {ending} {noun(word(singular), gender == 'p', case)}")
-    assert tuple(found) == forms
+        actual.append(f"{article} {ending} {noun(word(singular), gender == 'p', case)}")
+    assert tuple(actual) == forms
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_german_noun_phrases(det: str, gender: str, forms: tuple[str, ...]) -> N
         ("einladen", ("lade", "lädst", "lädt", "laden", "laden")),
     ],
 )
-def test_german_verbs(infinitive: str, forms: tuple[str, ...]) -> None:
+def test_german_present_tense_matches_a_table(infinitive: str, forms: tuple[str, ...]) -> None:
     assert tuple(present(verb(infinitive), person) for person in ("1s", "2s", "3s", "1p", "3p")) == forms
 
 
@@ -154,11 +154,11 @@ def test_german_verbs(infinitive: str, forms: tuple[str, ...]) -> None:
         ("sein", ("bin", "bist", "ist", "sind", "sind")),
     ],
 )
-def test_german_auxiliaries(name: str, forms: tuple[str, ...]) -> None:
+def test_german_auxiliaries_match_a_table(name: str, forms: tuple[str, ...]) -> None:
     assert tuple(auxiliary(name, person) for person in ("1s", "2s", "3s", "1p", "3p")) == forms
 
 
-def test_english_forms() -> None:
+def test_english_verb_forms() -> None:
     assert [third(v) for v in ("read", "go", "carry", "pay", "wash")] == ["reads", "goes", "carries", "pays", "washes"]
     assert [progressive(v) for v in ("read", "write", "swim", "forget")] == [
         "reading",
@@ -235,11 +235,11 @@ def test_compounds_take_gender_and_plural_of_their_head() -> None:
         ),
     ],
 )
-def test_clauses(clause: Clause, main: str, last: str, english: str) -> None:
+def test_clauses_match_a_table(clause: Clause, main: str, last: str, english: str) -> None:
     assert (german_main(clause), german_last(clause), english_main(clause)) == (main, last, english)
 
 
-def test_inversion_questions_and_infinitives() -> None:
+def test_inversion_question_and_infinitive() -> None:
     clause = Clause(HE, verb("anrufen"), "perfect", object=DOCTOR, time=("gestern", "yesterday"))
     assert german_main(clause, "time") == "gestern hat er den Arzt angerufen"
     assert german_main(clause, "") == "hat er gestern den Arzt angerufen"
@@ -249,7 +249,7 @@ def test_inversion_questions_and_infinitives() -> None:
     assert english_infinitive(plain) == "to call the doctor"
 
 
-def test_numbers() -> None:
+def test_numbers_in_words() -> None:
     assert [numbers.german(n) for n in (1, 16, 21, 30, 77)] == [
         "eins",
         "sechzehn",
@@ -275,7 +275,7 @@ def test_half_counts_towards_the_next_hour() -> None:
     assert said["um 12.05 Uhr"] == "at 12:05 pm"
 
 
-def test_headlines_need_more_than_the_first_sentence() -> None:
+def test_headline_facts_are_not_all_in_the_first_sentence() -> None:
     examples = generate("summarization", "train", 600)
     first_is_enough = 0
     for example in examples:
@@ -287,7 +287,7 @@ def test_headlines_need_more_than_the_first_sentence() -> None:
     assert first_is_enough < 0.05 * len(examples)
 
 
-def test_the_winner_follows_from_the_score() -> None:
+def test_headline_winner_follows_from_the_score() -> None:
     found = 0
     for example in generate("summarization", "train", 600):
         headline = re.fullmatch(r"(\w+) beat (\w+) (\d)-(\d) in .*", example.target or "")

@@ -192,7 +192,7 @@ def test_seqkd_learns_from_the_teachers_beam_search(make_recipe: Make, tmp_path:
     out = distill(recipe, tmp_path / "run", progress=False)
     records = written_outputs((out / FILE).read_text())
     assert recipe.teacher is not None
-    teacher = NativeTeacher(Path(recipe.teacher.path), recipe.teacher)
+    teacher = NativeTeacher(recipe.teacher)
     setup = run_module.set_up(recipe)
     for record in records[:5]:
         source = pad_sources([setup.train.sources[record["index"]].tolist()], teacher.generation.pad_id)

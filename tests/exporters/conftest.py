@@ -12,7 +12,7 @@ import torch
 from compressor.exporters.graphs.search_loop import build_graphs
 from compressor.exporters.graphs.weights import write_graphs
 from compressor.exporters.quantization.calibration import calibrate
-from compressor.exporters.quantization.rewrite import Ranges, products, quantize
+from compressor.exporters.quantization.rewrite import Ranges, quantize, weight_matmuls
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import TransformerModelConfig
 from compressor.models.base import Seq2SeqModel
@@ -66,7 +66,7 @@ def ranges(graphs: dict[str, ir.Model]) -> Ranges:
 def folders(graphs: dict[str, ir.Model], ranges: Ranges, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Precision to the folder of its graphs."""
     root = tmp_path_factory.mktemp("graphs")
-    keys = sorted({product.key for graph in graphs.values() for product in products(graph)})
+    keys = sorted({matmul.key for graph in graphs.values() for matmul in weight_matmuls(graph)})
     for precision, bits in {"int8": {}, "int4": dict.fromkeys(keys, 4), "mixed": dict.fromkeys(keys[::2], 8)}.items():
         quantized = {name: graph.clone() for name, graph in graphs.items()}
         for graph in quantized.values():

@@ -23,8 +23,9 @@ from compressor.errors import (
     StorageError,
 )
 from compressor.exporters import export as exporters
-from compressor.exporters.export import dev_set, export_bundle
-from compressor.exporters.quantization import kernel_choice as mixing
+from compressor.exporters.checks.dev_set import load_dev_set
+from compressor.exporters.export import export_bundle
+from compressor.exporters.quantization import kernel_choice
 from compressor.exporters.quantization import quality_gate as gate
 from compressor.models.weights import load_run
 from compressor.runtime import session
@@ -125,12 +126,12 @@ def test_dev_files_must_match(tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("eins\nzwei\n")
     (tmp_path / "b").write_text("one\n")
     with pytest.raises(DataError, match=r"a has 2 lines but .*b has 1"):
-        dev_set(load_run(tiny_run), tmp_path / "a", tmp_path / "b")
+        load_dev_set(load_run(tiny_run), tmp_path / "a", tmp_path / "b")
 
 
 def test_references_are_of_sources(tiny_run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--dev-reference has no --dev-source"):
-        dev_set(load_run(tiny_run), None, tmp_path / "b")
+        load_dev_set(load_run(tiny_run), None, tmp_path / "b")
 
 
 def test_without_dev_sources_fp32_alone_is_exported_and_only_when_told_to(
@@ -148,7 +149,7 @@ def test_without_dev_sources_fp32_alone_is_exported_and_only_when_told_to(
     assert manifest.parity is not None and manifest.parity.fp32_identical == manifest.parity.sources == 32
     assert "There were no dev sources" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     run = load_run(moved)
-    found = dev_set(run, None, None, invent=True)
+    found = load_dev_set(run, None, None, allow_random=True)
     frame = run.tokenizer.frame
     for ids in found.ids:
         assert tuple(ids[len(ids) - len(frame.source_suffix_ids) :]) == frame.source_suffix_ids
@@ -164,7 +165,9 @@ def test_int4_and_mixed_say_what_they_are(
 ) -> None:
     """On a machine on which blocks are fastest for one row, and static scales for more."""
     trace_once(monkeypatch)
-    monkeypatch.setattr(mixing, "time_forms", lambda shape: {"fp32": 9.0, "int8": 5.0, "blocks": 4.0 * shape.rows})
+    monkeypatch.setattr(
+        kernel_choice, "time_formats", lambda shape: {"fp32": 9.0, "int8": 5.0, "blocks": 4.0 * shape.rows}
+    )
     out = export_bundle(
         tiny_run, tmp_path / "out", precisions=["int4", "mixed", "fp32", "int4"], ungated=True, progress=False
     )
@@ -230,8 +233,8 @@ def test_fp16_that_loses_too_much_is_refused(
     """The fp32 graphs stand in for those of fp16, and the gate for one that measures a loss."""
     trace_once(monkeypatch)
     monkeypatch.setattr(exporters, "build_half_graphs", exporters.build_graphs)
-    monkeypatch.setattr(exporters, "float_products", lambda graph: [])
-    monkeypatch.setattr(gate, "lost", lambda quality, name: 0.4 if name == "fp16" else 0.0)
+    monkeypatch.setattr(exporters, "fp32_matmuls", lambda graph: [])
+    monkeypatch.setattr(gate, "score_loss", lambda quality, name: 0.4 if name == "fp16" else 0.0)
     with pytest.raises(ExportError, match=r"fp16 loses 0\.40 on dev where 0\.3 is allowed: leave it out"):
         export_bundle(tiny_run, tmp_path / "out", precisions=["fp32", "fp16"], progress=False)
     assert list(tmp_path.iterdir()) == []

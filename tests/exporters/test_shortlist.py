@@ -1,4 +1,4 @@
-"""A shortlist in the graph, against Hugging Face `generate` with the same tokens allowed; what it is learned from."""
+"""Graphs with a shortlist match Hugging Face `generate` over the same tokens; the table matches IBM Model 1."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import onnxruntime
 import pytest
 import torch
 
+from compressor.decoding.shortlist import LexicalTable
 from compressor.errors import ExportError
 from compressor.exporters.graphs.search_loop import build_graphs
 from compressor.exporters.graphs.weights import write_graphs
 from compressor.exporters.quantization.calibration import calibrate
 from compressor.exporters.quantization.rewrite import quantize
-from compressor.exporters.shortlist import LexicalTable, learn
+from compressor.exporters.shortlist import learn_table
 from compressor.generation_config import until_eos
 from compressor.runtime import streaming
 from compressor.teachers.conversion.marian import to_marian
@@ -25,7 +26,7 @@ from tests.exporters.graphs.test_beams import GENERATION, ending_model, feeds, g
 from tests.models.test_transformer import EOS, PAD, VOCAB, sources
 
 ALWAYS, LIKELY = 16, 3
-EVERYTHING = LexicalTable(np.arange(VOCAB), np.zeros((VOCAB, 0), np.int64), 0)
+ALL_TOKENS = LexicalTable(np.arange(VOCAB), np.zeros((VOCAB, 0), np.int64), 0)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +36,9 @@ def net() -> Any:
 
 @pytest.fixture(scope="module")
 def table() -> LexicalTable:
-    chance = np.random.default_rng(7)
-    pairs = [(chance.integers(1, VOCAB - 1, 9), chance.integers(0, VOCAB - 1, 9)) for _ in range(300)]
-    return learn(pairs, VOCAB, EOS, frequent=ALWAYS, likely=LIKELY)
+    rng = np.random.default_rng(7)
+    pairs = [(rng.integers(1, VOCAB - 1, 9), rng.integers(0, VOCAB - 1, 9)) for _ in range(300)]
+    return learn_table(pairs, VOCAB, EOS, frequent=ALWAYS, likely=LIKELY)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def graphs(net: Any, table: LexicalTable, tmp_path_factory: pytest.TempPathFacto
 
 
 def penalties(table: LexicalTable, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """[batch, vocab]: minus infinity where a source may not write a token, found one by one."""
+    """[batch, vocab]: minus infinity where the shortlist of a source lacks a token, computed token by token."""
     found = torch.full((len(ids), VOCAB), -torch.inf)
     for row, source in enumerate(ids):
         tokens = set(table.always.tolist())
@@ -62,7 +63,7 @@ def penalties(table: LexicalTable, ids: torch.Tensor, mask: torch.Tensor) -> tor
 
 
 def hugging_face(net: Any, table: LexicalTable, given: dict[str, Any], **options: Any) -> Any:
-    """`generate` of the same weights, whose output layer has no other tokens than those allowed."""
+    """`generate` with the same weights, every token outside the shortlist at minus infinity."""
     ids, mask, prefix = (given[name] for name in ("ids", "mask", "prefix"))
     peer = to_marian(net, GENERATION)
     rows = penalties(table, ids, mask).repeat_interleave(options.get("num_beams", 3), dim=0)[:, None]
@@ -85,7 +86,7 @@ CASES: list[dict[str, Any]] = [
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 9])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_outputs_and_scores_are_hugging_faces(
+def test_beam_outputs_and_scores_match_hugging_face(
     net: Any, graphs: dict[str, Any], table: LexicalTable, case: dict[str, Any], batch: int
 ) -> None:
     options = dict(case)
@@ -101,14 +102,14 @@ def test_outputs_and_scores_are_hugging_faces(
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 9])
 @pytest.mark.parametrize("case", [{}, {"no_repeat_ngram_size": 2, "max_new_tokens": 25}, {"prefix": 3}], ids=str)
-def test_greedy_outputs_are_hugging_faces(
+def test_greedy_outputs_match_hugging_face(
     net: Any, graphs: dict[str, Any], table: LexicalTable, case: dict[str, Any], batch: int
 ) -> None:
     options = {"num_beams": 1, "min_new_tokens": 6, **case}  # enough tokens for the shortlist to matter
     ids, mask = sources(batch)
     prefix = torch.randint(1, VOCAB - 1, (batch, options.pop("prefix", 0)), generator=torch.Generator().manual_seed(4))
     expected = hugging_face(net, table, {"ids": ids, "mask": mask, "prefix": prefix}, **options)
-    whole = hugging_face(net, EVERYTHING, {"ids": ids, "mask": mask, "prefix": prefix}, **options)
+    whole = hugging_face(net, ALL_TOKENS, {"ids": ids, "mask": mask, "prefix": prefix}, **options)
     graph = graphs["generate"]
     names = {given.name for given in graph.get_inputs()}
     given = {name: value for name, value in feeds(ids, mask, prefix, **options).items() if name in names}
@@ -119,7 +120,7 @@ def test_greedy_outputs_are_hugging_faces(
 
 
 @pytest.mark.slow
-def test_a_source_has_one_output_in_every_batch(graphs: dict[str, Any]) -> None:
+def test_output_does_not_depend_on_the_batch(graphs: dict[str, Any]) -> None:
     ids, mask = sources(24)
     none = torch.zeros(24, 0, dtype=torch.int64)
     wanted = ["output_ids", "scores"]
@@ -134,7 +135,9 @@ def test_a_source_has_one_output_in_every_batch(graphs: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_in_int8_a_shortlist_changes_no_logit_of_those_it_keeps(net: Any, table: LexicalTable, tmp_path: Path) -> None:
+def test_int8_logits_of_kept_columns_equal_those_without_a_shortlist(
+    net: Any, table: LexicalTable, tmp_path: Path
+) -> None:
     whole, some = build_graphs(net, GENERATION), build_graphs(net, GENERATION, table)
     ids, mask = sources(9)
     ranges = calibrate(whole, [row[real.bool()].tolist() for row, real in zip(ids, mask, strict=True)], 12)
@@ -153,11 +156,11 @@ def test_in_int8_a_shortlist_changes_no_logit_of_those_it_keeps(net: Any, table:
     np.testing.assert_array_equal(logits, wanted)
 
 
-def test_tokens_are_ranked_as_by_model_1_written_out() -> None:
-    chance = np.random.default_rng(3)
+def test_table_matches_plain_python_ibm_model_1() -> None:
+    rng = np.random.default_rng(3)
     vocab, most = 40, 5
-    pairs = [(chance.integers(1, vocab, 6).tolist(), chance.integers(1, vocab, 5).tolist()) for _ in range(200)]
-    found = learn(pairs, vocab, 0, frequent=4, likely=most)
+    pairs = [(rng.integers(1, vocab, 6).tolist(), rng.integers(1, vocab, 5).tolist()) for _ in range(200)]
+    found = learn_table(pairs, vocab, 0, frequent=4, likely=most)
     written = Counter(token for _, target in pairs for token in target)
     assert found.always[0] == 0  # the end of sentence
     assert sorted(written[token] for token in found.always[1:]) == sorted(written.values())[-3:]
@@ -174,13 +177,13 @@ def test_tokens_are_ranked_as_by_model_1_written_out() -> None:
             totals[one] += count  # type: ignore[assignment]
         probability = {key: count / totals[key[0]] for key, count in expected.items()}
     for one in range(1, vocab):
-        others = {token: count for (source, token), count in expected.items() if source == one}
-        others = {token: count for token, count in others.items() if token != one and token not in found.always}
-        best = sorted(others.values(), reverse=True)[: most - 1]
+        counts = {token: count for (source, token), count in expected.items() if source == one}
+        counts = {token: count for token, count in counts.items() if token != one and token not in found.always}
+        best = sorted(counts.values(), reverse=True)[: most - 1]
         assert found.likely[one, 0] == one
-        np.testing.assert_allclose([others[token] for token in found.likely[one, 1 : len(best) + 1]], best)
+        np.testing.assert_allclose([counts[token] for token in found.likely[one, 1 : len(best) + 1]], best)
 
 
-def test_without_pairs_there_is_nothing_to_learn() -> None:
+def test_learning_without_pairs_is_refused() -> None:
     with pytest.raises(ExportError, match="a shortlist is learned from sources and what the teacher writes for them"):
-        learn([], 40, 0)
+        learn_table([], 40, 0)

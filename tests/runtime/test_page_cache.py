@@ -1,4 +1,4 @@
-"""Mapped pages that are not needed leave, and come back as they were."""
+"""Released pages of mapped files leave memory, and are read again unchanged."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from compressor.runtime.page_cache import forget_pages
+from compressor.runtime.page_cache import release_pages
 from compressor.runtime.session import open_session
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
 
 
 def resident_kb(folder: Path) -> int:
-    """Of all mappings of files in a folder, as the kernel counts."""
-    total, inside = 0, False
+    """Resident kilobytes of all mapped files in a folder, from the kernel's counters."""
+    total, in_folder = 0, False
     for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
         first = line.split(maxsplit=1)[0]
         if not first.endswith(":"):
-            inside = f" {folder}/" in line
-        elif inside and first == "Rss:":
+            in_folder = f" {folder}/" in line
+        elif in_folder and first == "Rss:":
             total += int(line.split()[1])
     return total
 
 
-def test_pages_leave_and_come_back(tmp_path: Path) -> None:
+def test_released_pages_leave_memory_and_are_read_again(tmp_path: Path) -> None:
     content = os.urandom(1 << 20)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -36,7 +36,7 @@ def test_pages_leave_and_come_back(tmp_path: Path) -> None:
     maps = [mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ) for file in opened]
     assert all(mapped[:] == content for mapped in maps)
     assert resident_kb(tmp_path / "a") == resident_kb(tmp_path / "b") == 1024
-    forget_pages(tmp_path / "a")
+    release_pages(tmp_path / "a")
     assert resident_kb(tmp_path / "a") == 0
     assert resident_kb(tmp_path / "b") == 1024
     assert maps[0][:] == content
@@ -45,8 +45,8 @@ def test_pages_leave_and_come_back(tmp_path: Path) -> None:
         file.close()
 
 
-def test_a_session_leaves_no_page_behind(tiny_bundle: Path) -> None:
+def test_open_session_holds_no_pages_of_its_weights_file(tiny_bundle: Path) -> None:
     session = open_session(tiny_bundle / "fp32" / "generate.onnx")
     assert resident_kb(tiny_bundle.resolve() / "fp32") == 0
-    assert "weights.bin" in Path("/proc/self/maps").read_text(encoding="utf-8")  # it is mapped all the same
+    assert "weights.bin" in Path("/proc/self/maps").read_text(encoding="utf-8")  # still mapped
     del session

@@ -1,4 +1,4 @@
-"""What is wrong when there can be no session."""
+"""Sessions: options, devices, and the errors when a session cannot be opened."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from compressor.runtime.session import (
     check_onnxruntime,
     open_session,
     probe_device,
+    session_options,
     warn_if_slow,
 )
 
@@ -32,13 +33,13 @@ def installed(*names: str) -> object:
     return version
 
 
-def test_two_packages_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_onnxruntime_packages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", installed("onnxruntime", "onnxruntime-gpu"))
     with pytest.raises(DependencyError, match=r"pip uninstall -y onnxruntime onnxruntime-gpu, then pip install"):
         check_onnxruntime()
 
 
-def test_none_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_onnxruntime_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", installed())
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(DependencyError, match=r"pip install 'compressor\[serve-cpu\]'"):
@@ -46,20 +47,20 @@ def test_none_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("version", ["1.27.2", "1.9.0"])
-def test_one_is_too_old(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+def test_old_onnxruntime_is_refused(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(__version__=version))
     with pytest.raises(DependencyError, match=rf"ONNX Runtime {version} is too old .* 'onnxruntime>=1.28'"):
         check_onnxruntime()
 
 
-def test_a_file_that_is_no_graph(tmp_path: Path) -> None:
+def test_file_that_is_not_a_graph_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"nothing")
     with pytest.raises(BundleError, match=r"a\.onnx: ONNX Runtime cannot load it"):
         open_session(tmp_path / "a.onnx")
 
 
 class WithoutGpu:
-    """The GPU package on a machine without a GPU: it has the provider, and its sessions do without."""
+    """A fake GPU package on a machine without a GPU: it lists the provider, but its sessions do not use it."""
 
     class Session:
         def __init__(self, *arguments: object, **more: object) -> None: ...
@@ -78,7 +79,7 @@ class WithoutGpu:
         return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
-def test_cuda_that_is_not_to_be_had_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_without_a_gpu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", WithoutGpu)
     open_session(tmp_path / "a.onnx")
     for opened in (lambda: open_session(tmp_path / "a.onnx", device="cuda"), lambda: probe_device("cuda")):
@@ -89,17 +90,17 @@ def test_cuda_that_is_not_to_be_had_is_an_error(tmp_path: Path, monkeypatch: pyt
         open_session(tmp_path / "a.onnx", device="cuda")
 
 
-def test_a_device_that_does_not_exist(tmp_path: Path) -> None:
+def test_unknown_device_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="device is 'tpu': give cpu or cuda"):
         open_session(tmp_path / "a.onnx", device="tpu")  # type: ignore[arg-type]
 
 
-def test_a_processor_is_always_there() -> None:
+def test_cpu_device_passes_the_probe() -> None:
     probe_device("cpu")
 
 
-def test_a_gpu_that_is_there_runs_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The processor stands in for it, so that the probe's bytes are opened."""
+def test_probe_graph_can_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU provider replaces CUDA, so that the bytes of the probe graph are loaded."""
     monkeypatch.setitem(session._PROVIDERS, "cuda", "CPUExecutionProvider")
     probe_device("cuda")
 
@@ -107,7 +108,7 @@ def test_a_gpu_that_is_there_runs_the_probe(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("domain", "operator"), [("com.microsoft", "NoSuchProduct"), ("", "NoSuchAttention")], ids=["contrib", "standard"]
 )
-def test_an_operator_that_onnxruntime_lacks_is_named(tmp_path: Path, domain: str, operator: str) -> None:
+def test_missing_operator_is_named(tmp_path: Path, domain: str, operator: str) -> None:
     value = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1]))
     node = ir.node(operator, [value], domain=domain)
     node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = "y", value.type, value.shape
@@ -118,13 +119,13 @@ def test_an_operator_that_onnxruntime_lacks_is_named(tmp_path: Path, domain: str
 
 
 @pytest.fixture
-def unwarned() -> Iterator[None]:
+def no_warnings_yet() -> Iterator[None]:
     warn_if_slow.cache_clear()
     yield
     warn_if_slow.cache_clear()
 
 
-@pytest.mark.usefixtures("unwarned")
+@pytest.mark.usefixtures("no_warnings_yet")
 @pytest.mark.parametrize(
     ("precision", "device", "features", "said"),
     [
@@ -139,7 +140,7 @@ def unwarned() -> Iterator[None]:
         ("int8", "cuda", ["avx2"], "int8: .* fp16 is for GPUs"),
     ],
 )
-def test_what_runs_slowly_is_said_once(
+def test_slow_precision_is_warned_about_once(
     precision: str,
     device: session.Device,
     features: list[str],
@@ -153,3 +154,13 @@ def test_what_runs_slowly_is_said_once(
         warn_if_slow(precision, device)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == (0 if said is None else 1) and all(re.search(said or "", text) for text in messages)
+
+
+def test_session_options_set_threads_and_spinning() -> None:
+    options = session_options(intra_threads=3, spinning=False)
+    assert (options.intra_op_num_threads, options.inter_op_num_threads, options.enable_mem_pattern) == (3, 1, False)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_serialized_graph_can_be_opened() -> None:
+    assert [value.name for value in open_session(session._PROBE).get_outputs()] == ["y"]

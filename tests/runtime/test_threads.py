@@ -1,4 +1,4 @@
-"""Threads are as many as the machine and its container allow."""
+"""Thread counts follow the machine and the container's quota."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compressor.runtime.threads import available_cpus, choose_threads
     ("content", "most"),
     [("50000 100000", 1), ("150000 100000", 2), ("max 100000", 10_000), ("", 10_000), (None, 10_000)],
 )
-def test_a_containers_quota_counts(
+def test_container_quota_limits_available_cpus(
     content: str | None, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
@@ -37,7 +37,7 @@ def test_a_containers_quota_counts(
         (1, 1, (1, 1)),
     ],
 )
-def test_what_is_not_wanted_is_chosen(
+def test_unset_thread_counts_are_chosen(
     intra: int | None, inter: int | None, chosen: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
@@ -45,7 +45,7 @@ def test_what_is_not_wanted_is_chosen(
     assert choose_threads(None, 1, 4) == (4, 1)  # in a container that has a part of the machine
 
 
-def test_more_threads_than_processors_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_more_threads_than_processors_log_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert (choose_threads(3, 1, 4), choose_threads(2, 2, 4), caplog.messages) == ((3, 1), (2, 2), [])
         assert choose_threads(8, None, 4) == (8, 1)

@@ -1,4 +1,4 @@
-"""Missing, damaged, incomplete and mismatched checkpoints: one line that says what and where."""
+"""Missing, damaged, incomplete and mismatched checkpoints are refused with one line that says what and where."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ def cut(name: str, share: float = 0.5) -> Damage:
     )
 
 
-def forget_weights(folder: Path) -> None:
+def drop_weights(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     save_file({n: t for n, t in weights.items() if "decoder.layers.0.fc1" not in n}, folder / "model.safetensors")
 
 
-def more_tokens(folder: Path) -> None:
+def add_tokens(folder: Path) -> None:
     vocabulary = json.loads((folder / "vocab.json").read_text("utf-8"))
     extra = {f"more{i}": len(vocabulary) + i for i in range(3)}
     (folder / "vocab.json").write_text(json.dumps(vocabulary | extra), "utf-8")
 
 
-DAMAGES: dict[str, tuple[Damage, str]] = {
+DAMAGED: dict[str, tuple[Damage, str]] = {
     "config is cut": (cut("config.json"), "its model cannot be loaded .*config.json"),
     "config of another kind": (edit("config.json", model_type="gpt2"), "it is not an encoder-decoder"),
     "config of an unknown kind": (edit("config.json", model_type="nothing"), "model type `nothing`"),
@@ -80,12 +80,12 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "weights are cut": (cut("model.safetensors"), "its model cannot be loaded"),
     "weights are empty": (cut("model.safetensors", 0), "its model cannot be loaded"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "no file named model.safetensors"),
-    "some weights are gone": (forget_weights, "2 weights are missing, first model.decoder.layers.0.fc1.bias"),
+    "some weights are gone": (drop_weights, "2 weights are missing, first model.decoder.layers.0.fc1.bias"),
     "rules are cut": (cut("generation_config.json"), "its generation_config.json cannot be loaded"),
     "a tokenizer file is cut": (cut("source.spm"), "its tokenizer cannot be loaded .*source.spm"),
     "no target.spm": (lambda folder: (folder / "target.spm").unlink(), "its tokenizer cannot be loaded"),
     "vocabulary is cut": (cut("vocab.json"), "its tokenizer cannot be loaded"),
-    "more tokens than rows": (more_tokens, "the tokenizer has ids up to .* they do not belong together"),
+    "more tokens than rows": (add_tokens, "the tokenizer has ids up to .* they do not belong together"),
     "another end": (edit("generation_config.json", eos_token_id=5), "end of sentence is 5 .* and 0 in the tokenizer"),
     "bad words of two tokens": (
         edit("generation_config.json", bad_words_ids=[[3, 4]]),
@@ -94,14 +94,14 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_checkpoint_is_refused_in_one_line(marian: Path, name: str) -> None:
-    damage, expected = DAMAGES[name]
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_checkpoint_is_refused_in_one_line(marian: Path, name: str) -> None:
+    damage, expected = DAMAGED[name]
     damage(marian)
     assert re.search(expected, refusal(marian))
 
 
-def test_a_missing_folder_is_refused_before_anyone_asks_the_hub(tmp_path: Path) -> None:
+def test_missing_folder_is_refused_without_asking_the_hub(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nothing").endswith("no such folder")
     assert refusal("./nothing").endswith("no such folder")
     (tmp_path / "file").write_text("")
@@ -114,7 +114,7 @@ def as_pickle(folder: Path, content: Any) -> None:
     torch.save(content, folder / "pytorch_model.bin")
 
 
-def test_a_bin_file_with_weights_only_loads(marian: Path) -> None:
+def test_bin_file_with_only_weights_loads(marian: Path) -> None:
     expected = HuggingFaceTeacher(TeacherConfig(path=str(marian)))
     as_pickle(marian, expected.model.state_dict())
     found = load_teacher(TeacherConfig(path=str(marian)))
@@ -134,7 +134,7 @@ class Payload:
 
 
 @pytest.mark.parametrize("plain", [False, True])
-def test_a_pickle_with_code_is_refused_and_not_run(marian: Path, tmp_path: Path, plain: bool) -> None:
+def test_pickle_with_code_is_refused_and_not_executed(marian: Path, tmp_path: Path, plain: bool) -> None:
     trace = tmp_path / "executed"
     if plain:
         (marian / "model.safetensors").unlink()
@@ -145,7 +145,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(marian: Path, tmp_path: Path,
     assert not trace.exists()
 
 
-def test_code_in_the_folder_is_not_run(marian: Path, tmp_path: Path) -> None:
+def test_code_in_the_folder_is_not_executed(marian: Path, tmp_path: Path) -> None:
     trace = tmp_path / "executed"
     (marian / "modeling_own.py").write_text(f"open({str(trace)!r}, 'w')\nclass Own: pass\n")
     edit("config.json", model_type="own", auto_map={"AutoConfig": "modeling_own.Own"})(marian)
@@ -153,14 +153,14 @@ def test_code_in_the_folder_is_not_run(marian: Path, tmp_path: Path) -> None:
     assert not trace.exists()
 
 
-def test_a_checkpoint_may_state_its_rules_in_its_configuration(marian: Path) -> None:
+def test_generation_options_are_read_from_config_json(marian: Path) -> None:
     (marian / "generation_config.json").unlink()
     edit("config.json", eos_token_id=0)(marian)
     teacher = load_teacher(TeacherConfig(path=str(marian)))
     assert teacher.generation.eos_id == 0 and teacher.generation.max_new_tokens == 40
 
 
-def test_vocabularies_are_compared_as_maps(open_pair: Callable[[str], Pair]) -> None:
+def test_vocabularies_are_compared_as_token_to_id_maps(open_pair: Callable[[str], Pair]) -> None:
     teacher = open_pair("t5").ours  # its seven rows without a token do not matter
     vocab = dict(teacher.tokenizer.vocab)
     check_vocabularies(teacher, SimpleNamespace(vocab=dict(reversed(vocab.items()))))  # type: ignore[arg-type]
@@ -211,14 +211,14 @@ def lengths(source: int, target: int, student: int, rules: dict[str, Any]) -> li
                             "data.max_target_tokens: 30 is more than the teacher's 19"]),
     ],
 )  # fmt: skip
-def test_a_recipe_longer_than_the_teacher_is_refused(
+def test_lengths_beyond_the_teacher_or_student_are_refused(
     limits: tuple[int, int, int], rules: dict[str, Any], problems: list[str]
 ) -> None:
     assert lengths(*limits, rules) == problems
 
 
-def test_longer_contexts_than_that_would_fail(open_pair: Callable[[str], Pair]) -> None:
-    """The limits are the model's: one position more is an error in the library."""
+def test_max_context_is_the_longest_the_model_accepts(open_pair: Callable[[str], Pair]) -> None:
+    """One position more is an error in the library."""
     pair = open_pair("bart")
     teacher: Teacher = pair.ours
     ids = pair.ours.tokenizer.encode_source(SENTENCES[0])

@@ -1,4 +1,4 @@
-"""A BART checkpoint under our names computes what Hugging Face computes."""
+"""A converted BART checkpoint computes the same logits as Hugging Face's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def build(scale_embedding: bool) -> BartForConditionalGeneration:
 
 
 @pytest.mark.parametrize("scale_embedding", [False, True])
-def test_logits_are_hugging_faces_up_to_the_last_position(scale_embedding: bool) -> None:
+def test_logits_match_hugging_face_up_to_the_last_position(scale_embedding: bool) -> None:
     theirs = build(scale_embedding)
     ours = from_bart(theirs)
     source, context = torch.randint(4, 50, (2, 12)), torch.randint(4, 50, (2, 12))
@@ -47,7 +47,7 @@ def test_logits_are_hugging_faces_up_to_the_last_position(scale_embedding: bool)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
 
 
-def test_steps_read_the_decoders_own_positions() -> None:
+def test_step_logits_match_whole_prefix_logits() -> None:
     ours = from_bart(build(False))
     source, context = torch.randint(4, 50, (1, 5)), torch.randint(4, 50, (1, 6))
     with torch.no_grad():
@@ -60,7 +60,7 @@ def test_steps_read_the_decoders_own_positions() -> None:
     torch.testing.assert_close(torch.stack(steps, dim=1), whole, atol=1e-5, rtol=1e-5)
 
 
-def test_it_is_no_marian() -> None:
+def test_bart_layout_cannot_be_exported_as_marian() -> None:
     rules = GenerationConfig(start_id=1, eos_id=2, pad_id=1)
     with pytest.raises(ModelError, match="has Marian's layout"):
         to_marian(from_bart(build(False)), rules)

@@ -1,4 +1,4 @@
-"""From a Hugging Face teacher of each family to a run: three updates of ImitKD + Full, and the run opens again."""
+"""Distillation from a Hugging Face teacher of each family: three updates of ImitKD + Full, and the run loads again."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def recipe_of(pair: Pair, corpus: Path, family: str, **changes: object) -> Recip
 
 
 @pytest.mark.parametrize("family", list(RECIPE_FIELDS))
-def test_a_teacher_of_each_family_becomes_a_run(
+def test_distilling_each_family_writes_a_loadable_run(
     open_pair: Callable[[str], Pair], tiny_corpus: Path, tmp_path: Path, family: str
 ) -> None:
     pair = open_pair(family)
@@ -78,7 +78,7 @@ def test_a_teacher_of_each_family_becomes_a_run(
 
 
 @pytest.mark.parametrize("family", list(RECIPE_FIELDS))
-def test_contexts_are_hugging_faces_decoder_inputs(
+def test_reference_contexts_match_hugging_face_decoder_inputs(
     open_pair: Callable[[str], Pair], tiny_corpus: Path, family: str
 ) -> None:
     """A reference becomes the context that the library makes from the same labels (``shift_tokens_right``)."""
@@ -98,8 +98,8 @@ def test_contexts_are_hugging_faces_decoder_inputs(
     assert contexts.kept.all()
 
 
-def test_the_loss_learns_from_the_teachers_distribution(open_pair: Callable[[str], Pair], tiny_corpus: Path) -> None:
-    """T5: rows without a token get probability zero from both sides, and the loss is finite."""
+def test_loss_ignores_rows_without_a_token(open_pair: Callable[[str], Pair], tiny_corpus: Path) -> None:
+    """T5: teacher and student give rows without a token probability zero, and the loss is finite."""
     pair = open_pair("t5")
     trainer = Trainer(set_up(recipe_of(pair, tiny_corpus, "t5")))
     batch = trainer.batches.collate([0, 1, 2])
@@ -116,7 +116,7 @@ def test_the_loss_learns_from_the_teachers_distribution(open_pair: Callable[[str
     assert found == pytest.approx(cross[contexts.kept].mean().item(), rel=1e-5)
 
 
-def test_seqkd_learns_from_the_teachers_own_outputs(
+def test_seqkd_records_teacher_outputs_of_every_source(
     open_pair: Callable[[str], Pair], tiny_corpus: Path, tmp_path: Path
 ) -> None:
     pair = open_pair("bart")
@@ -129,7 +129,7 @@ def test_seqkd_learns_from_the_teachers_own_outputs(
     assert all(row["tokens"][0] == 0 and row["tokens"][-1] == 2 for row in rows)
 
 
-def test_another_tokenizer_is_refused(open_pair: Callable[[str], Pair], tiny_corpus: Path) -> None:
+def test_tokenizer_of_another_teacher_is_refused(open_pair: Callable[[str], Pair], tiny_corpus: Path) -> None:
     recipe = recipe_of(open_pair("bart"), tiny_corpus, "bart", tokenizer={"path": open_pair("marian").config.path})
     with pytest.raises(VocabularyError, match=r"320 and \d+ tokens; \d+ differ, first"):
         set_up(recipe)
@@ -146,7 +146,7 @@ def test_lengths_are_checked_before_training(open_pair: Callable[[str], Pair], t
     ]
 
 
-def test_the_student_may_start_from_the_teachers_embeddings(
+def test_teacher_embeddings_initialization_is_a_pca_of_the_table(
     open_pair: Callable[[str], Pair], tiny_corpus: Path
 ) -> None:
     pair = open_pair("mbart")

@@ -1,4 +1,4 @@
-"""Generation configurations become the project's rules."""
+"""Conversion of Hugging Face generation configurations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import transformers
 from compressor.config import TeacherConfig
 from compressor.errors import ConfigError, ModelError
 from compressor.generation_config import GenerationConfig
-from compressor.teachers.hf_generation import end_and_padding, read_rules
+from compressor.teachers.hf_generation import end_and_padding, read_generation_config
 from compressor.teachers.huggingface import HuggingFaceTeacher
 from tests.teachers.conftest import Pair
 
@@ -28,7 +28,7 @@ def rules(
 ) -> GenerationConfig:
     stated = transformers.GenerationConfig(**({"decoder_start_token_id": 0} | given))
     model_config = SimpleNamespace(max_position_embeddings=table)
-    return read_rules(stated, TOKENIZER, language, model_config, ROWS, config)
+    return read_generation_config(stated, TOKENIZER, language, model_config, ROWS, config)
 
 
 TABLE = [
@@ -55,11 +55,11 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("given", "expected"), TABLE, ids=str)
-def test_rules_are_read(given: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_options_are_converted(given: dict[str, Any], expected: dict[str, Any]) -> None:
     assert rules(**given).model_dump(include=set(expected)) == expected
 
 
-def test_the_recipe_overrides_length_penalty_and_limit() -> None:
+def test_recipe_overrides_length_penalty_and_limit() -> None:
     config = TeacherConfig(path="folder", length_penalty=0.3, max_new_tokens=50)
     found = rules(config=config, max_length=30, length_penalty=2.0)
     assert (found.length_penalty, found.max_new_tokens) == (0.3, 50)
@@ -69,11 +69,11 @@ def test_the_recipe_overrides_length_penalty_and_limit() -> None:
     ("table", "given", "expected"),
     [(None, {}, 512), (None, {"max_length": 1001}, 1000), (1024, {"max_length": 1001}, 1000), (1024, {}, 512)],
 )
-def test_the_limit_without_a_word_is_512(table: int | None, given: dict[str, int], expected: int) -> None:
+def test_default_limit_is_512_or_the_position_table(table: int | None, given: dict[str, int], expected: int) -> None:
     assert rules(table=table, **given).max_new_tokens == expected
 
 
-def test_a_language_starts_or_follows_the_end_token() -> None:
+def test_target_language_replaces_or_follows_the_start_token() -> None:
     assert rules(language=4, decoder_start_token_id=None).model_dump(include={"start_id", "forced_bos_id"}) == {
         "start_id": 4,
         "forced_bos_id": None,
@@ -82,9 +82,9 @@ def test_a_language_starts_or_follows_the_end_token() -> None:
     assert (found.start_id, found.forced_bos_id) == (2, 4)
 
 
-def test_encoder_and_decoder_may_have_tables_of_their_own() -> None:
+def test_encoder_and_decoder_limits_are_read_separately() -> None:
     config = SimpleNamespace(max_encoder_position_embeddings=4096, max_decoder_position_embeddings=16)
-    found = read_rules(transformers.GenerationConfig(bos_token_id=0), TOKENIZER, None, config, ROWS, CONFIG)
+    found = read_generation_config(transformers.GenerationConfig(bos_token_id=0), TOKENIZER, None, config, ROWS, CONFIG)
     assert (found.max_source_tokens, found.max_new_tokens) == (4096, 16)
 
 
@@ -103,13 +103,13 @@ def test_encoder_and_decoder_may_have_tables_of_their_own() -> None:
         ({"decoder_start_token_id": None}, "no decoder_start_token_id"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused(given: dict[str, Any], message: str) -> None:
+def test_unsupported_options_are_refused_by_name(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message) as error:
         rules(**given)
     assert "\n" not in str(error.value)
 
 
-def test_a_limit_beyond_the_position_table_is_refused() -> None:
+def test_limit_beyond_the_position_table_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"teacher\.max_new_tokens: 65 is more than the teacher's 64"):
         rules(config=TeacherConfig(path="folder", max_new_tokens=65))
 
@@ -125,7 +125,7 @@ def test_a_limit_beyond_the_position_table_is_refused() -> None:
         ({}, None, "no eos_token_id or pad_token_id"),
     ],
 )
-def test_checkpoint_and_tokenizer_agree_on_the_end(
+def test_eos_and_padding_must_agree_with_the_tokenizer(
     given: dict[str, Any], tokenizer_eos: int | None, expected: tuple[int, int] | str
 ) -> None:
     tokenizer = SimpleNamespace(eos_token_id=tokenizer_eos, pad_token_id=1)
@@ -148,7 +148,7 @@ FAMILIES = {
 }  # fmt: skip
 
 
-def test_every_familys_rules(pair: Pair) -> None:
+def test_generation_config_of_each_family(pair: Pair) -> None:
     found, family = pair.ours.generation, pair.model.config.model_type
     expected = FAMILIES["mbart50" if family == "mbart" and found.start_id == 2 else family.replace("m2m_100", "m2m100")]
     assert found.model_dump(include=set(expected)) == expected
@@ -164,8 +164,8 @@ def test_every_familys_rules(pair: Pair) -> None:
         assert pair.tokenizer.get_lang_id("de") in found.suppressed_ids
 
 
-def test_the_first_tokens_obey(open_pair: Callable[[str], Pair]) -> None:
-    """mBART's ``begin_suppress_tokens`` and BART's minimum, where the model's own choice is different."""
+def test_begin_suppressed_tokens_and_minimum_length_are_obeyed(open_pair: Callable[[str], Pair]) -> None:
+    """mBART's ``begin_suppress_tokens`` and BART's ``min_length``, on outputs that would violate them."""
     pair = open_pair("mbart")
     for row in pair.ours.generate(*pair.batch(), num_beams=1):
         assert row[0].tokens[0] not in (2, 7)
@@ -176,7 +176,7 @@ def test_the_first_tokens_obey(open_pair: Callable[[str], Pair]) -> None:
         assert len(row[0].tokens) >= 8
 
 
-def test_rules_reach_generate_as_arguments(open_pair: Callable[[str], Pair]) -> None:
+def test_search_arguments_carry_the_generation_config(open_pair: Callable[[str], Pair]) -> None:
     arguments = open_pair("bart").ours.search_arguments(num_beams=3)
     assert arguments["early_stopping"] is True and arguments["length_penalty"] == 2.0
     greedy = open_pair("bart").ours.search_arguments(num_beams=1, max_new_tokens=5)
@@ -185,7 +185,7 @@ def test_rules_reach_generate_as_arguments(open_pair: Callable[[str], Pair]) -> 
 
 
 @pytest.mark.parametrize("target", ["de_DE", "en_XX"])
-def test_the_target_language_decides_the_start(open_pair: Callable[[str], Pair], target: str) -> None:
+def test_target_language_sets_the_start_token(open_pair: Callable[[str], Pair], target: str) -> None:
     pair = open_pair("mbart")
     teacher = HuggingFaceTeacher(pair.config.model_copy(update={"target_language": target}))
     assert teacher.generation.start_id == pair.tokenizer.convert_tokens_to_ids(target)
@@ -206,7 +206,7 @@ def test_the_target_language_decides_the_start(open_pair: Callable[[str], Pair],
         ("marian", {"source_prefix": ">>fr<< "}, "source_prefix: >>fr<< is not a token"),
     ],
 )
-def test_a_wrong_language_is_refused(
+def test_wrong_language_is_refused(
     open_pair: Callable[[str], Pair], family: str, fields: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message) as error:
@@ -214,7 +214,6 @@ def test_a_wrong_language_is_refused(
     assert re.fullmatch(r"[^\n]+", str(error.value))
 
 
-def test_a_target_language_may_be_the_checkpoints_own(open_pair: Callable[[str], Pair]) -> None:
-    """Without one, start and forced token stay as stated; where nothing is stated, the recipe must say it."""
+def test_target_language_is_required_if_the_checkpoint_names_none(open_pair: Callable[[str], Pair]) -> None:
     with pytest.raises(ConfigError, match=r"teacher\.target_language: needed"):
         HuggingFaceTeacher(TeacherConfig(path=open_pair("mbart").config.path, source_language="de_DE"))

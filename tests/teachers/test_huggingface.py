@@ -1,4 +1,4 @@
-"""Tokenizers, logits and searches of every family, compared with Hugging Face's own."""
+"""Tokenizers, logits and searches of every family match Hugging Face's own."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tests.teachers.conftest import SENTENCES, Pair
 
 
 @pytest.mark.parametrize("text", SENTENCES)
-def test_a_source_has_hugging_faces_ids(pair: Pair, text: str) -> None:
+def test_source_ids_match_hugging_face(pair: Pair, text: str) -> None:
     assert pair.ours.tokenizer.encode_source(text) == pair.their_ids(text)
 
 
-def test_a_target_is_hugging_faces_text_and_the_end(pair: Pair) -> None:
+def test_target_ids_match_hugging_face_plus_eos(pair: Pair) -> None:
     for text in ("The dog sees the tree.", "The boy"):
         plain = pair.tokenizer(text_target=text, add_special_tokens=False).input_ids
         assert pair.ours.tokenizer.encode_target(text) == [*plain, pair.tokenizer.eos_token_id]
 
 
-def test_decoding_is_hugging_faces(pair: Pair) -> None:
+def test_decoding_matches_hugging_face(pair: Pair) -> None:
     rules, tokenizer = pair.ours.generation, pair.ours.tokenizer
     for text in ("The dog sees the tree.", "The boy kennt, 3 Vögel!"):
         ids = tokenizer.encode_target(text)
@@ -38,20 +38,20 @@ def test_decoding_is_hugging_faces(pair: Pair) -> None:
         assert tokenizer.decode([*ids, tokenizer.vocab_size, tokenizer.vocab_size + 5]) == tokenizer.decode(ids)
 
 
-def test_a_saved_tokenizer_is_the_same(pair: Pair, tmp_path) -> None:
+def test_saved_tokenizer_encodes_the_same(pair: Pair, tmp_path) -> None:
     pair.ours.tokenizer.save(tmp_path)
     again = load_tokenizer(tmp_path)
     assert again.vocab == pair.ours.tokenizer.vocab
     assert [again.encode_source(text) for text in SENTENCES] == [pair.their_ids(text) for text in SENTENCES]
 
 
-def test_the_vocabulary_is_hugging_faces(pair: Pair) -> None:
+def test_vocabulary_and_sizes_match_hugging_face(pair: Pair) -> None:
     assert pair.ours.tokenizer.vocab.items() <= pair.tokenizer.get_vocab().items()
     assert pair.ours.vocab_size == pair.model.get_output_embeddings().weight.shape[0]
     assert pair.ours.parameters == pair.trained_numbers
 
 
-def test_logits_are_hugging_faces_at_the_kept_positions(pair: Pair) -> None:
+def test_logits_match_hugging_face_at_selected_positions(pair: Pair) -> None:
     source, mask = pair.batch()
     generator = torch.Generator().manual_seed(0)
     context = torch.randint(4, 50, (len(SENTENCES), 6), generator=generator)
@@ -65,8 +65,8 @@ def test_logits_are_hugging_faces_at_the_kept_positions(pair: Pair) -> None:
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
-def own_search(pair: Pair, num_beams: int | None, **more: object) -> list[list[int]]:
-    """What the checkpoint's own generation configuration gives; the recipe adds languages, and hides empty rows."""
+def hugging_face_outputs(pair: Pair, num_beams: int | None, **more: object) -> list[list[int]]:
+    """Outputs under the checkpoint's own generation configuration, the recipe's languages, and no empty rows."""
     rules = pair.ours.generation
     source, mask = pair.batch()
     if "source_language" in pair.config.model_fields_set:
@@ -83,43 +83,43 @@ def own_search(pair: Pair, num_beams: int | None, **more: object) -> list[list[i
     return [until_eos(row, rules.eos_id, rules.pad_id) for row in rows[:, 1:].tolist()]
 
 
-def test_greedy_search_is_hugging_faces(pair: Pair) -> None:
+def test_greedy_search_matches_hugging_face(pair: Pair) -> None:
     found = pair.ours.generate(*pair.batch(), num_beams=1)
-    assert [best.tokens for [best] in found] == own_search(pair, 1)
+    assert [best.tokens for [best] in found] == hugging_face_outputs(pair, 1)
     assert all(math.isnan(best.score) for [best] in found)
 
 
-def test_beam_search_is_hugging_faces(pair: Pair) -> None:
+def test_beam_search_matches_hugging_face(pair: Pair) -> None:
     """With the checkpoint's own number of beams, length penalty, early stopping and forced tokens."""
     found = pair.ours.generate(*pair.batch(), num_beams=pair.ours.generation.num_beams)
-    assert [best.tokens for [best] in found] == own_search(pair, None)
+    assert [best.tokens for [best] in found] == hugging_face_outputs(pair, None)
 
 
 @pytest.mark.parametrize("renormalize", [True, False])
 @pytest.mark.parametrize("num_return", [1, 3])
-def test_a_marian_teacher_searches_with_our_modules(
+def test_converted_marian_beam_search_matches_hugging_face(
     open_pair: Callable[[str], Pair], num_return: int, renormalize: bool
 ) -> None:
-    """Its configuration renormalises, as those of opus-mt models do; without that, too."""
+    """With renormalized logits, as opus-mt models are configured, and without."""
     pair = open_pair("marian")
     teacher = copy.copy(pair.ours)
     teacher.generation = teacher.generation.model_copy(update={"renormalize_logits": renormalize})
     found = teacher.generate(*pair.batch(), num_beams=4, num_return=num_return)
-    expected = own_search(pair, 4, num_return_sequences=num_return, renormalize_logits=renormalize)
+    expected = hugging_face_outputs(pair, 4, num_return_sequences=num_return, renormalize_logits=renormalize)
     assert [hypothesis.tokens for row in found for hypothesis in row] == expected
     assert not any(math.isnan(hypothesis.score) for row in found for hypothesis in row)
 
 
-def test_n_best_outputs_come_best_first_with_their_scores(pair: Pair) -> None:
+def test_n_best_outputs_match_hugging_face_in_descending_score(pair: Pair) -> None:
     found = pair.ours.generate(*pair.batch(), num_beams=4, num_return=3)
-    expected = own_search(pair, 4, num_return_sequences=3)
+    expected = hugging_face_outputs(pair, 4, num_return_sequences=3)
     assert [hypothesis.tokens for row in found for hypothesis in row] == expected
     for row in found:
         assert sorted(row, key=lambda hypothesis: -hypothesis.score) == row
 
 
-def test_outputs_differ_and_end(open_pair: Callable[[str], Pair]) -> None:
-    """The checkpoints are worth comparing: outputs differ between sources, and some end before the limit."""
+def test_test_checkpoints_give_different_outputs_that_end(open_pair: Callable[[str], Pair]) -> None:
+    """Comparisons need this: outputs differ between sources, and some end before the limit."""
     for family in ("marian", "bart", "t5", "mbart"):
         teacher = open_pair(family).ours
         rows = [best.tokens for [best] in teacher.generate(*open_pair(family).batch(), num_beams=1)]
@@ -127,7 +127,7 @@ def test_outputs_differ_and_end(open_pair: Callable[[str], Pair]) -> None:
         assert any(len(row) < teacher.generation.max_new_tokens for row in rows), family
 
 
-def test_suppressed_rows_are_never_generated(open_pair: Callable[[str], Pair]) -> None:
+def test_rows_without_a_token_are_never_generated(open_pair: Callable[[str], Pair]) -> None:
     pair = open_pair("t5")
     teacher = HuggingFaceTeacher(pair.config)
     empty = range(len(pair.tokenizer), teacher.vocab_size)
@@ -143,7 +143,7 @@ def test_suppressed_rows_are_never_generated(open_pair: Callable[[str], Pair]) -
     assert set(empty) & set(plain.flatten().tolist())
 
 
-def test_embeddings_are_as_the_decoder_sees_them(pair: Pair) -> None:
+def test_embeddings_match_the_decoder_input(pair: Pair) -> None:
     seen: list[torch.Tensor] = []
     decoder = pair.model.get_decoder()
     hook = decoder.embed_tokens.register_forward_hook(lambda module, arguments, output: seen.append(output))
@@ -156,7 +156,7 @@ def test_embeddings_are_as_the_decoder_sees_them(pair: Pair) -> None:
     torch.testing.assert_close(pair.ours.embeddings()[source], seen[-1] * scale)
 
 
-def test_the_model_moves(open_pair: Callable[[str], Pair]) -> None:
+def test_to_moves_the_model(open_pair: Callable[[str], Pair]) -> None:
     teacher = HuggingFaceTeacher(TeacherConfig(path=open_pair("marian").config.path))
     assert teacher.to("meta") is teacher
     assert teacher.model.device.type == "meta"

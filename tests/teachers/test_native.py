@@ -1,4 +1,4 @@
-"""A run of the project's own as a teacher."""
+"""A run of this project as a teacher."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sources(teacher: NativeTeacher) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def log_probs(teacher: NativeTeacher, row: int, tokens: list[int]) -> torch.Tensor:
-    """[len(tokens), vocab] of one source alone, one prefix after the other; nothing is suppressed."""
+    """[len(tokens), vocab] for one source, computed prefix by prefix; no token is suppressed."""
     source = torch.tensor([teacher.tokenizer.encode_source(SENTENCES[row])])
     mask = torch.ones_like(source, dtype=torch.bool)
     rows = []
@@ -42,7 +42,7 @@ def log_probs(teacher: NativeTeacher, row: int, tokens: list[int]) -> torch.Tens
     return torch.stack(rows).log_softmax(dim=-1)
 
 
-def test_it_knows_what_it_is(teacher: NativeTeacher, tiny_run: Path) -> None:
+def test_attributes_match_the_run(teacher: NativeTeacher, tiny_run: Path) -> None:
     assert teacher.name == tiny_run.name
     assert teacher.vocab_size == teacher.tokenizer.vocab_size == 52
     assert teacher.parameters == sum(tensor.numel() for tensor in teacher.model.parameters())
@@ -50,7 +50,7 @@ def test_it_knows_what_it_is(teacher: NativeTeacher, tiny_run: Path) -> None:
     assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
 
 
-def test_logits_of_a_batch_are_those_of_each_prefix(teacher: NativeTeacher) -> None:
+def test_batched_logits_match_single_prefixes(teacher: NativeTeacher) -> None:
     source, mask = sources(teacher)
     context = torch.tensor([[teacher.generation.start_id, 7, 9, 11]] * len(SENTENCES))
     kept = torch.tensor([[True, True, False, True], [True, False, False, False], [False, True, True, True]])
@@ -60,7 +60,7 @@ def test_logits_of_a_batch_are_those_of_each_prefix(teacher: NativeTeacher) -> N
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
-def test_greedy_outputs_take_the_best_token_every_time(teacher: NativeTeacher) -> None:
+def test_greedy_takes_the_most_probable_token_at_every_step(teacher: NativeTeacher) -> None:
     for row, [best] in enumerate(teacher.generate(*sources(teacher), num_beams=1)):
         scores = log_probs(teacher, row, best.tokens)
         scores[:, list(teacher.generation.suppressed_ids)] = -math.inf
@@ -70,7 +70,7 @@ def test_greedy_outputs_take_the_best_token_every_time(teacher: NativeTeacher) -
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.5])
-def test_n_best_outputs_come_with_their_scores(teacher: NativeTeacher, tiny_run: Path, length_penalty: float) -> None:
+def test_n_best_scores_match_log_probabilities(teacher: NativeTeacher, tiny_run: Path, length_penalty: float) -> None:
     other = load_teacher(TeacherConfig(path=str(tiny_run), length_penalty=length_penalty))
     assert other.generation.length_penalty == length_penalty
     for row, found in enumerate(other.generate(*sources(teacher), num_beams=5, num_return=4)):
@@ -82,12 +82,12 @@ def test_n_best_outputs_come_with_their_scores(teacher: NativeTeacher, tiny_run:
             assert hypothesis.score == pytest.approx(total / len(hypothesis.tokens) ** length_penalty, abs=1e-4)
 
 
-def test_embeddings_are_scaled(teacher: NativeTeacher) -> None:
+def test_embeddings_are_scaled_by_the_square_root_of_the_width(teacher: NativeTeacher) -> None:
     table = teacher.model.get_parameter("embedding.shared")
     torch.testing.assert_close(teacher.embeddings(), table * math.sqrt(32))
 
 
-def test_the_recipe_overrides_its_limits(tiny_run: Path) -> None:
+def test_recipe_overrides_max_new_tokens(tiny_run: Path) -> None:
     short = load_teacher(TeacherConfig(path=str(tiny_run), max_new_tokens=3))
     assert isinstance(short, NativeTeacher)
     assert all(len(best.tokens) == 3 for [best] in short.generate(*sources(short), num_beams=2))
@@ -96,7 +96,7 @@ def test_the_recipe_overrides_its_limits(tiny_run: Path) -> None:
     assert short.to("meta").model.get_parameter("embedding.shared").device.type == "meta"
 
 
-def test_a_damaged_run_is_refused(tmp_path: Path) -> None:
+def test_damaged_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("{")
     with pytest.raises(ModelError, match=r"model\.json or run\.json is damaged") as error:
         load_teacher(TeacherConfig(path=str(tmp_path)))

@@ -1,4 +1,4 @@
-"""Scores: against the libraries called directly, and against counts made by hand."""
+"""Scores against the libraries called directly, and against counts by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OUTPUTS = ["The cat sat on the mat.", "There is a dog in our garden !", ""]
 REFERENCES = ["The cat sat on a mat.", "There is a dog in the garden.", "It rains."]
 
 
-def test_translation_is_what_sacrebleu_says() -> None:
+def test_translation_scores_match_sacrebleu() -> None:
     scores = score("translation", OUTPUTS, REFERENCES)
     assert scores.bleu == pytest.approx(sacrebleu.corpus_bleu(OUTPUTS, [REFERENCES]).score)
     assert scores.chrf == pytest.approx(sacrebleu.corpus_chrf(OUTPUTS, [REFERENCES]).score)
@@ -22,7 +22,7 @@ def test_translation_is_what_sacrebleu_says() -> None:
     assert scores.selection == scores.bleu
 
 
-def test_bleu_is_cased() -> None:
+def test_bleu_is_case_sensitive() -> None:
     lower = score("translation", [text.lower() for text in REFERENCES], REFERENCES).bleu
     assert lower is not None and lower < 100
     assert score("translation", REFERENCES, REFERENCES).bleu == pytest.approx(100)
@@ -38,7 +38,7 @@ def test_signatures_name_settings_and_versions() -> None:
     assert "tok:char" in score("translation", OUTPUTS, REFERENCES, bleu_tokenizer="char").signature
 
 
-def test_rouge_by_hand() -> None:
+def test_rouge_matches_counts_by_hand() -> None:
     """Output: a b c d, reference: a c x. Second pair shares nothing; scores are means over outputs."""
     scores = score("summarization", ["alpha beta gamma delta", "one"], ["alpha gamma xi", "two"])
     # unigrams: 2 of 4 and 2 of 3 -> F1 4/7; no bigram; longest common subsequence 2 -> the same F1
@@ -49,14 +49,14 @@ def test_rouge_by_hand() -> None:
     assert scores.selection == scores.rouge1
 
 
-def test_rouge_l_heeds_order_and_stems() -> None:
+def test_rouge_l_depends_on_order_and_stems() -> None:
     scores = score("summarization", ["dogs chased a cat"], ["a cat chases dog"])
     assert scores.rouge1 == pytest.approx(100)
     assert scores.rouge_l == pytest.approx(50)  # "a cat": 2 of 4 on both sides
     assert scores.rouge2 == pytest.approx(100 / 3)  # "a cat": 1 of 3 on both sides
 
 
-def test_scores_go_into_json() -> None:
+def test_scores_are_serializable() -> None:
     stored = json.loads(json.dumps(score("translation", OUTPUTS, REFERENCES).to_dict()))
     assert set(stored) == {"bleu", "chrf", "rouge1", "rouge2", "rouge_l", "signature"}
 
@@ -68,11 +68,11 @@ def test_scores_go_into_json() -> None:
         ("parsing", OUTPUTS, ConfigError, "task 'parsing' has no scores"),
     ],
 )
-def test_what_cannot_be_scored(task: str, outputs: list[str], error: type[Exception], message: str) -> None:
+def test_invalid_input_is_refused(task: str, outputs: list[str], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         score(task, outputs, REFERENCES)
 
 
-def test_nothing_to_score() -> None:
+def test_empty_output_list_is_refused() -> None:
     with pytest.raises(DataError, match="nothing to score"):
         score("translation", [], [])

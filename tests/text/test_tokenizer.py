@@ -1,4 +1,4 @@
-"""The torch-free tokenizers, compared with SentencePiece and `tokenizers` themselves."""
+"""The torch-free tokenizers match SentencePiece and `tokenizers`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def reference(pieces: bytes) -> sentencepiece.SentencePieceProcessor:
 
 @pytest.fixture(scope="module")
 def marian_files(pieces: bytes, reference: sentencepiece.SentencePieceProcessor) -> dict[str, bytes]:
-    """A vocabulary whose ids are not SentencePiece's: in reverse order, between the end and the padding."""
+    """A vocabulary with ids other than SentencePiece's: pieces in reverse order, between EOS and padding."""
     tokens = [
         "</s>",
         "<unk>",
@@ -63,7 +63,7 @@ def marian_files(pieces: bytes, reference: sentencepiece.SentencePieceProcessor)
 
 @pytest.fixture(scope="module")
 def fast() -> tokenizers.Tokenizer:
-    """Byte-level BPE that would truncate and pad if it were let."""
+    """Byte-level BPE with truncation and padding switched on, which the project must switch off."""
     trainer = tokenizers.ByteLevelBPETokenizer()
     trainer.train_from_iterator(LINES, vocab_size=300, special_tokens=["<s>", "<pad>", "</s>"], show_progress=False)
     trainer.enable_truncation(3)
@@ -87,7 +87,7 @@ def kind(
     return JsonTokenizer({"tokenizer.json": fast.to_str().encode()}, frame)
 
 
-def test_sentencepiece_ids_are_the_models(pieces: bytes, reference: sentencepiece.SentencePieceProcessor) -> None:
+def test_sentencepiece_ids_match_the_model(pieces: bytes, reference: sentencepiece.SentencePieceProcessor) -> None:
     tokenizer = SentencePieceTokenizer({"sentencepiece.model": pieces})
     for text in TEXTS:
         ids = reference.encode(text)
@@ -97,7 +97,7 @@ def test_sentencepiece_ids_are_the_models(pieces: bytes, reference: sentencepiec
     assert tokenizer.vocab == {reference.id_to_piece(i): i for i in range(len(reference))}
 
 
-def test_vocabulary_ids_are_looked_up_by_piece(
+def test_vocabulary_ids_match_a_lookup_by_piece(
     marian_files: dict[str, bytes], reference: sentencepiece.SentencePieceProcessor
 ) -> None:
     tokenizer = VocabularyTokenizer(marian_files)
@@ -113,17 +113,17 @@ def test_vocabulary_ids_are_looked_up_by_piece(
 @pytest.mark.parametrize(
     ("text", "first"), [(">>en<< the dog", [2]), (">>the<< dog", []), (">>en the dog", []), ("the >>en<< dog", [])]
 )
-def test_a_target_language_is_one_token_where_it_is_known(
+def test_known_target_language_code_is_one_token(
     marian_files: dict[str, bytes], reference: sentencepiece.SentencePieceProcessor, text: str, first: list[int]
 ) -> None:
-    """»>>Hallo<<« is an ordinary quotation: an unknown code is text."""
+    """An unknown code is ordinary text (a quotation such as »>>Hallo<<«)."""
     vocabulary = json.loads(marian_files["vocab.json"])
     rest = text.removeprefix(">>en<<") if first else text
     expected = [*first, *(vocabulary.get(piece, 1) for piece in reference.encode(rest, out_type=str)), 0]
     assert VocabularyTokenizer(marian_files).encode_source(text) == expected
 
 
-def test_source_and_target_may_have_vocabularies_of_their_own(marian_files: dict[str, bytes]) -> None:
+def test_separate_source_and_target_vocabularies(marian_files: dict[str, bytes]) -> None:
     tokens = [*json.loads(marian_files["vocab.json"]), "more"]
     other = json.dumps({token: index for index, token in enumerate(reversed(tokens))}).encode()
     tokenizer = VocabularyTokenizer(marian_files | {"target_vocab.json": other})
@@ -132,7 +132,7 @@ def test_source_and_target_may_have_vocabularies_of_their_own(marian_files: dict
     assert tokenizer.decode(tokenizer.encode_target("the dog")) == "the dog"
 
 
-def test_json_ids_are_the_librarys_between_the_frames(fast: tokenizers.Tokenizer) -> None:
+def test_json_ids_match_tokenizers_inside_the_frame(fast: tokenizers.Tokenizer) -> None:
     frame = TextFrame(
         eos_id=2, pad_id=1, text_prefix="sum: ", source_prefix_ids=(0,), source_suffix_ids=(2, 7), special_ids=(0, 1, 2)
     )
@@ -147,7 +147,7 @@ def test_json_ids_are_the_librarys_between_the_frames(fast: tokenizers.Tokenizer
     assert tokenizer.vocab == plain.get_vocab() and tokenizer.vocab_size == plain.get_vocab_size()
 
 
-def test_what_is_saved_opens_as_the_same(kind: Tokenizer, tmp_path: Path) -> None:
+def test_saved_tokenizer_loads_unchanged(kind: Tokenizer, tmp_path: Path) -> None:
     kind.save(tmp_path)
     again = load_tokenizer(tmp_path)
     assert type(again) is type(kind) and again.frame == kind.frame and again.vocab == kind.vocab
@@ -156,14 +156,14 @@ def test_what_is_saved_opens_as_the_same(kind: Tokenizer, tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {*kind.files, FRAME_FILE}
 
 
-def test_a_frame_may_be_given(kind: Tokenizer, tmp_path: Path) -> None:
+def test_given_frame_replaces_the_stored_one(kind: Tokenizer, tmp_path: Path) -> None:
     kind.save(tmp_path)
     frame = TextFrame(eos_id=5, pad_id=6, text_prefix="x: ")
     other = load_tokenizer(tmp_path, frame)
     assert other.frame == frame and other.encode_target("a")[-1] == 5
 
 
-def test_decoding_nothing_is_empty(kind: Tokenizer) -> None:
+def test_decoding_special_tokens_gives_an_empty_text(kind: Tokenizer) -> None:
     assert kind.decode([]) == kind.decode([kind.pad_id, kind.eos_id, 10**6]) == ""
 
 
@@ -185,7 +185,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("files", "message"), BROKEN)
-def test_what_is_damaged_is_refused_in_one_line(
+def test_damaged_files_are_refused_in_one_line(
     files: dict[str, bytes | None], message: str, pieces: bytes, tmp_path: Path
 ) -> None:
     for name, content in files.items():
@@ -195,20 +195,19 @@ def test_what_is_damaged_is_refused_in_one_line(
     assert message in str(error.value) and str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_json_tokenizer_needs_its_frame(fast: tokenizers.Tokenizer, tmp_path: Path) -> None:
+def test_json_tokenizer_without_a_frame_is_refused(fast: tokenizers.Tokenizer, tmp_path: Path) -> None:
     fast.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ModelError, match=r"is missing beside tokenizer\.json"):
         load_tokenizer(tmp_path)
 
 
-def test_a_model_without_padding_is_refused(tmp_path: Path) -> None:
+def test_model_without_padding_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sentencepiece.model").write_bytes(train(pad_id=-1))
     with pytest.raises(ModelError, match="no token for end of sentence or padding"):
         load_tokenizer(tmp_path)
 
 
-def test_long_outputs_decode_quickly(fast: tokenizers.Tokenizer) -> None:
-    """The size of the vocabulary is looked up once, not once a token."""
+def test_decode_computes_the_vocabulary_size_once(fast: tokenizers.Tokenizer) -> None:
     tokenizer = JsonTokenizer({"tokenizer.json": fast.to_str().encode()}, TextFrame(eos_id=2, pad_id=1))
     calls = []
 
@@ -222,6 +221,6 @@ def test_long_outputs_decode_quickly(fast: tokenizers.Tokenizer) -> None:
     assert len(calls) <= 1
 
 
-def test_it_needs_no_torch() -> None:
+def test_import_needs_no_torch() -> None:
     code = "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; import compressor.text.tokenizer"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

@@ -1,4 +1,4 @@
-"""One clause, realised in German (verb second, verb last, infinitive) and in English (statement, question)."""
+"""Builds a clause in German (verb second, verb last, infinitive) and in English (statement, question)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODALS = ("können", "müssen", "wollen", "sollen", "dürfen", "möchten")
 
 @dataclass(frozen=True)
 class Clause:
-    """Who does what to whom, when and where.
+    """The parts of a clause, from which it is built in both languages.
 
     ``tense`` is present, progressive (gerade), planned (German present, English future), perfect, future, or a modal.
     """
@@ -40,12 +40,12 @@ class Clause:
 
 
 def words(*parts: str) -> str:
-    """Joins what is not empty."""
+    """Joins the parts that are not empty with spaces."""
     return " ".join(part for part in parts if part)
 
 
 def german_main(clause: Clause, front: str = "subject") -> str:
-    """Verb second: ``front`` (subject, time, place, or nothing for a yes-no question) stands before the finite verb."""
+    """German main clause: the finite verb follows ``front`` (subject, time, place, or "" for a yes-no question)."""
     finite, tail = _german_verbs(clause)
     first = {"subject": clause.subject.german["nom"], "": ""}.get(front)
     if first is None:
@@ -55,7 +55,7 @@ def german_main(clause: Clause, front: str = "subject") -> str:
 
 
 def german_last(clause: Clause, *, subject: bool = True) -> str:
-    """Verb last, as in subordinate clauses; ``subject`` False leaves it to a relative pronoun."""
+    """German subordinate clause, with the verb last; ``subject`` False omits the subject (a relative pronoun is it)."""
     finite, tail = _german_verbs(clause)
     if clause.tense in ("present", "progressive", "planned"):  # a separable prefix rejoins its verb
         tail, finite = "", tail + finite
@@ -63,37 +63,37 @@ def german_last(clause: Clause, *, subject: bool = True) -> str:
 
 
 def german_infinitive(clause: Clause) -> str:
-    """An infinitive with zu, which separable verbs take between prefix and stem."""
+    """German infinitive with zu, which goes between the prefix and stem of a separable verb."""
     verb = clause.verb
     return words(_middle(clause, ""), f"{verb.prefix}zu{verb.base}" if verb.prefix else f"zu {verb.base}")
 
 
 def english_main(clause: Clause, *, gap: bool = False) -> str:
-    """A statement; ``gap`` leaves out the object, as in a relative clause."""
+    """English statement; ``gap`` omits the object, as in a relative clause."""
     operator, rest = _english_verbs(clause, support=clause.negated)
     return words(clause.subject.english, _negate(operator, clause.negated), _english_rest(clause, rest, gap))
 
 
 def english_predicate(clause: Clause) -> str:
-    """A statement without its subject."""
+    """English statement without its subject."""
     operator, rest = _english_verbs(clause, support=clause.negated)
     return words(_negate(operator, clause.negated), _english_rest(clause, rest))
 
 
 def english_question(clause: Clause, *, subject: str | None = None) -> str:
-    """A question without its question word: operator, subject, verb."""
+    """English question without a question word: auxiliary, subject, verb."""
     operator, rest = _english_verbs(clause, support=True)
     negation = "not" if clause.negated else ""
     return words(operator, subject or clause.subject.english, negation, _english_rest(clause, rest))
 
 
 def english_infinitive(clause: Clause) -> str:
-    """An infinitive with to."""
+    """English infinitive with to."""
     return words("to", _english_rest(clause, clause.verb.english))
 
 
 def _german_verbs(clause: Clause) -> tuple[str, str]:
-    """The finite verb, and what stands at the end of the clause."""
+    """The finite verb, and the participle, infinitive or prefix at the end of the clause."""
     verb, person = clause.verb, clause.subject.person
     if clause.tense == "perfect":
         return auxiliary(verb.auxiliary, person), verb.participle
@@ -105,7 +105,7 @@ def _german_verbs(clause: Clause) -> tuple[str, str]:
 
 
 def _middle(clause: Clause, front: str) -> str:
-    """Pronouns, time, datives, accusatives, negation, prepositional objects, place: the German order."""
+    """Everything between finite verb and clause end, in German order: pronouns, time, dative, accusative, ... place."""
     verb, thing, person = clause.verb, clause.object, clause.indirect
     direct = thing.german[verb.case] if thing and not verb.preposition else ""
     indirect = person.german["dat"] if person else ""
@@ -128,13 +128,14 @@ def _middle(clause: Clause, front: str) -> str:
 
 
 def _negate(operator: str, negated: bool) -> str:
+    """The auxiliary with not, if negated."""
     if not negated:
         return operator
     return "cannot" if operator == "can" else f"{operator} not"
 
 
 def _english_verbs(clause: Clause, *, support: bool) -> tuple[str, str]:
-    """Operator (what inverts and takes not) and the rest; ``support`` asks for an operator, so for do if need be."""
+    """The auxiliary (which inverts and takes not) and the rest; ``support`` asks for one, if need be do."""
     verb, person, tense = clause.verb, clause.subject.person, clause.tense
     lexical = {"wollen": f"want to {verb.english}", "müssen": f"have to {verb.english}"}
     if tense == "progressive":
@@ -153,11 +154,12 @@ def _english_verbs(clause: Clause, *, support: bool) -> tuple[str, str]:
     singular = person == "3s"
     if support:
         return ("does" if singular else "do"), base
-    first, *others = base.split(" ")
-    return "", words(third(first) if singular else first, *others)
+    first, *rest = base.split(" ")
+    return "", words(third(first) if singular else first, *rest)
 
 
 def _english_rest(clause: Clause, main: str, gap: bool = False) -> str:
+    """The main verb and everything after it."""
     verb = clause.verb
     thing = "" if gap or clause.object is None else clause.object.english_object
     behind = verb.movable and clause.object is not None and clause.object.pronoun

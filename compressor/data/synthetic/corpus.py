@@ -1,7 +1,7 @@
-"""The embedded corpus: German-English pairs and reports with headlines, made without any file.
+"""Generates the embedded corpus: German-English pairs, and reports with headlines.
 
-A source's split is decided by the hash of its text, so train, dev and test never share one, whatever their seeds and
-sizes.
+The split of a source is decided by the hash of its text, so train, dev and test never share a source, for any seeds
+and sizes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from compressor.errors import DataError
 
 Split = Literal["train", "dev", "test"]
 
-PATIENCE = 2000  # draws in vain before a split counts as exhausted
+MAX_REJECTED = 2000  # rejected draws in a row before a split counts as exhausted
 
 
 def generate(task: Literal["translation", "summarization"], split: Split, size: int, seed: int = 0) -> list[Example]:
@@ -25,9 +25,9 @@ def generate(task: Literal["translation", "summarization"], split: Split, size: 
 
     Args:
         task: ``translation`` (German to English) or ``summarization`` (an English report to its headline).
-        split: no source of one split occurs in another.
-        size: number of examples, with distinct sources.
-        seed: another seed draws other examples of the same split.
+        split: Sources of one split never occur in another.
+        size: Number of examples, all with different sources.
+        seed: A different seed draws different examples of the same split.
 
     Raises:
         DataError: the grammar has no ``size`` distinct sources.
@@ -36,22 +36,22 @@ def generate(task: Literal["translation", "summarization"], split: Split, size: 
     rng = Random(f"{task} {split} {seed}")
     seen: set[str] = set()
     examples: list[Example] = []
-    in_vain = 0
+    rejected = 0
     while len(examples) < size:
         example = Example(*draw(rng))
         key = source_key(example.source)
         if split_of(example.source) != split or key in seen:
-            in_vain += 1
-            if in_vain > PATIENCE:
+            rejected += 1
+            if rejected > MAX_REJECTED:
                 raise DataError(f"the synthetic {task} corpus has no {size} distinct {split} sources: ask for fewer")
             continue
-        in_vain = 0
+        rejected = 0
         seen.add(key)
         examples.append(example)
     return examples
 
 
 def split_of(source: str) -> Split:
-    """The split that a source belongs to: a tenth each to dev and test, by a hash without case and punctuation."""
+    """The split of a source, by a hash that ignores case and punctuation; dev and test get a tenth each."""
     bucket = hashlib.sha256(source_key(source).encode()).digest()[0] % 10
     return "dev" if bucket == 0 else "test" if bucket == 1 else "train"

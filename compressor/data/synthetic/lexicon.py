@@ -1,6 +1,6 @@
-"""Words of the embedded German-English corpus, as tables.
+"""Vocabulary of the embedded German-English corpus, as tables.
 
-A row ends at a semicolon or line end; its format stands above the table.
+Rows end at a semicolon or a line end; a comment above each table gives its format.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ n Zimmer Zimmer | room | tidy paint; n Büro Büros | office | tidy
 f Küche Küchen | kitchen | tidy paint; m Keller Keller | cellar | tidy paint
 """
 
-# first part | English | heads it goes with. Compounds multiply the nouns: a student must translate parts, not words.
+# first part | English | heads it goes with. Compounds multiply the nouns, whose parts a student must translate.
 COMPOUNDS = """
 Küchen | kitchen | Tür Fenster Tisch Stuhl Schrank Lampe Uhr Messer Regal
 Garten | garden | Tür Tisch Stuhl Lampe Blume
@@ -159,7 +159,7 @@ CITIES = """
 Berlin Hamburg München=Munich Köln=Cologne Wien=Vienna Genf=Geneva Prag=Prague Paris Rom=Rome Zürich=Zurich London
 Nürnberg=Nuremberg Mailand=Milan Madrid Brüssel=Brussels Venedig=Venice Warschau=Warsaw Athen=Athens
 """
-# Beside a possessive these nouns mean a spouse.
+# After a possessive these nouns mean a spouse (my husband).
 SPOUSES = {"man": "husband", "men": "husbands", "woman": "wife", "women": "wives"}
 WOMEN = "Anna Maria Laura Sophie Clara Helga Julia Nina Petra Sabine Eva Ida Greta Lena Marta"
 MEN = "Paul Jonas Felix Karl Tobias Stefan Peter Max Lukas Emil Otto Anton Ralf Simon Jakob"
@@ -167,7 +167,7 @@ MEN = "Paul Jonas Felix Karl Tobias Stefan Peter Max Lukas Emil Otto Anton Ralf 
 
 @dataclass(frozen=True)
 class Noun:
-    """A noun in both languages; ``gender`` is m, f or n, ``classes`` say what can be done with it."""
+    """A noun in both languages; ``gender`` is m, f or n, ``classes`` name the verbs that take it as an object."""
 
     gender: str
     singular: str
@@ -180,7 +180,7 @@ class Noun:
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb in both languages. ``objects`` is the class of its object; ``movable`` particles follow a pronoun."""
+    """A verb in both languages. ``objects`` is the class of its object; a ``movable`` particle follows a pronoun."""
 
     prefix: str
     base: str
@@ -208,26 +208,26 @@ class Adjective:
 
     @property
     def stem(self) -> str:
-        """What endings are added to (teuer, teure; müde, müde)."""
+        """The stem to which endings are added (teuer, teure; müde, müde)."""
         return re.sub("(?<=[uk])e(?=[rl]$)", "", self.german).removesuffix("e")
 
 
 @cache
 def rows(table: str) -> tuple[tuple[str, ...], ...]:
-    """Rows of cells."""
+    """Splits a table into rows of cells."""
     lines = (row.strip() for row in re.split(r"[;\n]", table))
     return tuple(tuple(cell.strip() for cell in row.split("|")) for row in lines if row)
 
 
 @cache
 def pairs(words: str) -> tuple[tuple[str, str], ...]:
-    """German and English of ``Köln=Cologne``, of a word that is the same in both, or with ``_`` for spaces."""
+    """Splits ``Köln=Cologne Paris`` into (German, English) pairs; ``_`` means a space, and no ``=`` the same word."""
     split = (word.replace("_", " ").partition("=") for word in words.split())
     return tuple((german, english or german) for german, _, english in split)
 
 
 def plural(word: str) -> str:
-    """Regular English plural."""
+    """The regular English plural."""
     return word + ("es" if word.endswith(("s", "x", "ch", "sh")) else "s")
 
 
@@ -237,10 +237,10 @@ def nouns() -> tuple[Noun, ...]:
     simple = {}
     for german, english, classes in rows(NOUNS):
         gender, singular, many = german.split()
-        one, _, others = english.partition(" ")
+        one, _, irregular = english.partition(" ")
         name = singular.removesuffix("*")
         simple[name] = Noun(
-            gender, name, many, singular != name, one, others or plural(one), frozenset(classes.split())
+            gender, name, many, singular != name, one, irregular or plural(one), frozenset(classes.split())
         )
     compounds = []
     for first, english, heads in rows(COMPOUNDS):
@@ -250,8 +250,8 @@ def nouns() -> tuple[Noun, ...]:
                 _compound(head, first + name.lower(), f"{english} {head.english}", f"{english} {head.english_plural}")
             )
     for whole, english, name in rows(IDIOMS):
-        one, _, others = english.partition("/")
-        compounds.append(_compound(simple[name], whole, one, others or plural(one)))
+        one, _, irregular = english.partition("/")
+        compounds.append(_compound(simple[name], whole, one, irregular or plural(one)))
     return (*simple.values(), *compounds)
 
 
@@ -264,7 +264,7 @@ def _compound(head: Noun, whole: str, english: str, english_plural: str) -> Noun
 
 @cache
 def nouns_of(kind: str) -> tuple[Noun, ...]:
-    """Nouns of one class."""
+    """The nouns of a class."""
     return tuple(noun for noun in nouns() if kind in noun.classes)
 
 
@@ -281,21 +281,23 @@ def _verb(german: str, english: str, objects: str) -> Verb:
     for item in extra:
         if "+" in item:
             preposition, _, case = item.partition("+")
-    forms = english.split()
-    if len(forms) < 3:  # a regular verb, perhaps with a particle
-        past = re.sub("(?<=[^aeo])y$", "i", forms[0]).removesuffix("e") + "ed"
-        forms[1:1] = [past, past]
-    particle = forms[3] if len(forms) > 3 else ""
+    parts = english.split()
+    if len(parts) < 3:  # a regular verb, perhaps with a particle
+        past = re.sub("(?<=[^aeo])y$", "i", parts[0]).removesuffix("e") + "ed"
+        parts[1:1] = [past, past]
+    particle = parts[3] if len(parts) > 3 else ""
     classes = objects.split()
     return Verb(
         prefix, base, third, participle, "sein" if "sein" in extra else "haben", preposition, case,
-        forms[0], forms[1], forms[2], particle.lstrip("+"), particle.startswith("+"),
+        parts[0], parts[1], parts[2], particle.lstrip("+"), particle.startswith("+"),
         classes[0] if classes else "", len(classes) > 1,
     )  # fmt: skip
 
 
 @cache
 def adjectives_of(kind: str) -> tuple[Adjective, ...]:
-    """Adjectives of one class."""
-    found = (Adjective(german, english, frozenset(classes.split())) for german, english, classes in rows(ADJECTIVES))
-    return tuple(adjective for adjective in found if kind in adjective.classes)
+    """The adjectives of a class."""
+    adjectives = (
+        Adjective(german, english, frozenset(classes.split())) for german, english, classes in rows(ADJECTIVES)
+    )
+    return tuple(adjective for adjective in adjectives if kind in adjective.classes)

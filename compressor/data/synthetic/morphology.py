@@ -34,7 +34,7 @@ _DOUBLING = re.compile(r"^(get|swim|forget)$")
 
 
 def determiner(word: str, gender: str, case: str) -> str:
-    """A determiner in its case: ``der``, the stem of a der-word (``dies``, ``jed``), or an ein-word (``unser``)."""
+    """Inflects a determiner: ``der``, the stem of a der-word (``dies``, ``jed``), or an ein-word (``unser``)."""
     index = CASES.index(case)
     if word == "der":
         return DEFINITE[gender][index]
@@ -44,21 +44,21 @@ def determiner(word: str, gender: str, case: str) -> str:
 
 
 def adjective(word: Adjective, after: str, gender: str, case: str) -> str:
-    """An attributive adjective as inflected after this determiner; after a number (``""``) it shows the case itself."""
+    """Inflects an attributive adjective after a determiner; after a number (``""``) its ending marks the case."""
     index = CASES.index(case)
     endings = _AFTER_DER if after in ("der", "dies", "jed") else _AFTER_EIN if after else _DER
     return word.stem + endings[gender][index]
 
 
 def noun(word: Noun, plural: bool, case: str) -> str:
-    """A noun in its case: dative plurals end in -n, weak masculines in -n outside the nominative."""
+    """Inflects a noun: dative plurals end in -n, weak masculines in -n except in the nominative."""
     if plural:
         return word.plural + ("n" if case == "dat" and not word.plural.endswith(("n", "s")) else "")
     return word.plural if word.weak and case != "nom" else word.singular
 
 
 def present(verb: Verb, person: str) -> str:
-    """The finite present of the verb's base (without its prefix)."""
+    """Present tense of a verb, without its prefix."""
     if person == "1s":
         return (verb.base[:-2] if verb.base.endswith("en") else verb.base[:-1]) + "e"
     if person == "2s":
@@ -68,7 +68,7 @@ def present(verb: Verb, person: str) -> str:
 
 
 def auxiliary(name: str, person: str) -> str:
-    """The finite present of haben, sein, werden or a modal verb."""
+    """Present tense of haben, sein, werden or a modal verb."""
     if name in ("haben", "sein", "werden"):
         return {"haben": _HABEN, "sein": _SEIN, "werden": _WERDEN}[name][person]
     if person in ("1p", "3p"):
@@ -78,7 +78,7 @@ def auxiliary(name: str, person: str) -> str:
 
 
 def be(person: str, past: bool = False) -> str:
-    """The finite form of English to be."""
+    """Present or past tense of English to be."""
     if past:
         return "was" if person in ("1s", "3s") else "were"
     return {"1s": "am", "3s": "is"}.get(person, "are")
@@ -101,5 +101,5 @@ def progressive(verb: str) -> str:
 
 
 def with_article(words: str) -> str:
-    """A phrase with a or an."""
+    """Puts a or an before a phrase."""
     return ("an " if words[0] in "aeiou" else "a ") + words

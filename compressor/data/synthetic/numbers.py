@@ -1,4 +1,4 @@
-"""Numbers, dates and times in both languages, written out and in digits."""
+"""Numbers, dates, times and prices in German and English, in words and in digits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Pair = tuple[str, str]
 
 
 def german(number: int) -> str:
-    """0 to 99 in words; the ones stand before the tens (siebenundzwanzig)."""
+    """A number from 0 to 99 in German words (siebenundzwanzig: the ones come first)."""
     if number < 20:
         return "eins" if number == 1 else _ONES[number]
     tens, ones = divmod(number, 10)
@@ -34,7 +34,7 @@ def german(number: int) -> str:
 
 
 def english(number: int) -> str:
-    """0 to 99 in words."""
+    """A number from 0 to 99 in English words."""
     if number < 20:
         return _ENGLISH_ONES[number]
     tens, ones = divmod(number, 10)
@@ -42,13 +42,13 @@ def english(number: int) -> str:
 
 
 def count(rng: Random) -> Pair:
-    """A number from 2 on, in words or digits."""
+    """Draws a number from 2 to 99, in words or digits."""
     number = rng.choice((rng.randint(2, 12), rng.randint(13, 99)))
     return (german(number), english(number)) if rng.random() < 0.7 else (str(number), str(number))
 
 
 def clock(rng: Random) -> Pair:
-    """A time of day. German half counts towards the next hour: halb acht is half past seven."""
+    """Draws a time of day. German half counts towards the next hour: halb acht is half past seven."""
     hour, kind = rng.randint(1, 12), rng.randrange(5)
     following = hour % 12 + 1
     if kind == 0:
@@ -65,7 +65,7 @@ def clock(rng: Random) -> Pair:
 
 
 def date(rng: Random) -> Pair:
-    """A day of the year, or a year."""
+    """Draws a day of the year, or a year."""
     if rng.random() < 0.3:
         year = rng.randint(1950, 2024)
         return f"im Jahr {year}", f"in {year}"
@@ -74,14 +74,14 @@ def date(rng: Random) -> Pair:
 
 
 def ago(rng: Random) -> Pair:
-    """A span of time before now."""
+    """Draws a time before now (three weeks ago)."""
     unit = rng.choice((("Tagen", "days"), ("Wochen", "weeks"), ("Monaten", "months"), ("Jahren", "years")))
     words = count(rng)
     return f"vor {words[0]} {unit[0]}", f"{words[1]} {unit[1]} ago"
 
 
 def price(rng: Random) -> Pair:
-    """A sum of money: German writes a decimal comma and a dot between thousands."""
+    """Draws a price; German writes a decimal comma, and a dot between thousands."""
     euros = rng.choice((rng.randint(2, 99), rng.randint(100, 999), 50 * rng.randint(20, 199)))
     if euros < 100 and rng.random() < 0.5:
         cents = rng.choice((20, 50, 80, 95))

@@ -1,4 +1,4 @@
-"""Noun phrases and adverbials, drawn at random and said in both languages at once."""
+"""Draws noun phrases and adverbials in both languages."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ morgen=tomorrow heute_Abend=tonight nächste_Woche=next_week nächsten_Monat=nex
 _HABIT = (
     "jeden_Tag=every_day jeden_Morgen=every_morning am_Wochenende=on_the_weekend im_Sommer=in_summer nachts=at_night"
 )
-_DAYS = ("gestern", "heute", "gestern Abend", "morgen", "übermorgen")  # what a time of day may follow
+_DAYS = ("gestern", "heute", "gestern Abend", "morgen", "übermorgen")  # may be followed by a time of day
 _FREQUENCY = "oft=often immer=always manchmal=sometimes selten=rarely nie=never"
 _WEEKDAYS = "Montag=Monday Dienstag=Tuesday Mittwoch=Wednesday Donnerstag=Thursday Freitag=Friday Samstag=Saturday"
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """A noun phrase: ``german`` is by case, ``person`` what the verb agrees with; a plural has ``gender`` p."""
+    """A noun phrase. ``german`` maps case to text, ``person`` is that of the verb; the ``gender`` of a plural is p."""
 
     german: dict[str, str]
     english: str
@@ -59,7 +59,7 @@ class Phrase:
 
 
 def name(rng: Random) -> Phrase:
-    """One person's name, or two."""
+    """Draws the name of one person, or of two."""
     if rng.random() < 0.15:
         one, two = rng.sample((WOMEN + " " + MEN).split(), 2)
         return _fixed(f"{one} und {two}", f"{one} and {two}", "3p", "p")
@@ -69,16 +69,16 @@ def name(rng: Random) -> Phrase:
 
 
 def pronoun(rng: Random, *, not_person: str = "") -> Phrase:
-    """A personal pronoun; one of another person than ``not_person``, as mich beside ich would be reflexive."""
+    """Draws a personal pronoun of a person other than ``not_person`` (ich with mich would be reflexive)."""
     while True:
         german, english, person = rng.choice(rows(_PRONOUNS))
         if person != not_person:
-            subject, other = english.split()
-            return Phrase(dict(zip(CASES, german.split(), strict=True)), subject, other, person, pronoun=True)
+            subject, as_object = english.split()
+            return Phrase(dict(zip(CASES, german.split(), strict=True)), subject, as_object, person, pronoun=True)
 
 
 def noun_phrase(rng: Random, kind: str, *, negative: bool = False) -> Phrase:
-    """A noun of a class with determiner and perhaps an adjective; ``negative`` makes it kein (not a, not any)."""
+    """Draws a noun of a class with a determiner, perhaps an adjective; ``negative`` uses kein (not a, not any)."""
     word = rng.choice(nouns_of(kind))
     plural = rng.random() < 0.3
     choice = rng.random()
@@ -98,43 +98,43 @@ def noun_phrase(rng: Random, kind: str, *, negative: bool = False) -> Phrase:
 
 
 def definite(rng: Random, kind: str) -> Phrase:
-    """A noun with the definite article."""
+    """Draws a noun of a class with the definite article."""
     return _phrase(rng, rng.choice(nouns_of(kind)), rng.random() < 0.25, "der", "the")
 
 
 def subject(rng: Random) -> Phrase:
-    """Somebody who acts."""
+    """Draws a subject: a pronoun, a name or a person."""
     choice = rng.random()
     return pronoun(rng) if choice < 0.4 else name(rng) if choice < 0.65 else noun_phrase(rng, "person")
 
 
 def city(rng: Random) -> Pair:
-    """A city as a destination."""
+    """Draws a city as a destination."""
     german, english = rng.choice(pairs(CITIES))
     return f"nach {german}", f"to {english}"
 
 
 def place(rng: Random) -> Pair:
-    """Where something happens."""
+    """Draws a place where something happens."""
     german, english = rng.choice(rows(PLACES))
     return german, english
 
 
 def frequency(rng: Random) -> Pair:
-    """How often something happens; stands before the English verb."""
+    """Draws an adverb of frequency, which precedes the English verb."""
     return rng.choice(pairs(_FREQUENCY))
 
 
 def time(rng: Random, tense: str) -> Pair:
-    """When: ``past``, ``future`` or ``habit``."""
+    """Draws a time for ``tense``: ``past``, ``future`` or ``habit``."""
     if tense == "habit":
         return rng.choice(pairs(_HABIT))
     kind = rng.randrange(5)
     if kind == 0:
         return numbers.ago(rng) if tense == "past" else _weekday(rng)
     if kind == 1:
-        found = numbers.date(rng)
-        return found if tense == "past" or not found[0].startswith("im Jahr") else _weekday(rng)
+        date = numbers.date(rng)
+        return date if tense == "past" or not date[0].startswith("im Jahr") else _weekday(rng)
     if kind == 2:
         return _weekday(rng) if rng.random() < 0.5 else numbers.clock(rng)
     german, english = rng.choice(pairs(_PAST if tense == "past" else _FUTURE))

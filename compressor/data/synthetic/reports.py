@@ -1,8 +1,8 @@
-"""Short reports with their headlines: the embedded corpus for summarization.
+"""Draws short reports with headlines: the embedded corpus for summarization.
 
-A headline is decided by the report alone. Its facts stand in different sentences, in changing order and wording, among
-others that do not matter; numbers in words become digits; the winner follows from the score and the decision from the
-vote. So the first sentence is never enough.
+A headline follows from its report alone. Its facts are in different sentences, in varying order and wording, between
+sentences that do not matter; numbers in words become digits; the winner follows from the score, and the decision from
+the vote. So the first sentence alone never determines the headline.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ def report_pair(rng: Random) -> tuple[str, str]:
     """Draws one report of three to six sentences and its headline."""
     sentences, headline = rng.choice(_EVENTS)(rng)
     fillers = rng.sample(_FILLERS, rng.randint(max(0, 3 - len(sentences)), 6 - len(sentences)))
-    opening, *others = sentences
-    others += [_fill(rng, filler) for filler in fillers]
-    rng.shuffle(others)
+    opening, *rest = sentences
+    rest += [_fill(rng, filler) for filler in fillers]
+    rng.shuffle(rest)
     if rng.random() < 0.2:  # not every report opens with its subject
-        others.insert(1, opening)
+        rest.insert(1, opening)
     else:
-        others.insert(0, opening)
-    return " ".join(others), headline[0].upper() + headline[1:]
+        rest.insert(0, opening)
+    return " ".join(rest), headline[0].upper() + headline[1:]
 
 
 def _fill(rng: Random, filler: str) -> str:
@@ -98,7 +98,7 @@ def _one(rng: Random, words: str) -> str:
 
 
 def _number(rng: Random, low: int, high: int) -> tuple[int, str]:
-    """A number and how the report says it, in words or digits."""
+    """Draws a number, with its spelling in the report: words or digits."""
     number = rng.randint(low, high)
     return number, english(number) if number < 100 and rng.random() < 0.6 else f"{number:,}"
 
@@ -227,11 +227,11 @@ def _escape(rng: Random) -> Facts:
         f"When the zoo in {city} opened on {_day(rng)}, its youngest {animal} was gone.",
     ))  # fmt: skip
     if rng.random() < 0.6:
-        found = rng.choice((
+        recapture = rng.choice((
             f"{_name(rng)} discovered the animal in {_an(spot)} {english(rng.randint(2, 30))} hours later.",
             f"The police caught it in {_an(spot)} after a long search.",
         ))  # fmt: skip
-        return [opening, found], f"{city} {animal} found in {spot}"
+        return [opening, recapture], f"{city} {animal} found in {spot}"
     missing = rng.choice(("It has not been found yet.", "The search goes on."))
     return [opening, missing], f"{city} zoo searches for {animal}"
 

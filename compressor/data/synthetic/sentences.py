@@ -1,7 +1,8 @@
-"""Sentences of the embedded German-English corpus: a synchronous grammar, drawn at random.
+"""Draws sentence pairs of the embedded German-English corpus from a synchronous grammar.
 
-What is hard here is hard in German: verbs at the end of subordinate clauses, separable prefixes and participles far
-from their verb, case and gender in articles and adjectives, compounds, nicht and kein, half past as half before.
+The grammar covers what is hard to translate from German: verbs at the end of subordinate clauses, separable prefixes
+and participles far from their verb, case and gender in articles and adjectives, compounds, nicht and kein, and times of
+day where half counts towards the next hour.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def sentence_pair(rng: Random) -> Pair:
 
 
 def _clause(rng: Random, *, subject: Phrase | None = None, short: bool = False, verb: Verb | None = None) -> Clause:
-    """A random clause; ``short`` leaves out most of what says when and where."""
+    """Draws a clause; ``short`` omits most times and places."""
     verb = verb or rng.choice(verbs())
     subject = subject or phrases.subject(rng)
     tenses = ("present", "perfect", "perfect", "progressive", "future", rng.choice(MODALS), "planned")
@@ -116,7 +117,7 @@ def _receiver(rng: Random, subject: Phrase) -> Phrase:
 
 
 def _english(clause: Clause) -> Clause:
-    """The clause as English negates it: kein becomes not."""
+    """The clause for English, where kein becomes a negated verb."""
     kein = clause.object is not None and clause.object.german["nom"].startswith("kein")
     return replace(clause, negated=True) if kein else clause
 
@@ -148,7 +149,7 @@ def _subordinate(rng: Random) -> Pair:
 
 
 def _state_or_clause(rng: Random) -> Pair:
-    """A verb-last clause, or a predicate about a person (weil sie müde ist)."""
+    """Draws a verb-last clause, or a predicate about a person (weil sie müde ist)."""
     if rng.random() < 0.3:
         who, word = phrases.subject(rng), rng.choice(adjectives_of("feel"))
         german = words(who.german["nom"], word.german, auxiliary("sein", who.person))
@@ -223,7 +224,7 @@ def _passive(rng: Random) -> Pair:
 
 
 def _state(rng: Random) -> Pair:
-    """A predicate adjective, which German leaves without an ending."""
+    """A predicate adjective, which has no ending in German."""
     person = rng.random() < 0.5
     who = phrases.subject(rng) if person else phrases.noun_phrase(rng, rng.choice(("buy", "open", "wear")))
     word: Adjective = rng.choice(adjectives_of("feel" if person else "thing"))

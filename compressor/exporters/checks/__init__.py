@@ -1,1 +1,1 @@
-"""What an export must pass before it is published."""
+"""Checks that an export must pass before it is published."""

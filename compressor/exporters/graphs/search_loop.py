@@ -18,6 +18,7 @@ from compressor.bundle import (
     GENERATE,
     GENERATE_BEAMS,
 )
+from compressor.decoding.shortlist import LexicalTable
 from compressor.exporters.graphs.builder import (
     INT64,
     Plumbing,
@@ -28,7 +29,6 @@ from compressor.exporters.graphs.builder import (
 )
 from compressor.exporters.graphs.modules import Slot
 from compressor.exporters.graphs.tracing import OPSET, Parts, trace_parts
-from compressor.exporters.shortlist import LexicalTable
 from compressor.generation_config import GenerationConfig
 from compressor.models.base import Seq2SeqModel
 

@@ -17,6 +17,7 @@ from onnxscript import opset23 as operators
 from torch import Tensor, nn
 from torch.export import Dim
 
+from compressor.decoding.shortlist import LexicalTable, Shortlist
 from compressor.errors import ExportError
 from compressor.exporters.graphs.modules import (
     EncoderGraph,
@@ -24,7 +25,6 @@ from compressor.exporters.graphs.modules import (
     StepGraph,
     searched,
 )
-from compressor.exporters.shortlist import LexicalTable, shortlist
 from compressor.generation_config import GenerationConfig
 from compressor.models.base import Seq2SeqModel
 
@@ -52,7 +52,7 @@ def trace_parts(
         ExportError: PyTorch cannot export it.
     """
     restricted, search = searched(model, generation, beams=beams, shortlisted=table is not None)
-    layout = Layout(restricted, search, None if table is None else shortlist(table, search.constraints))
+    layout = Layout(restricted, search, None if table is None else Shortlist.from_table(table, search.constraints))
     return Parts(layout, _encoder(restricted, layout), _step(restricted, layout))
 
 

@@ -1,1 +1,1 @@
-"""From fp32 graphs to int8, int4 and mixed ones."""
+"""Quantization of exported graphs: int8, int4, and mixed formats chosen per matmul."""

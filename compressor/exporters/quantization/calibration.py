@@ -1,8 +1,4 @@
-"""Ranges of activations: what goes into every product while the fp32 graphs work on calibration sources.
-
-A static scale is found once, at export: it costs nothing at run time, and a sentence's result does not depend on its
-neighbours. Products are told apart by their weights, since every graph names its values in its own way.
-"""
+"""Calibration: records the range of the activations of every matmul while the fp32 graphs decode sample sources."""
 
 from __future__ import annotations
 
@@ -11,22 +7,22 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 
 from compressor.bundle import DECODER_STEP, ENCODER
-from compressor.exporters.quantization.rewrite import Ranges, products
+from compressor.exporters.quantization.rewrite import Ranges, weight_matmuls
 from compressor.runtime import streaming
+from compressor.runtime.session import open_session
 
 
 def calibrate(graphs: dict[str, ir.Model], sources: Sequence[Sequence[int]], limit: int) -> Ranges:
-    """Runs the fp32 graphs on sources, one at a time, and notes what goes into every product.
+    """Decodes sources greedily with the fp32 graphs, one at a time, and returns the ranges of all activations.
 
     Args:
-        graphs: From ``build_graphs``.
-        sources: Token ids.
-        limit: The most tokens an output may have.
+        graphs: The graphs ``encoder`` and ``decoder_step`` from ``build_graphs``, by name.
+        sources: Token ids of each source.
+        limit: Maximum number of tokens of an output.
     """
-    encoder, decoder_step = _Observed(graphs[ENCODER]), _Observed(graphs[DECODER_STEP])
+    encoder, decoder_step = _RangeSession(graphs[ENCODER]), _RangeSession(graphs[DECODER_STEP])
     options = {
         "max_new_tokens": np.array([limit]),
         "min_new_tokens": np.array([0]),
@@ -41,45 +37,51 @@ def calibrate(graphs: dict[str, ir.Model], sources: Sequence[Sequence[int]], lim
     return encoder.ranges | decoder_step.ranges
 
 
-class _Observed:
-    """A session of a graph that notes the ranges of its products' inputs; otherwise as ONNX Runtime's own."""
+class _RangeSession:
+    """An inference session that also records the minimum and maximum of the activations of every matmul.
+
+    It has the methods of an ONNX Runtime session that ``streaming`` calls; the added outputs are hidden from them.
+    """
 
     def __init__(self, model: ir.Model) -> None:
         model = model.clone()
         self.ranges: Ranges = {}
-        self._names: list[tuple[bytes, str, str]] = []
-        visible = [output.name for output in model.graph.outputs]
-        for index, product in enumerate(products(model)):
-            low, high = (_reduced(model, operator, product.node, index) for operator in ("ReduceMin", "ReduceMax"))
-            self._names.append((product.key, low, high))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
-        self._visible = [output for output in self._session.get_outputs() if output.name in visible]
+        self._range_outputs: list[tuple[bytes, str, str]] = []
+        own_outputs = [output.name for output in model.graph.outputs]
+        for index, matmul in enumerate(weight_matmuls(model)):
+            low, high = (_add_reduced_output(model, name, matmul.node, index) for name in ("ReduceMin", "ReduceMax"))
+            self._range_outputs.append((matmul.key, low, high))
+        self._session = open_session(ir.to_proto(model).SerializeToString())
+        self._outputs = [output for output in self._session.get_outputs() if output.name in own_outputs]
 
     def get_inputs(self) -> Any:
+        """Inputs of the graph."""
         return self._session.get_inputs()
 
     def get_outputs(self) -> Any:
-        return self._visible
+        """Outputs of the graph, without those that were added."""
+        return self._outputs
 
     def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
-        extra = [name for _, *pair in self._names for name in pair]
-        values: list[Any] = self._session.run([*names, *extra], feeds)
-        found = iter(map(float, values[len(names) :]))
-        for key, *_ in self._names:
+        """Runs the graph, widens ``ranges``, and returns the outputs called ``names``."""
+        added = [name for _, *pair in self._range_outputs for name in pair]
+        values: list[Any] = self._session.run([*names, *added], feeds)
+        limits = iter(map(float, values[len(names) :]))
+        for key, *_ in self._range_outputs:
             low, high = self.ranges.get(key, (0.0, 0.0))
-            self.ranges[key] = (min(low, next(found)), max(high, next(found)))
+            self.ranges[key] = (min(low, next(limits)), max(high, next(limits)))
         return values[: len(names)]
 
 
-def _reduced(model: ir.Model, operator: str, product: ir.Node, index: int) -> str:
-    """Adds an output to a graph: the least or greatest of what goes into a product. Returns its name."""
-    node = ir.node(operator, [product.inputs[0]], {"keepdims": 0})
+def _add_reduced_output(model: ir.Model, operator: str, matmul: ir.Node, index: int) -> str:
+    """Adds ``operator`` (ReduceMin, ReduceMax) over a matmul's activations as an output of the graph, named uniquely.
+
+    Returns the name of the output.
+    """
+    node = ir.node(operator, [matmul.inputs[0]], {"keepdims": 0})
     node.name = node.outputs[0].name = f"{operator}.{index}"
     node.outputs[0].type, node.outputs[0].shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
-    assert product.graph is not None
-    product.graph.append(node)
+    assert matmul.graph is not None
+    matmul.graph.append(node)
     model.graph.outputs.append(node.outputs[0])
     return str(node.name)

@@ -1,16 +1,16 @@
-"""Forms that a product may have in a quantized graph, each put in the place of a MatMul and of the Add of its bias.
+"""Storage formats of quantized matmuls, and the rewrites that replace a MatMul and its bias Add by each.
 
-- *static*: weights in 8 bits a column, activations in 8 bits with a scale that was found at export:
-  ``QuantizeLinear`` and ``MatMulIntegerToFloat``;
-- *blocks*: weights in 8 or 4 bits a block of inputs, activations in 8 bits with a scale for each row and block, found
-  at run time: ``MatMulNBits`` at accuracy level 4. On a processor for which ONNX Runtime has no such kernel it unpacks
-  the weights and multiplies in fp32: slower, and no less exact.
+- *static*: int8 weights with one scale a column; uint8 activations with a scale fixed at export. Operators:
+  ``QuantizeLinear`` and ``MatMulIntegerToFloat``.
+- *blocks*: 8-bit or 4-bit weights with one scale for each block of inputs; 8-bit activations with a scale for each row
+  and block, computed at run time. Operator: ``MatMulNBits`` at accuracy level 4. Where ONNX Runtime has no such kernel
+  for the processor, it unpacks the weights and multiplies in fp32: slower, equally accurate.
 
-In both a row's result does not depend on what is in the other rows. With static scales and in 8 bits it is the same to
-the last bit at any number of rows; in 4 bits the last bits are others at one row and at three (measured with AVX2: by
-1e-6 of the largest result).
+In both formats the result of a row does not depend on the other rows. Static and 8-bit blocks give identical bits at
+any number of rows. In 4-bit blocks the last bits differ between one row and three (measured with AVX2: by 1e-6 of the
+largest result).
 
-Shapes: d = a product's inputs, columns = its outputs, blocks * block >= d.
+Shapes: d = inputs of a matmul, columns = its outputs, blocks * block >= d.
 """
 
 from __future__ import annotations
@@ -22,64 +22,72 @@ import onnx_ir as ir
 
 Array = np.ndarray[Any, Any]
 
-LARGEST_WEIGHT = 64
-"""In steps, of the static form. Without VNNI two products are added in 16 bits, and 2 * 255 * 64 is the most that fits:
-a bundle computes the same on every processor."""
+MAX_STATIC_LEVEL = 64
+"""Largest absolute int8 weight in the static format. Without VNNI, ONNX Runtime adds two products of a weight and an
+activation in 16 bits: 2 * 255 * 64 fits, so that a bundle computes the same on every processor."""
 
 SMALL_BLOCK, LARGEST_BLOCK = 32, 256
-"""Inputs that share a scale. 4 bits need a scale for few; 8 bits are as good with a scale for many, which is faster."""
+"""Inputs that share a scale. 4-bit weights need small blocks; 8-bit weights are as accurate in large ones, which are
+faster."""
 
 
-_SHARES = np.linspace(0.7, 1.1, 17)
-"""Of the scale that maps the largest weight of a block to the last level: those that are tried."""
+_SCALE_CANDIDATES = np.linspace(0.7, 1.1, 17)
+"""Scales tried for a 4-bit block, relative to the scale that maps its largest weight to the last level."""
 
 
 def quantize_columns(weight: Array) -> tuple[Array, Array]:
-    """[d, columns] float -> int8 [d, columns] within ``LARGEST_WEIGHT``, and float32 scales [columns]."""
-    scales = np.abs(weight).max(axis=0) / LARGEST_WEIGHT
+    """Rounds a weight to the static format.
+
+    Args:
+        weight: float [d, columns].
+
+    Returns:
+        int8 levels [d, columns], at most ``MAX_STATIC_LEVEL`` in size, and float32 scales [columns].
+    """
+    scales = np.abs(weight).max(axis=0) / MAX_STATIC_LEVEL
     scales[scales == 0] = 1.0  # a column of zeros
     return np.rint(weight / scales).astype(np.int8), scales.astype(np.float32)
 
 
 def weight_block(d: int, bits: int) -> int:
-    """Inputs a block, a power of two from 16 to 256; a last block that is not full is filled up with zeros."""
+    """Number of inputs in a block, a power of two from 16 to 256; the last block is padded with zeros."""
     if bits == 4:
         return SMALL_BLOCK
     return max(16, min(LARGEST_BLOCK, d & -d))
 
 
 def quantize_weight_blocks(weight: Array, bits: int) -> tuple[Array, Array]:
-    """[d, columns] float -> levels and scales, as ``MatMulNBits`` takes them; zero is the level 8, or 128.
+    """Rounds a weight to levels and scales in the layout of ``MatMulNBits``, where level 8 (or 128) means zero.
 
     Args:
-        weight: The matrix.
-        bits: 4 or 8. With 4 the scale is the one, of several about that of the largest weight, that rounds the block
-            best; the levels go from -8 to 7, and so a scale may be negative.
+        weight: float [d, columns].
+        bits: 4 or 8. For 4 bits, the scale of a block is the candidate of ``_SCALE_CANDIDATES`` with the least squared
+            error; signed levels go from -8 to 7, so a scale may be negative.
 
     Returns:
-        uint8 [columns, blocks, block * bits / 8] (of two levels in a byte the first is the low one), and float32
-        [columns, blocks].
+        uint8 levels [columns, blocks, block * bits / 8] (4 bits: two levels a byte, the first in the low bits), and
+        float32 scales [columns, blocks].
     """
     block = weight_block(len(weight), bits)
     rows = np.pad(weight, ((0, -len(weight) % block), (0, 0))).T.astype(np.float32)
     grouped = rows.reshape(len(rows), -1, block)
-    places = np.abs(grouped).argmax(axis=-1, keepdims=True)
-    largest = np.take_along_axis(grouped, places, axis=-1)
+    positions = np.abs(grouped).argmax(axis=-1, keepdims=True)
+    largest = np.take_along_axis(grouped, positions, axis=-1)
     largest[largest == 0] = 1.0  # a block of zeros
     if bits == 8:
         scales = np.abs(largest) / 127
         return (np.rint(grouped / scales) + 128).astype(np.uint8), scales[..., 0]
     scales, least = np.zeros_like(largest), np.full_like(largest, np.inf)
-    for share in _SHARES:
-        tried = -largest / 8 * np.float32(share)
-        error = np.square(_levels(grouped, tried) * tried - grouped).sum(axis=-1, keepdims=True)
-        scales, least = np.where(error < least, tried, scales), np.minimum(error, least)
-    levels = (_levels(grouped, scales) + 8).astype(np.uint8)
+    for factor in _SCALE_CANDIDATES:
+        candidate = -largest / 8 * np.float32(factor)
+        error = np.square(_signed_levels(grouped, candidate) * candidate - grouped).sum(axis=-1, keepdims=True)
+        scales, least = np.where(error < least, candidate, scales), np.minimum(error, least)
+    levels = (_signed_levels(grouped, scales) + 8).astype(np.uint8)
     return levels[..., ::2] | levels[..., 1::2] << 4, scales[..., 0]
 
 
-def _levels(weights: Array, scales: Array) -> Array:
-    """In 4 bits with a sign."""
+def _signed_levels(weights: Array, scales: Array) -> Array:
+    """Rounds weights to signed 4-bit levels, -8 to 7."""
     levels: Array = np.clip(np.rint(weights / scales), -8, 7)
     return levels
 
@@ -91,96 +99,111 @@ def replace_static(
     array: Array,
     scale: np.float32,
     zero: np.uint8,
-    kept: ir.Value | None = None,
+    kept_columns: ir.Value | None = None,
 ) -> None:
-    """Gives a product the static form.
+    """Replaces a MatMul, and the Add of its bias, by operators of the static format.
 
     Args:
         node: The MatMul.
-        weight: Where its weight comes from: what stands for it lies beside it.
-        name: What the names of that begin with.
+        weight: Initializer of the weight; the new initializers go to the graph that holds it.
+        name: Prefix of the names of the new initializers.
         array: The weight [d, columns].
-        scale: A step of the activations.
-        zero: Their level that stands for zero.
-        kept: int64 [kept], the columns that are multiplied, where they are chosen at run time.
+        scale: Scale of the activations.
+        zero: Zero point of the activations.
+        kept_columns: int64 [kept], the columns to compute where they are chosen at run time; None: all.
     """
     levels, scales = quantize_columns(np.ascontiguousarray(array))
     name = f"{name}.q8"
-    step = [beside(weight, f"{name}.in_scale", np.array(scale)), beside(weight, f"{name}.in_zero", np.array(zero))]
-    rounding = ir.node("QuantizeLinear", [_without_relu(node.inputs[0], zero), *step])
+    in_scale = initializer_near(weight, f"{name}.in_scale", np.array(scale))
+    in_zero = initializer_near(weight, f"{name}.in_zero", np.array(zero))
+    rounding = ir.node("QuantizeLinear", [_without_relu(node.inputs[0], zero), in_scale, in_zero])
     rounding.name = rounding.outputs[0].name = f"{node.name}.rounded"
     assert node.graph is not None
     node.graph.insert_before(node, rounding)
-    steps = beside(weight, f"{name}.scales", scales)
-    if kept is None:
-        factor = beside(weight, name, levels)
+    weight_scales = initializer_near(weight, f"{name}.scales", scales)
+    if kept_columns is None:
+        factor = initializer_near(weight, name, levels)
     else:
-        factor, steps = _kept_columns(node, beside(weight, f"{name}.columns", levels.T.copy()), steps, kept)
-    inputs: list[ir.Value | None] = [rounding.outputs[0], factor, step[0], steps, step[1], None]
+        table = initializer_near(weight, f"{name}.columns", levels.T.copy())
+        factor, weight_scales = _gather_columns(node, table, weight_scales, kept_columns)
+    inputs: list[ir.Value | None] = [rounding.outputs[0], factor, in_scale, weight_scales, in_zero, None]
     last, bias = _bias(node, levels.shape[1])
-    swap(node, last, ir.node("MatMulIntegerToFloat", inputs + bias, domain="com.microsoft"))
+    replace_nodes(node, last, ir.node("MatMulIntegerToFloat", inputs + bias, domain="com.microsoft"))
 
 
-def _kept_columns(node: ir.Node, table: ir.Value, steps: ir.Value, kept: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Levels [d, kept] and scales [kept], gathered where the graph gathers the float weight's rows.
+def _gather_columns(
+    node: ir.Node, table: ir.Value, scales: ir.Value, kept_columns: ir.Value
+) -> tuple[ir.Value, ir.Value]:
+    """Adds nodes that select levels [d, kept] and scales [kept], where the graph selects rows of the float weight.
 
-    Rows of a ``table`` [columns, d] are gathered and then turned: columns would be gathered byte by byte.
+    Rows of ``table`` [columns, d] are gathered and then transposed: gathering columns would copy single bytes.
     """
-    turn = producer(node.inputs[1], "Transpose")
-    assert turn is not None and turn.graph is not None
-    rows = ir.node("Gather", [table, kept], {"axis": 0})
-    turned = ir.node("Transpose", [rows.outputs[0]], {"perm": [1, 0]})
-    scales = ir.node("Gather", [steps, kept], {"axis": 0})
-    for new, part in ((rows, "rows"), (turned, "turned"), (scales, "scales")):
-        new.name = new.outputs[0].name = f"{turn.name}.q8.{part}"
-    turn.graph.insert_before(turn, [rows, turned, scales])
-    return turned.outputs[0], scales.outputs[0]
+    transpose = producer(node.inputs[1], "Transpose")
+    assert transpose is not None and transpose.graph is not None
+    rows = ir.node("Gather", [table, kept_columns], {"axis": 0})
+    transposed = ir.node("Transpose", [rows.outputs[0]], {"perm": [1, 0]})
+    kept_scales = ir.node("Gather", [scales, kept_columns], {"axis": 0})
+    for new, suffix in ((rows, "rows"), (transposed, "turned"), (kept_scales, "scales")):
+        new.name = new.outputs[0].name = f"{transpose.name}.q8.{suffix}"
+    transpose.graph.insert_before(transpose, [rows, transposed, kept_scales])
+    return transposed.outputs[0], kept_scales.outputs[0]
 
 
 def replace_blocks(node: ir.Node, weight: ir.Value, name: str, array: Array, bits: int) -> None:
-    """Gives a product the form in blocks of so many bits; other arguments as for ``replace_static``."""
+    """Replaces a MatMul, and the Add of its bias, by a ``MatMulNBits``; the arguments are those of ``replace_static``.
+
+    Args:
+        bits: 4 or 8, of a weight.
+    """
     d, columns = array.shape
     levels, scales = quantize_weight_blocks(array, bits)
     name = f"{name}.b{bits}"
-    inputs = [node.inputs[0], beside(weight, name, levels), beside(weight, f"{name}.scales", scales)]
+    inputs = [
+        node.inputs[0],
+        initializer_near(weight, name, levels),
+        initializer_near(weight, f"{name}.scales", scales),
+    ]
     last, bias = _bias(node, columns)
     inputs += [None, None, *bias] if bias else []
     attributes = {"K": d, "N": columns, "bits": bits, "block_size": weight_block(d, bits), "accuracy_level": 4}
-    swap(node, last, ir.node("MatMulNBits", inputs, attributes, domain="com.microsoft"))
+    replace_nodes(node, last, ir.node("MatMulNBits", inputs, attributes, domain="com.microsoft"))
 
 
 def _without_relu(value: ir.Value | None, zero: np.uint8) -> ir.Value | None:
-    """What a ReLU reads, where rounding to levels from zero on cuts negative values off, too."""
+    """The input of a ReLU, if the zero point is 0: rounding to levels from zero up cuts off negative values too."""
     relu = None if value is None else value.producer()
     return relu.inputs[0] if relu is not None and relu.op_type == "Relu" and zero == 0 else value
 
 
 def _bias(node: ir.Node, columns: int) -> tuple[ir.Node, list[ir.Value | None]]:
-    """The consumer of a product that adds a constant [columns], or what is kept of one, and that; or the product."""
+    """The Add of a constant bias [columns] that follows a MatMul, and that bias as a list; else the MatMul, no bias.
+
+    The bias may be gathered by a shortlist: then the value is the gathered one.
+    """
     consumers = list(node.outputs[0].consumers())
     if len(consumers) != 1 or consumers[0].op_type != "Add" or node.outputs[0].is_graph_output():
         return node, []
     value = next(v for v in consumers[0].inputs if v is not node.outputs[0])
-    kept = producer(value, "Gather")
-    whole = constant(value if kept is None else kept.inputs[0])
+    gather = producer(value, "Gather")
+    whole = float_initializer(value if gather is None else gather.inputs[0])
     return (node, []) if whole is None or list(whole.shape or ()) != [columns] else (consumers[0], [value])
 
 
 def producer(value: ir.Value | None, operator: str) -> ir.Node | None:
-    """The node that makes a value, if it is of that operator."""
+    """The node that computes a value, if it is of that operator; else None."""
     node = None if value is None else value.producer()
     return node if node is not None and node.op_type == operator else None
 
 
-def constant(value: ir.Value | None) -> ir.Value | None:
-    """The value itself, if it is a float initializer."""
+def float_initializer(value: ir.Value | None) -> ir.Value | None:
+    """The value itself, if it is a float32 initializer; else None."""
     if value is None or not value.is_initializer() or value.const_value is None:
         return None
     return value if value.const_value.dtype == ir.DataType.FLOAT else None
 
 
-def beside(neighbour: ir.Value, name: str, array: Array) -> ir.Value:
-    """The initializer of that name, in the graph that holds ``neighbour``."""
+def initializer_near(neighbour: ir.Value, name: str, array: Array) -> ir.Value:
+    """The initializer of that name in the graph that holds ``neighbour``; it is added if the graph has none."""
     graph = neighbour.graph
     assert graph is not None
     if name not in graph.initializers:
@@ -190,8 +213,14 @@ def beside(neighbour: ir.Value, name: str, array: Array) -> ir.Value:
     return graph.initializers[name]
 
 
-def swap(first: ir.Node, last: ir.Node, new: ir.Node) -> None:
-    """Puts ``new`` in the place of ``first`` and, where they are two, of ``last`` after it."""
+def replace_nodes(first: ir.Node, last: ir.Node, new: ir.Node) -> None:
+    """Replaces one node, or two that follow each other, by ``new``, which takes over the name of the last output.
+
+    Args:
+        first: The node to replace.
+        last: The node after it, replaced too; ``first`` itself where there is one only.
+        new: The replacement.
+    """
     graph, old, value = last.graph, last.outputs[0], new.outputs[0]
     assert graph is not None
     new.name, value.name, value.shape, value.type = first.name, old.name, old.shape, old.type

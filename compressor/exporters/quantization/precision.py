@@ -1,85 +1,110 @@
-"""A quantized precision of a model's graphs: written once, and again with layers in fp32 where it loses too much."""
+"""Quantized precisions (int8, int4, mixed): which format each matmul gets, and the graphs on disk."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 
 from compressor.bundle import ProductForm
-from compressor.exporters.checks.dev_set import DevSet, spread
 from compressor.exporters.graphs.weights import write_graphs
-from compressor.exporters.quantization import kernel_choice as mixing
-from compressor.exporters.quantization import quality_gate as gate
-from compressor.exporters.quantization import rewrite as quantize
+from compressor.exporters.quantization import kernel_choice
 from compressor.exporters.quantization.calibration import calibrate
+from compressor.exporters.quantization.quality_gate import layer_weights
+from compressor.exporters.quantization.rewrite import check_quantized, quantize
 from compressor.models.weights import Run
 
-CALIBRATION_SOURCES = 128
-
 QUANTIZED = ("int8", "int4", "mixed")
+"""Names of the quantized precisions."""
+
+CALIBRATION_SOURCES = 128
+"""How many dev sources calibration uses at most."""
 
 
-class Material:
-    """What all quantized precisions of an export are made from; ``shortlisted``: the same graphs with a shortlist."""
+class QuantizationInputs:
+    """Graphs, activation ranges and layers of one export, from which every quantized precision is made."""
 
     def __init__(
-        self, run: Run, graphs: dict[str, ir.Model], shortlisted: dict[str, ir.Model], dev: DevSet, folder: Path
+        self,
+        run: Run,
+        graphs: dict[str, ir.Model],
+        shortlisted: dict[str, ir.Model],
+        sources: Sequence[Sequence[int]],
+        folder: Path,
     ) -> None:
+        """Calibrates the graphs.
+
+        Args:
+            run: The exported model.
+            graphs: Its fp32 graphs, by name.
+            shortlisted: The same graphs with a shortlist; empty without one.
+            sources: Token ids of the calibration sources.
+            folder: Parent of the folders of the precisions.
+        """
         self.vocab_size, self.folder = run.model.config.vocab_size, folder
         self.graphs, self.shortlisted = graphs, shortlisted
         limit = min(run.generation.max_new_tokens, run.model.config.max_length)
-        self.ranges = calibrate(graphs, [dev.ids[index] for index in spread(len(dev.ids), CALIBRATION_SOURCES)], limit)
-        self.layers = gate.layers(run.model, graphs)
-        self.source_tokens = max(1, round(sum(map(len, dev.ids)) / len(dev.ids)))
+        self.ranges = calibrate(graphs, sources, limit)
+        self.layers = layer_weights(run.model, graphs)
+        self.source_tokens = max(1, round(sum(map(len, sources)) / len(sources)))
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which products have which form; those that are named nowhere have static scales."""
+class QuantizationPlan:
+    """The format of each matmul of a precision, by key; a matmul that is named nowhere gets the static format."""
 
     bits: Mapping[bytes, int]
-    """Keys of those in blocks of so many bits."""
-    in_fp32: frozenset[bytes] = frozenset()
+    """Matmuls in the block format, and the bits of their weights."""
+    fp32_weights: frozenset[bytes] = frozenset()
+    """Matmuls that stay in fp32."""
     batch_size: int | None = None
+    """Sentences of the batch that the formats were chosen for (mixed only)."""
     products: tuple[ProductForm, ...] | None = None
+    """Measured times behind the choice (mixed only)."""
 
 
-def plan(name: str, material: Material, batch_size: int) -> Plan:
-    """The forms of a precision; ``batch_size`` is the one that mixed is meant for."""
-    keys = {key for keys in material.layers.values() for key in keys}
+def plan_precision(name: str, inputs: QuantizationInputs, batch_size: int) -> QuantizationPlan:
+    """Returns the formats of the matmuls of one of ``QUANTIZED``.
+
+    Args:
+        name: The precision.
+        inputs: What the precision is made from.
+        batch_size: Sentences of the batch that mixed is optimized for.
+    """
     if name == "int8":
-        return Plan({})
+        return QuantizationPlan({})
     if name == "int4":
-        return Plan(dict.fromkeys(keys, 4))
-    mix = mixing.choose(material.graphs, batch_size, material.source_tokens)
-    blocks, fp32 = ({key for key, form in mix.forms.items() if form == which} for which in (mixing.BLOCKS, mixing.FP32))
-    return Plan(dict.fromkeys(blocks, mixing.BITS), frozenset(fp32), batch_size, mix.products)
+        return QuantizationPlan(dict.fromkeys((key for keys in inputs.layers.values() for key in keys), 4))
+    choice = kernel_choice.choose_formats(inputs.graphs, batch_size, inputs.source_tokens)
+    bits = dict.fromkeys(choice.keys(kernel_choice.BLOCKS), kernel_choice.BITS)
+    return QuantizationPlan(bits, frozenset(choice.keys(kernel_choice.FP32)), batch_size, choice.products)
 
 
-class Quantized:
-    """One of ``QUANTIZED``, on disk, with the graphs of its shortlist or without."""
+class QuantizedPrecision:
+    """One of ``QUANTIZED`` on disk, with or without the graphs that have a shortlist."""
 
-    def __init__(self, name: str, material: Material, plan: Plan, shortlisted: bool = False) -> None:
-        self.name, self.material, self.plan, self.shortlisted = name, material, plan, shortlisted
-        self.float_layers: tuple[str, ...] = ()
+    def __init__(
+        self, name: str, inputs: QuantizationInputs, plan: QuantizationPlan, shortlisted: bool = False
+    ) -> None:
+        self.name, self.inputs, self.plan, self.shortlisted = name, inputs, plan, shortlisted
+        self.fp32_layers: tuple[str, ...] = ()
 
-    def write(self, float_layers: Collection[str] = ()) -> None:
-        """Replaces the form on disk by one in which these layers are in fp32.
+    def write(self, fp32_layers: Collection[str] = ()) -> None:
+        """Writes the graphs with these layers in fp32, in place of those on disk.
 
         Raises:
-            ExportError: a product is in fp32 that is not meant to be.
+            ExportError: a matmul is in fp32 that should not be.
         """
-        material, self.float_layers = self.material, tuple(float_layers)
-        kept = self.plan.in_fp32.union(*(material.layers[name] for name in float_layers))
-        folder = material.folder / self.name
-        shutil.rmtree(folder, ignore_errors=True)  # open sessions keep the old file
-        wanted = material.graphs | (material.shortlisted if self.shortlisted else {})
-        graphs = {name: model.clone() for name, model in wanted.items()}
+        inputs, self.fp32_layers = self.inputs, tuple(fp32_layers)
+        fp32_weights = self.plan.fp32_weights.union(*(inputs.layers[name] for name in fp32_layers))
+        folder = inputs.folder / self.name
+        shutil.rmtree(folder, ignore_errors=True)  # open sessions keep the old files
+        sources = inputs.graphs | (inputs.shortlisted if self.shortlisted else {})
+        graphs = {name: model.clone() for name, model in sources.items()}
         for model in graphs.values():
-            quantize.quantize(model, material.vocab_size, material.ranges, kept, self.plan.bits)
+            quantize(model, inputs.vocab_size, inputs.ranges, fp32_weights, self.plan.bits)
         for path in write_graphs(graphs, folder).values():
-            quantize.check_quantized(path, kept)
+            check_quantized(path, fp32_weights)

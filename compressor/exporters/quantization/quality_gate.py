@@ -1,7 +1,7 @@
-"""The quality gate: a lossy precision is published if it loses no more than a budget on dev data.
+"""The quality gate: a lossy precision is published only if it loses no more than a budget on dev data.
 
-Where a quantized one loses more, a few layers are to blame as a rule: outliers in their activations leave too few of
-the 256 steps to everything else. They are found by trying each layer alone in fp32.
+When a quantized precision loses more, usually a few layers cause it: outliers in their activations leave too few of the
+256 levels for all other values. The gate finds these layers by trying each one alone in fp32, and keeps them in fp32.
 """
 
 from __future__ import annotations
@@ -13,65 +13,74 @@ from torch import nn
 
 from compressor.bundle import Quality
 from compressor.errors import ExportError
-from compressor.exporters.quantization.rewrite import products, weight_key
+from compressor.exporters.quantization.rewrite import weight_key, weight_matmuls
 from compressor.models.base import Seq2SeqModel
 
 BUDGET = 0.3
-"""BLEU or ROUGE-L that a precision may lose."""
+"""Default budget: BLEU or ROUGE-L points that a precision may lose."""
 
-LARGEST_SHARE = 0.5
-"""Of the layers that may stay in fp32: with more of them, a precision is hardly worth its name."""
+MAX_FP32_SHARE = 0.5
+"""Largest share of the layers that may stay in fp32 in a quantized precision."""
 
-WAYS_OUT = "leave it out, allow more with --quality-budget, or publish it as it is with --ungated"
+REMEDIES = "leave it out, allow more with --quality-budget, or publish it as it is with --ungated"
 
 OUTPUT = "output"
+"""Name of the output layer in lists of layers."""
 
 
-def lost(quality: Mapping[str, Quality], precision: str) -> float:
-    """What a precision loses against fp32, in the score against references."""
-    return score_of(quality["fp32"]) - score_of(quality[precision])
+def score_loss(quality: Mapping[str, Quality], precision: str) -> float:
+    """Points that a precision loses against fp32, in the score against references."""
+    return reference_score(quality["fp32"]) - reference_score(quality[precision])
 
 
-def score_of(quality: Quality) -> float:
-    """The score against references, of an export that has some."""
+def reference_score(quality: Quality) -> float:
+    """The score against references, which must have been measured."""
     assert quality.against_references is not None
     return quality.against_references
 
 
-def layers(model: Seq2SeqModel, graphs: Mapping[str, ir.Model]) -> dict[str, set[bytes]]:
-    """Layer (``encoder.0``, ``decoder.0``, ..., ``output``) to the keys of its products' weights."""
-    found: dict[str, set[bytes]] = {}
+def layer_weights(model: Seq2SeqModel, graphs: Mapping[str, ir.Model]) -> dict[str, set[bytes]]:
+    """Maps each layer (``encoder.0``, ``decoder.0``, ..., ``output``) to the keys of its matmuls.
+
+    Args:
+        model: The exported model; its linear modules name the layers.
+        graphs: Its fp32 graphs. Their matmuls that belong to no linear module make up the output layer.
+    """
+    weights: dict[str, set[bytes]] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             layer = ".".join(name.split(".")[:2])
-            found.setdefault(layer, set()).add(weight_key(module.weight.detach().T.numpy()))
-    named = set().union(*found.values())
-    found[OUTPUT] = {product.key for graph in graphs.values() for product in products(graph)} - named
-    return found
+            weights.setdefault(layer, set()).add(weight_key(module.weight.detach().T.numpy()))
+    linear = set().union(*weights.values())
+    weights[OUTPUT] = {matmul.key for graph in graphs.values() for matmul in weight_matmuls(graph)} - linear
+    return weights
 
 
-def culprits(
-    precision: str, names: Sequence[str], score: Callable[[Collection[str]], float], wanted: float
+def choose_fp32_layers(
+    precision: str, names: Sequence[str], score: Callable[[Collection[str]], float], target: float
 ) -> list[str]:
-    """The layers to keep in fp32, as few as one attempt at each can tell.
+    """Chooses the layers to keep in fp32 so that a precision reaches a dev score.
+
+    Each layer is tried alone; then layers are added, the most helpful first, until the score is reached.
 
     Args:
-        precision: Which one loses too much.
-        names: Of the layers.
-        score: The dev score with given layers in fp32; what it measured last is what lies on disk.
-        wanted: The score to reach.
+        precision: Name of the precision, for messages.
+        names: Names of all layers.
+        score: Writes the precision with the given layers in fp32 and returns its dev score. The last call is made with
+            the layers that are returned.
+        target: The score to reach.
 
     Raises:
-        ExportError: half of the layers in fp32 are not enough.
+        ExportError: ``MAX_FP32_SHARE`` of the layers in fp32 do not reach it.
     """
     alone = {name: score([name]) for name in names}
     order = sorted(names, key=lambda name: -alone[name])
-    most = max(1, int(LARGEST_SHARE * len(order)))
-    for count in range(1, most + 1):
+    limit = max(1, int(MAX_FP32_SHARE * len(order)))
+    for count in range(1, limit + 1):
         reached = score(order[:count])
-        if reached >= wanted:
+        if reached >= target:
             return order[:count]
     raise ExportError(
-        f"{precision} scores {reached:.2f} on dev where {wanted:.2f} is wanted, even with {', '.join(order[:most])} in "
-        f"fp32: {WAYS_OUT}"
+        f"{precision} scores {reached:.2f} on dev where {target:.2f} is wanted, even with "
+        f"{', '.join(order[:limit])} in fp32: {REMEDIES}"
     )

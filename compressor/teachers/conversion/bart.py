@@ -1,4 +1,4 @@
-"""BART checkpoints as models of our own: positions are learned, and embedded tokens are normed."""
+"""Converts BART checkpoints, which have learned positions and a layer norm after the embedding."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from transformers import BartForConditionalGeneration
 from compressor.errors import ModelError
 from compressor.models.transformer import Transformer
 from compressor.teachers.conversion.marian import native_config, native_weights
+from compressor.teachers.conversion.registry import register_conversion
 
 OFFSET = 2
-"""Rows of the position tables before the first position."""
+"""Rows of the position tables that precede the first position."""
 
 
+@register_conversion(BartForConditionalGeneration)
 def from_bart(bart: BartForConditionalGeneration) -> Transformer:
-    """The same weights under our names, with identical logits.
+    """Converts a BART checkpoint to a ``Transformer`` with the same weights and logits.
 
     Raises:
-        ModelError: the checkpoint has a layout that ours does not cover (an output layer of its own).
+        ModelError: ``Transformer`` does not cover the checkpoint's layout (untied output layer).
     """
     config = native_config(bart, positions="learned", embedding_norm=True)
     model, theirs = Transformer(config).eval(), bart.state_dict()

@@ -1,4 +1,4 @@
-"""A student in Marian's layout as a Hugging Face MarianMT model, so that other engines can run the same weights."""
+"""Converts between the project's Transformers and MarianMT, so that other engines can run the same weights."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from compressor.generation_config import GenerationConfig
 from compressor.model_config import TransformerModelConfig
 from compressor.models.base import Seq2SeqModel
 from compressor.models.transformer import Transformer
+from compressor.teachers.conversion.registry import register_conversion
 
 
 def to_marian(model: Seq2SeqModel, generation: GenerationConfig) -> MarianMTModel:
-    """The same weights under MarianMT's names; greedy outputs are token for token the same.
+    """Converts a Transformer to MarianMT with the same weights; greedy outputs are identical.
 
     Raises:
-        ModelError: the layout is not Marian's (post-norm, tied embeddings, decoding starts from padding).
+        ModelError: the model's layout is not Marian's (post-norm, tied embeddings, decoding starts from padding).
     """
     config = model.config
     plain = config.norm == "post" and config.positions == "sinusoidal" and not config.embedding_norm
@@ -57,20 +58,27 @@ def to_marian(model: Seq2SeqModel, generation: GenerationConfig) -> MarianMTMode
     return marian
 
 
+CONFIG_FIELDS = {
+    "d_model": "d_model",
+    "encoder_layers": "encoder_layers",
+    "decoder_layers": "decoder_layers",
+    "num_heads": "encoder_attention_heads",
+    "encoder_ffn": "encoder_ffn_dim",
+    "decoder_ffn": "decoder_ffn_dim",
+    "activation": "activation_function",
+    "scale_embedding": "scale_embedding",
+    "max_length": "max_position_embeddings",
+}
+"""Field of ``TransformerModelConfig`` to the field of Marian's and BART's configuration."""
+
+
 def _config(model: Transformer, generation: GenerationConfig) -> MarianConfig:
+    """MarianMT's configuration of a model."""
     config = model.config
     return MarianConfig(
+        **{theirs: getattr(config, ours) for ours, theirs in CONFIG_FIELDS.items()},
         vocab_size=config.vocab_size,
-        d_model=config.d_model,
-        encoder_layers=config.encoder_layers,
-        decoder_layers=config.decoder_layers,
-        encoder_attention_heads=config.num_heads,
         decoder_attention_heads=config.num_heads,
-        encoder_ffn_dim=config.encoder_ffn,
-        decoder_ffn_dim=config.decoder_ffn,
-        activation_function=config.activation,
-        scale_embedding=config.scale_embedding,
-        max_position_embeddings=config.max_length,
         dropout=0.0,
         pad_token_id=generation.pad_id,
         eos_token_id=generation.eos_id,
@@ -80,7 +88,7 @@ def _config(model: Transformer, generation: GenerationConfig) -> MarianConfig:
     )
 
 
-NAMES = {
+NAMES: dict[str, str | tuple[str, ...]] = {
     "frame.norm": "self_attn_layer_norm",
     "self_frame.norm": "self_attn_layer_norm",
     "cross_frame.norm": "encoder_attn_layer_norm",
@@ -95,26 +103,37 @@ NAMES = {
     "cross_attention.key_value": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
     "cross_attention.out": "encoder_attn.out_proj",
 }
-"""Our module name -> MarianMT's, or the names that a fused product is cut into."""
+"""Name of a module in ``Transformer`` to MarianMT's name, or its names where a fused matmul is split."""
 
 
 def _layers(side: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Renames ``encoder.0.attention.qkv.weight`` and its like, cutting fused products into their parts."""
+    """Renames the weights of a side's layers to MarianMT's names, and splits fused matmuls.
+
+    Args:
+        side: ``encoder`` or ``decoder``.
+        state: Name (``encoder.0.attention.qkv.weight``, ...) to tensor.
+    """
     renamed = {}
     for name, value in state.items():
         _, layer, *module, kind = name.split(".")
-        theirs = NAMES[".".join(module)]
-        parts = (theirs,) if isinstance(theirs, str) else theirs
+        parts = _marian_names(module)
         for part, tensor in zip(parts, torch.chunk(value, len(parts)), strict=True):
             renamed[f"model.{side}.layers.{layer}.{part}.{kind}"] = tensor
     return renamed
 
 
+def _marian_names(module: list[str]) -> tuple[str, ...]:
+    """MarianMT's names of a module of ``Transformer``, which is given by the parts of its name."""
+    names = NAMES[".".join(module)]
+    return (names,) if isinstance(names, str) else names
+
+
+@register_conversion(MarianMTModel, is_faster=True)  # 5/6 of the time for a batch of contexts
 def from_marian(marian: MarianMTModel) -> Transformer:
-    """The inverse of ``to_marian``: a MarianMT checkpoint as a model of our own, with identical logits.
+    """Converts a MarianMT checkpoint to a ``Transformer`` with the same weights and logits.
 
     Raises:
-        ModelError: the checkpoint has a layout that ours does not cover (untied embeddings, an output with other rows).
+        ModelError: ``Transformer`` does not cover the checkpoint's layout (untied embeddings or output layer).
     """
     theirs = marian.state_dict()
     model = Transformer(native_config(marian)).eval()
@@ -123,10 +142,14 @@ def from_marian(marian: MarianMTModel) -> Transformer:
 
 
 def native_weights(model: Transformer, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Embedding, output bias and layers of a Marian or BART checkpoint under our names.
+    """Renames embedding, output bias and layers of a Marian or BART checkpoint to the names of ``Transformer``.
+
+    Args:
+        model: Names the parameters that are wanted.
+        theirs: The checkpoint's parameters.
 
     Raises:
-        ModelError: its output layer is not its embedding.
+        ModelError: the output layer is not tied to the embedding.
     """
     shared, output = theirs.get("model.shared.weight"), theirs["lm_head.weight"]
     if shared is None or not torch.equal(output, shared):
@@ -137,28 +160,24 @@ def native_weights(model: Transformer, theirs: Mapping[str, Tensor]) -> dict[str
         if side not in ("encoder", "decoder"):
             continue
         layer, *module, kind = rest.split(".")
-        parts = NAMES[".".join(module)]
-        parts = (parts,) if isinstance(parts, str) else parts
+        parts = _marian_names(module)
         state[name] = torch.cat([theirs[f"model.{side}.layers.{layer}.{part}.{kind}"] for part in parts])
     return state
 
 
 def native_config(checkpoint: PreTrainedModel, **layout: Any) -> TransformerModelConfig:
-    """The sizes of a Marian or BART checkpoint. Raises ModelError where ours cannot have them."""
+    """The configuration of a Marian or BART checkpoint. Raises ModelError if ``Transformer`` does not cover it.
+
+    Args:
+        checkpoint: The Hugging Face model.
+        layout: Fields of ``TransformerModelConfig`` in which the family differs from Marian.
+    """
     config: Any = checkpoint.config
     if config.encoder_attention_heads != config.decoder_attention_heads:
         raise ModelError("the checkpoint's encoder and decoder have different numbers of attention heads")
     try:
         return TransformerModelConfig(
-            d_model=config.d_model,
-            encoder_layers=config.encoder_layers,
-            decoder_layers=config.decoder_layers,
-            num_heads=config.encoder_attention_heads,
-            encoder_ffn=config.encoder_ffn_dim,
-            decoder_ffn=config.decoder_ffn_dim,
-            activation=config.activation_function,
-            scale_embedding=config.scale_embedding,
-            max_length=config.max_position_embeddings,
+            **{ours: getattr(config, theirs) for ours, theirs in CONFIG_FIELDS.items()},
             dropout=0.0,
             vocab_size=checkpoint.get_output_embeddings().weight.shape[0],
             pad_id=config.pad_token_id,

@@ -13,7 +13,7 @@ import pytest
 from compressor.decoding.search import beam_search, greedy, pad_sources
 from compressor.exporters.graphs.search_loop import build_half_graphs
 from compressor.exporters.graphs.weights import write_graphs
-from compressor.exporters.quantization.rewrite import float_products
+from compressor.exporters.quantization.rewrite import fp32_matmuls
 from compressor.models.base import Seq2SeqModel
 from tests.exporters.conftest import PLAIN
 
@@ -25,7 +25,7 @@ def half(model: Seq2SeqModel) -> dict[str, ir.Model]:
     return build_half_graphs(model, PLAIN)
 
 
-def test_inputs_and_results_are_as_in_fp32(half: dict[str, ir.Model], graphs: dict[str, ir.Model]) -> None:
+def test_inputs_and_outputs_match_fp32(half: dict[str, ir.Model], graphs: dict[str, ir.Model]) -> None:
     for name in ("generate", "generate_beams"):
         for found, wanted in zip(
             (*half[name].graph.inputs, *half[name].graph.outputs),
@@ -39,13 +39,13 @@ def test_inputs_and_results_are_as_in_fp32(half: dict[str, ir.Model], graphs: di
 
 def test_no_weight_is_left_in_fp32(half: dict[str, ir.Model], model: Seq2SeqModel) -> None:
     for graph in half.values():
-        assert not float_products(graph)
+        assert not fp32_matmuls(graph)
         for part in (graph.graph, *graph.graph.subgraphs()):
             assert all(value.dtype != ir.DataType.FLOAT for value in part.initializers.values() if len(value.shape) > 1)  # type: ignore[arg-type]
     assert next(model.parameters()).dtype.is_floating_point and next(model.parameters()).element_size() == 4
 
 
-def test_searches_find_what_pytorch_finds(half: dict[str, ir.Model], model: Seq2SeqModel, tmp_path: Path) -> None:
+def test_fp16_search_outputs_match_pytorch(half: dict[str, ir.Model], model: Seq2SeqModel, tmp_path: Path) -> None:
     """Most of it: one of the two best tokens may be within the rounding of the other."""
     chance = random.Random(4)
     sources = [[chance.randrange(1, 60) for _ in range(chance.randrange(2, 12))] + [0] for _ in range(24)]

@@ -1,4 +1,4 @@
-"""Lossy precisions within their budget of quality, or not published."""
+"""The quality gate keeps lossy precisions within their budget, or refuses to publish them."""
 
 from __future__ import annotations
 
@@ -13,46 +13,48 @@ from compressor.bundle import open_bundle
 from compressor.errors import ExportError
 from compressor.exporters.export import export_bundle
 from compressor.exporters.quantization import quality_gate as gate
-from compressor.exporters.quantization.rewrite import float_products
+from compressor.exporters.quantization.rewrite import fp32_matmuls
 from compressor.models.weights import load_run, save_run
 from compressor.runtime.generator import Generator
 
 COSTS = {"encoder.0": 0.1, "encoder.1": 5.0, "decoder.0": 2.0, "output": 0.2}
 
 
-def scored(float_layers: Collection[str]) -> float:
-    """A model whose layers lose independently of each other."""
-    return 40.0 - sum(cost for name, cost in COSTS.items() if name not in float_layers)
+def dev_score(fp32_layers: Collection[str]) -> float:
+    """Dev score of a model whose layers each lose their cost unless they are in fp32."""
+    return 40.0 - sum(cost for name, cost in COSTS.items() if name not in fp32_layers)
 
 
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [(34.0, ["encoder.1"]), (39.5, ["encoder.1", "decoder.0"]), (39.7, ["encoder.1", "decoder.0"])],
 )
-def test_the_costliest_layers_stay_in_fp32(wanted: float, expected: list[str]) -> None:
-    assert gate.culprits("int8", list(COSTS), scored, wanted) == expected
+def test_layers_that_lose_most_stay_in_fp32(wanted: float, expected: list[str]) -> None:
+    assert gate.choose_fp32_layers("int8", list(COSTS), dev_score, wanted) == expected
 
 
-def test_the_last_form_that_was_measured_is_the_one_that_is_wanted() -> None:
+def test_last_layers_scored_are_the_layers_chosen() -> None:
     tried: list[list[str]] = []
 
     def score(names: Collection[str]) -> float:
         tried.append(list(names))
-        return scored(names)
+        return dev_score(names)
 
-    found = gate.culprits("int8", list(COSTS), score, 39.0)
-    assert found == tried[-1] and len(tried) > len(COSTS)
+    chosen = gate.choose_fp32_layers("int8", list(COSTS), score, 39.0)
+    assert chosen == tried[-1] and len(tried) > len(COSTS)
 
 
-def test_half_of_the_layers_in_fp32_are_not_int8() -> None:
+def test_gate_fails_when_half_of_the_layers_in_fp32_are_not_enough() -> None:
     with pytest.raises(ExportError, match=r"39\.70 on dev where 39\.90 is wanted, even with encoder\.1, decoder\.0"):
-        gate.culprits("int8", list(COSTS), scored, 39.9)
+        gate.choose_fp32_layers("int8", list(COSTS), dev_score, 39.9)
 
 
 @pytest.fixture(scope="module")
 def uneven_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with half of the hidden units of one layer a thousand times as large, and read a thousand times as
-    weakly. Under ReLU that is the same function, but the 256 steps of int8 leave nothing of the other half."""
+    """The tiny model with half of the hidden units of one layer scaled by 1,000, and their outgoing weights by 1/1,000.
+
+    Under ReLU that is the same function, but in int8 the other half of the units round to zero.
+    """
     run, folder = load_run(tiny_run), tmp_path_factory.mktemp("uneven") / "run"
     layer = run.model.encoder[0].feed_forward  # type: ignore[index,union-attr]
     with torch.no_grad():
@@ -64,10 +66,10 @@ def uneven_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.mark.slow
-def test_a_layer_that_int8_spoils_stays_in_fp32(
+def test_layer_with_outliers_stays_in_fp32(
     uneven_run: Path, tiny_corpus: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    """References are what the model says in fp32: whatever int8 changes is a loss."""
+    """The references are the fp32 outputs, so that every change by int8 is a loss."""
     source, reference = tiny_corpus / "dev.de", tmp_path / "dev.en"
     exact = Generator.load(tiny_bundle, precision="fp32", intra_threads=1)
     texts = [result.text for result in exact.generate(source.read_text("utf-8").splitlines())]
@@ -81,12 +83,12 @@ def test_a_layer_that_int8_spoils_stays_in_fp32(
     assert fp32.quality and int8.quality and fp32.quality.against_references == pytest.approx(100.0)
     assert int8.quality.against_references is not None and int8.quality.against_references >= 97.0
     assert "in fp32: encoder.0" in (bundle / "README.md").read_text(encoding="utf-8")
-    layer = gate.layers(load_run(uneven_run).model, {})["encoder.0"]
+    layer = gate.layer_weights(load_run(uneven_run).model, {})["encoder.0"]
     graph = ir.load(bundle / "int8" / "generate.onnx")
-    assert len(float_products(graph)) == len(layer) and not float_products(graph, layer)
+    assert len(fp32_matmuls(graph)) == len(layer) and not fp32_matmuls(graph, layer)
 
 
-def test_without_references_nobody_knows_what_int8_loses(tiny_run: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+def test_lossy_precision_without_references_is_refused(tiny_run: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"--dev-reference FILE, or say --ungated"):
         export_bundle(tiny_run, tmp_path / "out", dev_source=tiny_corpus / "dev.de")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""int8 against its definition, and that nothing is left in fp32."""
+"""Static int8 matmuls and embedding blocks against their definition; no matmul is left in fp32."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from compressor.exporters.quantization.rewrite import (
     activation_scale,
     block_size,
     check_quantized,
-    float_products,
-    products,
+    fp32_matmuls,
     quantize,
     quantize_blocks,
+    weight_matmuls,
 )
 from compressor.models.base import Seq2SeqModel
 from tests.exporters.conftest import VOCAB
 
 
-def test_blocks_are_rounded_to_their_own_scale() -> None:
+def test_embedding_blocks_round_within_half_a_level() -> None:
     weight = np.random.default_rng(0).normal(size=(5, 96)).astype(np.float32)
     weight[1] = 0
     levels, scales = quantize_blocks(weight)
@@ -38,7 +38,7 @@ def test_blocks_are_rounded_to_their_own_scale() -> None:
     assert levels.min() >= 1
 
 
-def test_columns_are_rounded_to_their_own_scale() -> None:
+def test_static_columns_round_within_half_a_level() -> None:
     weight = np.random.default_rng(0).normal(size=(96, 5)).astype(np.float32)
     weight[:, 1] = 0
     levels, scales = quantize_columns(weight)
@@ -48,7 +48,7 @@ def test_columns_are_rounded_to_their_own_scale() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(-3.0, 5.0), (0.0, 7.5), (-2.0, 0.0), (0.0, 0.0)])
-def test_activations_are_rounded_within_their_range(low: float, high: float) -> None:
+def test_activation_scale_covers_the_range_and_represents_zero_exactly(low: float, high: float) -> None:
     scale, zero = activation_scale(low, high)
     values = np.linspace(low, high, 101)
     levels = np.clip(np.rint(values / scale) + zero, 0, 255)
@@ -56,42 +56,44 @@ def test_activations_are_rounded_within_their_range(low: float, high: float) -> 
     assert (np.rint(0.0 / scale) + zero - zero) * scale == 0.0
 
 
-def test_ranges_are_those_of_pytorch(model: Seq2SeqModel, ranges: Ranges, graphs: dict[str, ir.Model]) -> None:
-    """What goes into the first product of the encoder is embeddings and positions, and that is easily computed."""
-    chance = random.Random(9)
-    sources = [[chance.randrange(1, 60) for _ in range(9)] + [0] for _ in range(60)]
+def test_calibrated_range_of_the_first_matmul_matches_pytorch(
+    model: Seq2SeqModel, ranges: Ranges, graphs: dict[str, ir.Model]
+) -> None:
+    """The activations of the encoder's first matmul are embeddings plus positions, which PyTorch computes directly."""
+    rng = random.Random(9)
+    sources = [[rng.randrange(1, 60) for _ in range(9)] + [0] for _ in range(60)]
     table, positions = model.embedding["shared"].detach() * 4.0, model.positions  # type: ignore[index,operator]
-    padding = positions[10:12]  # sources are padded to a multiple of four, with an embedding of zero
-    entering = [table[torch.tensor(ids)] + positions[:10] for ids in sources] + [padding]  # type: ignore[index,operator]
-    expected = min(float(x.min()) for x in entering), max(float(x.max()) for x in entering)
+    padding = positions[10:12]  # sources are pbias_value to a multiple of four, with an embedding of zero
+    activations = [table[torch.tensor(ids)] + positions[:10] for ids in sources] + [padding]  # type: ignore[index,operator]
+    expected = min(float(x.min()) for x in activations), max(float(x.max()) for x in activations)
     first = model.encoder[0].attention.qkv.weight.detach()  # type: ignore[index,union-attr]
-    (found,) = [
-        ranges[product.key]
-        for product in products(graphs["encoder"])
-        if product.weight.const_value.numpy().reshape(-1).sum() == pytest.approx(float(first.sum()), abs=1e-4)
+    (actual,) = [
+        ranges[matmul.key]
+        for matmul in weight_matmuls(graphs["encoder"])
+        if matmul.weight.const_value.numpy().reshape(-1).sum() == pytest.approx(float(first.sum()), abs=1e-4)
     ]
-    assert found == pytest.approx(expected, abs=1e-4)
+    assert actual == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(("d", "expected"), [(192, 64), (256, 64), (96, 32), (48, 16)])
-def test_block_size(d: int, expected: int) -> None:
+def test_block_size_is_the_largest_that_divides_the_width(d: int, expected: int) -> None:
     assert block_size(d) == expected
 
 
-def test_a_width_without_a_block_is_refused() -> None:
+def test_width_that_no_block_divides_is_refused() -> None:
     with pytest.raises(ExportError, match=r"multiples of 16, and one is 24: export fp32 only"):
         block_size(24)
 
 
 @pytest.mark.parametrize("graph", ["generate", "generate_beams", "encoder", "decoder_step"])
-def test_no_product_is_left_in_fp32(folders: dict[str, Path], graph: str) -> None:
+def test_check_quantized_accepts_quantized_graphs_and_refuses_fp32(folders: dict[str, Path], graph: str) -> None:
     for precision in ("int8", "int4", "mixed"):
         check_quantized(folders[precision] / f"{graph}.onnx")
-    with pytest.raises(ExportError, match=f"{graph}.onnx: these products were left in fp32: .*MatMul"):
+    with pytest.raises(ExportError, match=f"{graph}.onnx: these matmuls were left in fp32: .*MatMul"):
         check_quantized(folders["fp32"] / f"{graph}.onnx")
 
 
-def test_every_product_and_embedding_is_quantized(graphs: dict[str, ir.Model], ranges: Ranges) -> None:
+def test_every_matmul_and_embedding_is_quantized(graphs: dict[str, ir.Model], ranges: Ranges) -> None:
     for name in ("generate", "generate_beams"):
         graph = graphs[name].clone()
         before = [node.op_type for node in ir.traversal.RecursiveGraphIterator(graph.graph)]
@@ -101,7 +103,7 @@ def test_every_product_and_embedding_is_quantized(graphs: dict[str, ir.Model], r
         assert kinds.count("GatherBlockQuantized") == 2  # source and target
         assert kinds.count("Mul") == before.count("Mul") - 2  # by the square root of d: it is in the table's scales
         assert "Relu" in before and "Relu" not in kinds  # rounding to levels from zero does that
-        assert not float_products(graph)
+        assert not fp32_matmuls(graph)
         assert not any(value.const_value.size > 1000 and value.dtype == ir.DataType.FLOAT and VOCAB in value.shape
                        for part in (graph.graph, *graph.graph.subgraphs())
                        for value in part.initializers.values())  # fmt: skip
@@ -110,33 +112,33 @@ def test_every_product_and_embedding_is_quantized(graphs: dict[str, ir.Model], r
 @pytest.mark.parametrize(
     ("rectified", "low"), [(False, -3.0), (True, 0.0), (True, -3.0)], ids=["plain", "ReLU", "ReLU that must stay"]
 )
-def test_a_product_is_the_integers_product_to_the_last_bits(rectified: bool, low: float) -> None:
-    """x W + b of one quantized product, against the same integers multiplied by numpy."""
-    chance = np.random.default_rng(0)
-    weight, bias = (chance.normal(size=shape).astype(np.float32) for shape in ((32, 12), (12,)))
-    x = chance.uniform(-3, 5, size=(2, 7, 32)).astype(np.float32)
-    entry = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["batch", "length", 32]))
-    graph = ir.Graph([entry], [], nodes=[], opset_imports={"": 23}, name="product")
-    factor, added = (
-        ir.Value(name=name, shape=ir.Shape(array.shape), type=entry.type, const_value=ir.Tensor(array, name=name))
+def test_static_matmul_matches_integer_arithmetic_in_numpy(rectified: bool, low: float) -> None:
+    """x W + b of one quantized matmul, against the same integers multiplied by numpy."""
+    rng = np.random.default_rng(0)
+    weight, bias = (rng.normal(size=shape).astype(np.float32) for shape in ((32, 12), (12,)))
+    x = rng.uniform(-3, 5, size=(2, 7, 32)).astype(np.float32)
+    x_value = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["batch", "length", 32]))
+    graph = ir.Graph([x_value], [], nodes=[], opset_imports={"": 23}, name="matmul")
+    weight_value, bias_value = (
+        ir.Value(name=name, shape=ir.Shape(array.shape), type=x_value.type, const_value=ir.Tensor(array, name=name))
         for name, array in (("weight", weight), ("bias", bias))
     )
-    for value in (factor, added):
+    for value in (weight_value, bias_value):
         graph.register_initializer(value)
-    relu = ir.node("Relu", [entry])
-    product = ir.node("MatMul", [relu.outputs[0] if rectified else entry, factor])
-    total = ir.node("Add", [product.outputs[0], added])
-    product.name, total.name, product.outputs[0].name, total.outputs[0].name = "product", "total", "xw", "y"
+    relu = ir.node("Relu", [x_value])
+    matmul = ir.node("MatMul", [relu.outputs[0] if rectified else x_value, weight_value])
+    total = ir.node("Add", [matmul.outputs[0], bias_value])
+    matmul.name, total.name, matmul.outputs[0].name, total.outputs[0].name = "matmul", "total", "xw", "y"
     relu.name, relu.outputs[0].name = "relu", "rectified"
-    total.outputs[0].type, total.outputs[0].shape = entry.type, ir.Shape(["batch", "length", 12])
-    graph.extend([relu, product, total] if rectified else [product, total])
+    total.outputs[0].type, total.outputs[0].shape = x_value.type, ir.Shape(["batch", "length", 12])
+    graph.extend([relu, matmul, total] if rectified else [matmul, total])
     graph.outputs.append(total.outputs[0])
     model = ir.Model(graph, ir_version=10)
-    (only,) = products(model)
+    (only,) = weight_matmuls(model)
     quantize(model, VOCAB, {only.key: (low, 5.0)})
     assert ("Relu" in [node.op_type for node in graph]) == (rectified and low < 0)
-    (found,) = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString()).run(["y"], {"x": x})
+    (actual,) = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString()).run(["y"], {"x": x})
     step, scales = np.float32((5 - low) / 255), np.abs(weight).max(axis=0) / 64
-    zero, given = round(-low / ((5 - low) / 255)), np.maximum(x, 0) if rectified else x
-    integers = (np.clip(np.rint(given / step) + zero, 0, 255) - zero) @ np.rint(weight / scales)
-    np.testing.assert_allclose(found, integers * step * scales + bias, atol=1e-4)
+    zero, rectified_x = round(-low / ((5 - low) / 255)), np.maximum(x, 0) if rectified else x
+    integers = (np.clip(np.rint(rectified_x / step) + zero, 0, 255) - zero) @ np.rint(weight / scales)
+    np.testing.assert_allclose(actual, integers * step * scales + bias, atol=1e-4)
