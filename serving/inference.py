@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compressor.errors import InputError, TooLongError
-from compressor.runtime.generator import Result
+from compressor.runtime.results import Result
 from serving.problems import Problem, ProblemItem
 from serving.schemas import SummarizeRequest
 from serving.service import Model

@@ -14,8 +14,10 @@ from typing import Protocol, TypeVar, Unpack
 from starlette.requests import Request
 
 from compressor.bundle import Manifest
-from compressor.runtime.generator import Generator, Result, Truncation
+from compressor.runtime.generator import Generator
+from compressor.runtime.results import Result
 from compressor.runtime.search_options import SearchOptions
+from compressor.runtime.sources import Truncation
 from compressor.text.tokenizer import Tokenizer
 from serving.problems import Problem, ProblemItem
 from serving.schemas import ModelInfo, Parameters

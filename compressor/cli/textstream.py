@@ -23,7 +23,8 @@ from compressor.cli.errors import BROKEN_PIPE
 from compressor.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from compressor.runtime.generator import Generator, Result
+    from compressor.runtime.generator import Generator
+    from compressor.runtime.results import Result
 
 _CHUNK_BYTES = 1 << 16
 _COMMAND_OF = {"translation": "translate", "summarization": "summarize"}

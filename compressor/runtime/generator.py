@@ -11,7 +11,6 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack
 
@@ -27,9 +26,10 @@ from compressor.bundle import (
     Manifest,
     open_bundle,
 )
-from compressor.errors import InputError, TooLongError
+from compressor.errors import InputError
 from compressor.generation_config import until_eos
 from compressor.runtime import streaming
+from compressor.runtime.results import Alternative, Result, ScoredTokens
 from compressor.runtime.search_options import Search, SearchOptions, resolve
 from compressor.runtime.session import (
     Device,
@@ -37,49 +37,14 @@ from compressor.runtime.session import (
     probe_device,
     warn_if_slow,
 )
+from compressor.runtime.sources import Source, SourceEncoder, Truncation
 from compressor.runtime.threads import choose_threads
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
 
-Truncation = Literal["error", "longest_first"]
 BATCH_TOKENS = 1024
 """Of sources, padded: activations of larger batches leave the processor's cache (docs/performance.md)."""
 Item = TypeVar("Item")
 Done = TypeVar("Done")
-
-
-@dataclass(frozen=True)
-class Result:
-    """One output."""
-
-    text: str
-    token_ids: list[int]
-    """With the end of sentence, where the model ended it."""
-    input_tokens: int
-    output_tokens: int
-    truncated: bool
-    """Whether the source was cut."""
-    finish_reason: Literal["eos", "length"]
-    score: float | None = None
-    """Log-probability divided by length to the length penalty; of beam search alone."""
-    alternatives: tuple[Alternative, ...] = ()
-    """The next best outputs, if more than one was asked for."""
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """Another output of the same source."""
-
-    text: str
-    token_ids: list[int]
-    score: float
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """Token ids of an output, and its score (None: greedy search gives none)."""
-
-    token_ids: list[int]
-    score: float | None
 
 
 class Generator:
@@ -101,6 +66,7 @@ class Generator:
         intra, self.inter_threads = choose_threads(intra_threads, inter_threads)
         self.precision = precision or manifest.default_precision
         self.tokenizer: Tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
+        self._encoder = SourceEncoder(self.tokenizer, manifest)
         self._folder = folder
         self._graphs = manifest.precision(precision).graphs
         self._session_options: dict[str, Any] = {"intra_threads": intra, "spinning": spinning, "device": device}
@@ -141,9 +107,11 @@ class Generator:
             DependencyError: ONNX Runtime is missing, too old, or installed twice, or cannot use the device.
         """
         if intra_threads is not None and intra_threads < 1:
-            raise InputError(f"intra_threads is {intra_threads}: give 1 or more")
+            message = f"{{intra_threads}} is {intra_threads}: give 1 or more"
+            raise InputError(message, option="intra_threads", actual=intra_threads)
         if inter_threads is not None and inter_threads < 1:
-            raise InputError(f"inter_threads is {inter_threads}: give 1 or more")
+            message = f"{{inter_threads}} is {inter_threads}: give 1 or more"
+            raise InputError(message, option="inter_threads", actual=inter_threads)
         folder = Path(bundle_dir)
         probe_device(device)
         manifest = open_bundle(folder, expect_digest)
@@ -193,13 +161,13 @@ class Generator:
             **search: ``num_beams`` and the other options of a search.
 
         Raises:
-            TooLongError: A source is over the limit; says by how much, and which.
+            TooLongError: Sources are over the limit; has the index and length of each.
             InputError: A text or parameter is outside what the bundle takes.
         """
         if isinstance(texts, str):
-            raise InputError("texts is one string: give a list of them")
+            raise InputError("{texts} is one string: give a list of them", option="texts")
         settings = resolve(self.manifest, search, len(texts))
-        sources = [self._encode(number, text, truncation) for number, text in enumerate(texts, 1)]
+        sources = self.encode(texts, truncation)
         filled = [index for index, (ids, _) in enumerate(sources) if ids]
         outputs = self._search(
             [sources[index][0] for index in filled],
@@ -218,6 +186,10 @@ class Generator:
         """The best output of each source; see ``search_ids``."""
         return [found[0].token_ids for found in self.search_ids(sources, **options)]
 
+    def encode(self, texts: Sequence[str], truncation: Truncation = "error") -> list[Source]:
+        """Token ids of each text, as ``search_ids`` and ``stream_ids`` take them; errors as those of ``generate``."""
+        return self._encoder.encode(texts, truncation)
+
     def search_ids(
         self,
         sources: Sequence[Sequence[int]],
@@ -228,7 +200,7 @@ class Generator:
         batch_size: int | None = None,
         truncation: Truncation = "error",
         **search: Unpack[SearchOptions],
-    ) -> list[list[Hypothesis]]:
+    ) -> list[list[ScoredTokens]]:
         """As ``generate``, on token ids as ``tokenizer.encode_source`` gives them; outputs end with EOS if finished.
 
         Args:
@@ -239,8 +211,8 @@ class Generator:
         """
         settings = resolve(self.manifest, search, len(sources))
         return self._search(
-            [self._check_ids(number, ids, truncation)[0] for number, ids in enumerate(sources, 1)],
-            self._check_prefixes(prefixes, settings.max_new_tokens),
+            [source.token_ids for source in self._encoder.check(sources, truncation)],
+            self._encoder.check_prefixes(prefixes, settings.max_new_tokens),
             settings,
             num_return_sequences=num_return_sequences,
             batch_tokens=batch_tokens,
@@ -256,13 +228,19 @@ class Generator:
         num_return_sequences: int,
         batch_tokens: int,
         batch_size: int | None,
-    ) -> list[list[Hypothesis]]:
+    ) -> list[list[ScoredTokens]]:
         """The outputs of checked sources, in batches of similar length; prefixes of a batch have one length."""
-        if batch_tokens < 1 or (batch_size is not None and batch_size < 1):
-            raise InputError("batch_tokens and batch_size: give 1 or more")
+        for name, value in (("batch_tokens", batch_tokens), ("batch_size", batch_size)):
+            if value is not None and value < 1:
+                raise InputError(f"{{{name}}} is {value}: give 1 or more", option=name, actual=value)
         if not 1 <= num_return_sequences <= settings.num_beams:
             raise InputError(
-                f"num_return_sequences is {num_return_sequences}: give 1 to num_beams, which is {settings.num_beams}"
+                f"{{num_return_sequences}} is {num_return_sequences}: give 1 to {{num_beams}}, "
+                f"which is {settings.num_beams}",
+                option="num_return_sequences",
+                actual=num_return_sequences,
+                limit=settings.num_beams,
+                options=["num_beams"],
             )
         work: list[list[int]] = []
         for group in _same_length(prefixes):
@@ -272,10 +250,10 @@ class Generator:
             )
             work += [[group[index] for index in batch] for batch in batches]
 
-        def run(rows: list[int]) -> list[list[Hypothesis]]:
+        def run(rows: list[int]) -> list[list[ScoredTokens]]:
             return self._run([sources[row] for row in rows], [prefixes[row] for row in rows], settings.select(rows))
 
-        outputs: list[list[Hypothesis]] = [[] for _ in sources]
+        outputs: list[list[ScoredTokens]] = [[] for _ in sources]
         for rows, hypotheses in zip(work, self._map(run, work), strict=True):
             for row, best in zip(rows, hypotheses, strict=True):
                 outputs[row] = best[:num_return_sequences]
@@ -291,7 +269,7 @@ class Generator:
 
     def _run(
         self, sources: list[Sequence[int]], prefixes: list[Sequence[int]], settings: Search
-    ) -> list[list[Hypothesis]]:
+    ) -> list[list[ScoredTokens]]:
         """All outputs of a batch, best first; prefixes are of one length."""
         input_ids, mask = self.source_feeds(sources)
         begun = np.array(prefixes, np.int64).reshape(len(sources), -1)
@@ -299,10 +277,10 @@ class Generator:
         eos, pad = self.manifest.generation.eos_id, self.manifest.generation.pad_id
         if settings.num_beams == 1:
             (ids,) = self.session(GENERATE).run(["output_ids"], feeds)
-            return [[Hypothesis(until_eos(row, eos, pad), None)] for row in ids.tolist()]
+            return [[ScoredTokens(until_eos(row, eos, pad), None)] for row in ids.tolist()]
         ids, scores = self.session(GENERATE_BEAMS).run(["output_ids", "scores"], feeds)
         return [
-            [Hypothesis(until_eos(row, eos, pad), score) for row, score in zip(*found, strict=True)]
+            [ScoredTokens(until_eos(row, eos, pad), score) for row, score in zip(*found, strict=True)]
             for found in zip(ids.tolist(), scores.tolist(), strict=True)
         ]
 
@@ -313,43 +291,30 @@ class Generator:
         first piece is asked for. Closing the iterator stops the search.
         """
         settings = resolve(self.manifest, search, 1)
-        source, _ = self._encode(1, text, truncation)
-        if not source:
-            return iter(())
-        if settings.num_beams > 1:
-            return (result.text for result in self.generate([text], truncation=truncation, **search))
-        encoder, step = self.session(ENCODER), self.session(DECODER_STEP)
-        feeds = streaming.first_feeds(
-            encoder, step, *self.source_feeds([source]), settings.feeds(np.zeros((1, 0), np.int64))
-        )
-        return streaming.text_deltas(
-            streaming.greedy_tokens(step, feeds, settings.max_new_tokens[0]), self.tokenizer.decode
-        )
+        (source,) = self.encode([text], truncation)
+        return self._stream(source.token_ids, settings) if source.token_ids else iter(())
 
-    def _check_prefixes(
-        self, prefixes: Sequence[Sequence[int]] | None, limits: Sequence[int]
-    ) -> Sequence[Sequence[int]]:
-        """One prefix a source, within the vocabulary and the source's limit."""
-        if prefixes is None:
-            return [[] for _ in limits]
-        if len(prefixes) != len(limits):
-            raise InputError(f"there are {len(limits)} sources and {len(prefixes)} prefixes: give one a source")
-        rules, vocab_size = self.manifest.generation, self.manifest.vocab_size
-        for number, (ids, limit) in enumerate(zip(prefixes, limits, strict=True), 1):
-            if wrong := [token for token in ids if not 0 <= token < vocab_size or token == rules.eos_id]:
-                raise InputError(f"prefix {number}: token id {wrong[0]} is no token of an output that goes on")
-            if len(ids) >= limit:
-                raise InputError(
-                    f"prefix {number} has {len(ids)} tokens, and max_new_tokens is {limit}: it must be longer"
-                )
-        return prefixes
+    def stream_ids(self, source: Sequence[int], **search: Unpack[SearchOptions]) -> Iterator[str]:
+        """As ``stream``, on token ids as ``encode`` gives them."""
+        settings = resolve(self.manifest, search, 1)
+        return self._stream(self._encoder.check([source], "error")[0].token_ids, settings)
+
+    def _stream(self, source: list[int], settings: Search) -> Iterator[str]:
+        if settings.num_beams > 1:
+            ((best, *_),) = self._run([source], [[]], settings)
+            return iter([self.tokenizer.decode(best.token_ids)])
+        encoder, step = self.session(ENCODER), self.session(DECODER_STEP)
+        options = settings.feeds(np.zeros((1, 0), np.int64))
+        feeds = streaming.first_feeds(encoder, step, *self.source_feeds([source]), options)
+        tokens = streaming.greedy_tokens(step, feeds, settings.max_new_tokens[0])
+        return streaming.text_deltas(tokens, self.tokenizer.decode)
 
     def source_feeds(self, sources: Sequence[Sequence[int]]) -> tuple[Any, Any]:
         """``input_ids`` and ``attention_mask``, int64 [batch, source_len], of lists of ids."""
         input_ids, mask = pad(sources, self.manifest.generation.pad_id)
         return input_ids, mask.astype(np.int64)
 
-    def _result(self, source: list[int], truncated: bool, hypotheses: list[Hypothesis], limit: int) -> Result:
+    def _result(self, source: list[int], truncated: bool, hypotheses: list[ScoredTokens], limit: int) -> Result:
         """The result of a text, from its ids and outputs; ``limit`` is its ``max_new_tokens``."""
         best, *rest = hypotheses
         ids = best.token_ids
@@ -359,7 +324,7 @@ class Generator:
             input_tokens=len(source),
             output_tokens=len(ids),
             truncated=truncated,
-            finish_reason=self._finish_reason(ids, limit),
+            finish_reason=self.finish_reason(ids, limit),
             score=best.score,
             alternatives=tuple(
                 Alternative(self.tokenizer.decode(other.token_ids), other.token_ids, other.score)
@@ -368,41 +333,8 @@ class Generator:
             ),
         )
 
-    def _encode(self, number: int, text: str, truncation: Truncation) -> tuple[list[int], bool]:
-        """Ids of a text (none if it is blank), and whether they were cut."""
-        if not isinstance(text, str):
-            raise InputError(f"text {number} is not a string")
-        if not text.strip():
-            return [], False
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InputError(f"text {number}: no valid Unicode at character {error.start + 1}") from None
-        return self._check_ids(number, self.tokenizer.encode_source(text), truncation)
-
-    def _check_ids(self, number: int, ids: Sequence[int], truncation: Truncation) -> tuple[list[int], bool]:
-        source, limit, vocab_size = list(ids), self.manifest.max_source_tokens, self.manifest.vocab_size
-        if truncation not in ("error", "longest_first"):
-            raise InputError(f"truncation is {truncation!r}: give 'error' or 'longest_first'")
-        if not source:
-            raise InputError(f"text {number} has no tokens")
-        if wrong := [token for token in source if not 0 <= token < vocab_size]:
-            raise InputError(f"text {number}: token id {wrong[0]} is outside the vocabulary (0 to {vocab_size - 1})")
-        if len(source) <= limit:
-            return source, False
-        if truncation == "error":
-            raise TooLongError(
-                f"text {number} has {len(source)} tokens, the limit is {limit}: shorten it, or have it cut "
-                "(truncation longest_first)",
-                tokens=len(source),
-                limit=limit,
-            )
-        suffix = self.tokenizer.frame.source_suffix_ids
-        kept = list(suffix) if suffix and tuple(source[-len(suffix) :]) == tuple(suffix) else []
-        return source[: limit - len(kept)] + kept, True
-
-    def _finish_reason(self, ids: list[int], limit: int) -> Literal["eos", "length"]:
-        """An end of sentence that is forced at the limit does not count as the model's own."""
+    def finish_reason(self, ids: list[int], limit: int) -> Literal["eos", "length"]:
+        """Why an output ended; an end of sentence that is forced at the limit does not count as the model's own."""
         generation = self.manifest.generation
         forced = generation.forced_eos_id is not None and len(ids) >= limit
         return "eos" if ids and ids[-1] == generation.eos_id and not forced else "length"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks import independence
-from compressor.runtime.generator import Generator, Hypothesis
+from compressor.runtime.generator import Generator
+from compressor.runtime.results import ScoredTokens
 
 TEXTS = ["a b c", "", *(f"{'d ' * (number % 7 + 1)}e" for number in range(40))]
 
@@ -37,11 +38,11 @@ def test_a_bundle_says_the_same_alone_and_in_any_batch(
 def test_what_moves_is_told_with_both_outputs(
     tiny_bundle: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def search(self: Generator, sources: list[list[int]], **options: Any) -> list[list[Hypothesis]]:
+    def search(self: Generator, sources: list[list[int]], **options: Any) -> list[list[ScoredTokens]]:
         """The third of 32 texts comes out as one token more."""
-        found = [[Hypothesis([*ids, 0], -1.0)] for ids in sources]
+        found = [[ScoredTokens([*ids, 0], -1.0)] for ids in sources]
         if len(sources) == 32:
-            found[2] = [Hypothesis([*sources[2], 7, 0], -1.5)]
+            found[2] = [ScoredTokens([*sources[2], 7, 0], -1.5)]
         return found
 
     monkeypatch.setattr(Generator, "search_ids", search)

@@ -13,7 +13,8 @@ import pytest
 from compressor.decoding.search import beam_search, pad_sources
 from compressor.errors import BundleError, InputError, TooLongError
 from compressor.models.weights import load_run
-from compressor.runtime.generator import Generator, Result
+from compressor.runtime.generator import Generator
+from compressor.runtime.results import Result
 
 TEXTS = ["Der Hund sieht den Baum.", "", "Der Baum", "  ", "den Hund sieht der Baum den Hund.", "Der Hund."]
 

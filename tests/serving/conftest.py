@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 
 from compressor.errors import TooLongError
-from compressor.runtime.generator import Result
+from compressor.runtime.results import Result
 from serving.app import Server, build_app
 from serving.settings import Settings
 

@@ -35,7 +35,8 @@ from compressor.models.base import Seq2SeqModel
 from compressor.progress import Bar
 from compressor.provenance import cpu
 from compressor.runtime import streaming
-from compressor.runtime.generator import Generator, Hypothesis
+from compressor.runtime.generator import Generator
+from compressor.runtime.results import ScoredTokens
 from compressor.runtime.search_options import resolve
 from compressor.text.metrics import score
 
@@ -139,7 +140,7 @@ def check_parity(
 
 def by_batch_size(
     generator: Generator, sources: Sequence[Sequence[int]], advance: Callable[[], object], num_beams: int = 1
-) -> dict[int, list[Hypothesis]]:
+) -> dict[int, list[ScoredTokens]]:
     """Returns the best output of every source at each of ``BATCH_SIZES``.
 
     Batches follow the order of the sources: short sources share a batch with long ones and are padded.
@@ -150,7 +151,7 @@ def by_batch_size(
         advance: Called after each source.
         num_beams: Number of beams; 1 is greedy.
     """
-    outputs: dict[int, list[Hypothesis]] = {size: [] for size in BATCH_SIZES}
+    outputs: dict[int, list[ScoredTokens]] = {size: [] for size in BATCH_SIZES}
     for size, hypotheses in outputs.items():
         for start in range(0, len(sources), size):
             chunk = sources[start : start + size]
