@@ -41,11 +41,16 @@ class InputError(CompressError):
 
 
 class TooLongError(InputError):
-    """A source is longer than the model's limit; ``tokens`` and ``limit`` are counts of tokens."""
+    """Sources are longer than the model's limit.
 
-    def __init__(self, message: str, *, tokens: int, limit: int) -> None:
+    ``tokens`` is the length of the first and ``limit`` the model's, in tokens; ``texts`` has the index and the length of
+    every source that is too long.
+    """
+
+    def __init__(self, message: str, *, tokens: int, limit: int, texts: tuple[tuple[int, int], ...] = ()) -> None:
         self.tokens = tokens
         self.limit = limit
+        self.texts = texts
         super().__init__(message)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Unpack
+from typing import Any, Literal, NamedTuple, TypeVar, Unpack
 
 import numpy as np
 
@@ -79,6 +79,14 @@ class Hypothesis:
 
     token_ids: list[int]
     score: float | None
+
+
+class Source(NamedTuple):
+    """A text as token ids."""
+
+    token_ids: list[int]
+    """Empty for a blank text."""
+    truncated: bool
 
 
 class Generator:
@@ -218,7 +226,7 @@ class Generator:
                 input_tokens=len(source),
                 output_tokens=len(ids),
                 truncated=cut,
-                finish_reason=self._finish_reason(ids, limit),
+                finish_reason=self.finish_reason(ids, limit),
                 score=best.score,
                 alternatives=tuple(
                     Alternative(self.tokenizer.decode(other.token_ids), other.token_ids, other.score)
@@ -308,10 +316,16 @@ class Generator:
         """
         settings = resolve(self.manifest, search)
         source, _ = self._encode(1, text, truncation)
-        if not source:
-            return iter(())
+        return self._stream(source, settings) if source else iter(())
+
+    def stream_ids(self, source: Sequence[int], **search: Unpack[SearchOptions]) -> Iterator[str]:
+        """As ``stream``, on token ids as ``encode`` gives them."""
+        return self._stream(self._check_ids(1, source, "error")[0], resolve(self.manifest, search))
+
+    def _stream(self, source: Sequence[int], settings: Search) -> Iterator[str]:
         if settings.num_beams > 1:
-            return (result.text for result in self.generate([text], truncation=truncation, **search))
+            ((best, *_),) = self._run([source], [[]], settings)
+            return iter([self.tokenizer.decode(best.token_ids)])
         encoder, step = self.session(ENCODER), self.session(DECODER_STEP)
         feeds = streaming.first_feeds(encoder, step, *self.pad([source]), settings.feeds(np.zeros((1, 0), np.int64)))
         return streaming.text_deltas(
@@ -342,6 +356,26 @@ class Generator:
             input_ids[row, : len(ids)] = ids
             mask[row, : len(ids)] = 1
         return input_ids, mask
+
+    def encode(self, texts: Sequence[str], truncation: Truncation = "error") -> list[Source]:
+        """Token ids of each text, as ``search_ids`` takes them; see ``generate``.
+
+        Raises:
+            TooLongError: sources are over the limit; names all of them.
+            InputError: a text is no valid Unicode.
+        """
+        sources: list[Source] = []
+        too_long: list[tuple[int, TooLongError]] = []
+        for index, text in enumerate(texts):
+            try:
+                sources.append(Source(*self._encode(index + 1, text, truncation)))
+            except TooLongError as error:
+                too_long.append((index, error))
+        if too_long:
+            first = too_long[0][1]
+            lengths = tuple((index, error.tokens) for index, error in too_long)
+            raise TooLongError(str(first), tokens=first.tokens, limit=first.limit, texts=lengths)
+        return sources
 
     def _encode(self, number: int, text: str, truncation: Truncation) -> tuple[list[int], bool]:
         """Ids of a text (none if it is blank), and whether they were cut."""
@@ -376,8 +410,8 @@ class Generator:
         kept = list(suffix) if suffix and tuple(source[-len(suffix) :]) == tuple(suffix) else []
         return source[: limit - len(kept)] + kept, True
 
-    def _finish_reason(self, ids: list[int], limit: int) -> Literal["eos", "length"]:
-        """An end of sentence that is forced at the limit does not count as the model's own."""
+    def finish_reason(self, ids: list[int], limit: int) -> Literal["eos", "length"]:
+        """Why an output ended. An end of sentence that is forced at the limit does not count as the model's own."""
         generation = self.manifest.generation
         forced = generation.forced_eos_id is not None and len(ids) >= limit
         return "eos" if ids and ids[-1] == generation.eos_id and not forced else "length"

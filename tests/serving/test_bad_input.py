@@ -37,7 +37,7 @@ def _the_next_request_works(server: Any) -> Iterator[None]:
     yield
     assert server.client.get("/healthz").status_code == 200
     assert server.translate("golden words").json()["outputs"][0]["text"] == "GOLDEN WORDS"
-    assert server.service.worker.items == 0
+    assert server.service.batcher.items == 0
 
 
 NOT_JSON = {
@@ -149,7 +149,7 @@ def test_chunked_body_is_cut_off_at_the_limit() -> None:
     asyncio.run(app(scope, receive, send))
     assert sent[0]["status"] == 413
     assert asked == 11
-    app.state.service.worker.close()
+    app.state.service.batcher.close()
 
 
 def test_chunked_body_over_the_limit(server: Any) -> None:

@@ -29,9 +29,9 @@ def test_inference_that_fails_is_a_500_and_the_next_works(server: Any, caplog: p
 
 def test_what_the_engine_refuses_is_a_422(start: Any, make_engine: Any) -> None:
     class Picky(make_engine):  # type: ignore[misc]
-        def generate(self, texts: list[str], **options: Any) -> Any:
+        def encode(self, texts: list[str], truncation: str) -> Any:
             if texts == ["1"]:
-                return super().generate(texts)
+                return super().encode(texts, truncation)
             raise InputError("text 1: no")
 
     answer = start({"picky": Picky()}).translate("a")
@@ -61,7 +61,7 @@ def test_a_full_queue_is_a_429(start: Any, wait_until: Any) -> None:
     for thread in threads:
         thread.join()
     assert small.engine.seen == ["1", "hold", "b", "c", "f"]
-    wait_until(lambda: small.service.worker.items == 0)
+    wait_until(lambda: small.service.batcher.items == 0)
     assert small.translate(["d", "e", "f", "g"]).status_code == 200
 
 
@@ -73,7 +73,7 @@ def test_a_deadline_is_a_504_and_what_had_not_begun_never_runs(start: Any, wait_
     assert "50 ms" in answer.json()["detail"]
     slow.engine.release.set()
     thread.join()
-    wait_until(lambda: slow.service.worker.items == 0)
+    wait_until(lambda: slow.service.batcher.items == 0)
     assert slow.translate("next").status_code == 200
     assert slow.engine.seen == ["1", "hold", "next"]
 
@@ -81,7 +81,7 @@ def test_a_deadline_is_a_504_and_what_had_not_begun_never_runs(start: Any, wait_
 def test_a_deadline_holds_for_what_is_running(start: Any) -> None:
     slow = start(timeout_ms=50)
     assert slow.translate("hold").status_code == 504
-    assert slow.service.worker.items == 1, "its place is taken until the thread is done with it"
+    assert slow.service.batcher.items == 1, "its place is taken until the thread is done with it"
     slow.engine.release.set()
 
 
@@ -95,8 +95,8 @@ def test_a_client_that_goes_away_while_queued_is_dropped(
     head = b"POST /v1/translate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     with socket.create_connection((slow.client.base_url.host, slow.client.base_url.port)) as raw:
         raw.sendall(head % len(body) + body)
-        wait_until(lambda: slow.service.worker.items == 2)
-    wait_until(lambda: slow.service.worker.items == 1)
+        wait_until(lambda: slow.service.batcher.items == 2)
+    wait_until(lambda: slow.service.batcher.items == 1)
     slow.engine.release.set()
     thread.join()
     assert slow.translate("next").status_code == 200
@@ -152,7 +152,7 @@ def test_sigterm_turns_readiness_off_serves_on_and_finishes_what_was_admitted(st
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.append(leaving.translate("hold on")))
     thread.start()
-    wait_until(lambda: leaving.service.worker.items == 1)
+    wait_until(lambda: leaving.service.batcher.items == 1)
     leaving.server.handle_exit(signal.SIGTERM, None)
     assert leaving.client.get("/readyz").status_code == 503
     assert leaving.client.get("/healthz").status_code == 200

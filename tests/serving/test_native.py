@@ -50,7 +50,7 @@ def test_every_field_at_its_supported_value(server: Any) -> None:
     assert answer.status_code == 200
     (output,) = answer.json()["outputs"]
     assert (output["text"], output["finish_reason"]) == ("A B C D E F", "length")
-    assert server.engine.search == {"num_beams": 4, "length_penalty": 0.6}
+    assert server.engine.options == {"num_beams": 4, "length_penalty": 0.6}
 
 
 def test_default_output_limit_is_the_models(server: Any) -> None:

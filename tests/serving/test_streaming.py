@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import serving.routes.streaming
+import serving.routes.native_stream
 
 
 def parse(text: str) -> list[tuple[str, Any]]:
@@ -48,7 +48,7 @@ def test_a_failure_midway_is_an_event(server: Any) -> None:
 
 
 def test_pings_while_nothing_comes_and_the_deadline(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving.routes.streaming, "PING_SECONDS", 0.02)
+    monkeypatch.setattr(serving.routes.native_stream, "PING_SECONDS", 0.02)
     slow = start()
     text = slow.translate("very slowly", stream=True, timeout_ms=200).text
     assert text.count(": ping\n\n") >= 2
@@ -60,5 +60,5 @@ def test_a_client_that_goes_away_ends_the_stream(start: Any, wait_until: Any) ->
     with slow.client.stream("POST", "/v1/translate", json={"inputs": "a slowly b", "stream": True}) as answer:
         assert next(answer.iter_lines()).startswith("data: ")
     slow.engine.release.set()
-    wait_until(lambda: slow.service.worker.items == 0)
+    wait_until(lambda: slow.service.batcher.items == 0)
     assert slow.translate("a").status_code == 200
