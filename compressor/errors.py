@@ -1,108 +1,197 @@
-"""Every failure that a user can cause or cure, as one tree.
+"""Every failure that a user can cause or cure, as one tree of errors that carry data.
 
-CompressError                 exit code 1
-├── ConfigError               2   a recipe or an option is wrong; lists every mistake
-├── InputError                2   a text, an id or a parameter is outside what the model takes
-│   └── TooLongError          2   a source is longer than the model's limit
-├── DataError                 3   a corpus is missing, empty, misaligned or not UTF-8
-├── VocabularyError           4   teacher and student disagree about tokens
-├── ModelError                4   a checkpoint is missing, damaged or of an unknown kind
-├── BundleError               5   a bundle is incomplete, altered or of another version
-├── ExportError               6   a model cannot be exported, or the export differs from it
-├── OutputExistsError         7   the output folder exists; nothing was overwritten
-├── StorageError              8   the disk is full or the folder is not writable
-├── DependencyError           9   a package is missing, or two exclude each other
-└── InterruptedRun            130 stopped by the user; the checkpoint can be resumed
+::
+
+    CompressError
+    ├── ConfigError             a recipe or an option is wrong; lists every mistake
+    ├── InputError              a text, a token id or a search option is outside what the model takes
+    │   └── TooLongError        sources are longer than the model's limit; lists all of them
+    ├── DataError               a corpus is missing, empty, misaligned or not UTF-8
+    ├── VocabularyError         teacher and student have different target vocabularies
+    ├── ModelError              a checkpoint is missing, damaged or of an unsupported kind
+    ├── BundleError             a bundle is incomplete, altered or of another format version
+    ├── ExportError             a model cannot be exported, or the export computes something else
+    ├── OutputExistsError       the output folder exists; nothing was overwritten
+    ├── StorageError            the disk is full or the folder is not writable
+    ├── DependencyError         a package is missing, or two packages exclude each other
+    └── InterruptedRun          the user stopped a run; its last checkpoint can be resumed
+
+A message is a template. It names options of the Python API, and whoever shows the error renders them: ``str(error)`` as
+Python (``dev_source``), the command line as flags (``--dev-source``, see ``compressor.cli.errors``), the server as JSON
+pointers. Exit codes and HTTP statuses are in tables of those two.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+OptionRenderer = Callable[[str, object], str]
+"""Name of an option, and the value that the message suggests for it (None: only the name) -> how to write it."""
+
+
+def python_option(name: str, value: object = None) -> str:
+    """Returns ``name``, or ``name=value`` as a keyword argument is written."""
+    return name if value is None else f"{name}={value!r}"
+
+
+def text_number(index: int) -> str:
+    """Returns how a message calls the text at ``index`` (0-based) of a call: ``text 1`` is the first."""
+    return f"text {index + 1}"
+
 
 class CompressError(Exception):
-    """Base of the tree. ``str(error)`` is one line: what is wrong, where, and what to do."""
+    """Base of the tree.
 
-    exit_code = 1
+    Args:
+        message: What is wrong, where, and what to do. ``{name}`` stands for an option that ``options`` lists.
+        options: Names of the options that the message mentions; or a mapping from names to the values that it
+            suggests, None for a name alone: ``{"device": "cpu", "force": True}``.
+
+    Attributes:
+        message: The template.
+        options: The mapping.
+    """
+
+    def __init__(self, message: str, *, options: Iterable[str] | Mapping[str, object] = ()) -> None:
+        self.message = message
+        self.options: dict[str, object] = dict(options) if isinstance(options, Mapping) else dict.fromkeys(options)
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def render(self, option: OptionRenderer = python_option, text: Callable[[int], str] = text_number) -> str:
+        """Returns the message for a reader.
+
+        Args:
+            option: How an option is written.
+            text: How the text at a 0-based index is called; only input errors are about one.
+        """
+        message = self._template(text)
+        for name, value in self.options.items():
+            message = message.replace(f"{{{name}}}", option(name, value))
+        return message
+
+    def _template(self, text: Callable[[int], str]) -> str:
+        """Returns the message with texts named and options still in braces."""
+        return self.message
 
 
 class ConfigError(CompressError):
-    """A recipe or an option is wrong. ``problems`` holds one line for each mistake."""
+    """A recipe or an option is wrong.
 
-    exit_code = 2
+    Args:
+        message: See ``CompressError``.
+        problems: A line for each mistake, options in braces here, too.
+        options: See ``CompressError``.
+    """
 
-    def __init__(self, message: str, problems: list[str] | None = None) -> None:
-        self.problems = problems or []
-        super().__init__("\n  ".join([message, *self.problems]))
+    def __init__(
+        self,
+        message: str,
+        problems: Sequence[str] = (),
+        *,
+        options: Iterable[str] | Mapping[str, object] = (),
+    ) -> None:
+        self.problems = list(problems)
+        super().__init__(message, options=options)
+
+    def _template(self, text: Callable[[int], str]) -> str:
+        return "\n  ".join([self.message, *self.problems])
 
 
 class InputError(CompressError):
-    """A text, a token id or a generation parameter is outside what the model takes."""
+    """A text, a token id or a search option is outside what the model takes.
 
-    exit_code = 2
+    Args:
+        message: See ``CompressError``; ``{text}`` stands for the text at ``index``.
+        index: Position of the wrong text among those of the call, 0-based.
+        option: Name of the wrong option; the message may have it in braces.
+        actual: What was given: a number, or a name.
+        limit: The most that is allowed.
+        options: Further options that the message mentions.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        index: int | None = None,
+        option: str | None = None,
+        actual: object = None,
+        limit: float | None = None,
+        options: Iterable[str] | Mapping[str, object] = (),
+    ) -> None:
+        super().__init__(message, options=options)
+        self.index, self.option, self.actual, self.limit = index, option, actual, limit
+        if option is not None:
+            self.options.setdefault(option, None)
+
+    def _template(self, text: Callable[[int], str]) -> str:
+        return self.message if self.index is None else self.message.replace("{text}", text(self.index))
 
 
 class TooLongError(InputError):
     """Sources are longer than the model's limit.
 
-    ``tokens`` is the length of the first and ``limit`` the model's, in tokens; ``texts`` has the index and the length of
-    every source that is too long.
+    Args:
+        texts: Every such text: its 0-based index in the call, and its length in tokens.
+        limit: Most tokens of a source.
+
+    Attributes:
+        texts: As given.
+        index, actual: The first of them.
     """
 
-    def __init__(self, message: str, *, tokens: int, limit: int, texts: tuple[tuple[int, int], ...] = ()) -> None:
-        self.tokens = tokens
-        self.limit = limit
-        self.texts = texts
-        super().__init__(message)
+    def __init__(self, texts: Sequence[tuple[int, int]], limit: int) -> None:
+        self.texts = tuple(texts)
+        index, length = self.texts[0]
+        cure = "shorten it, or have it cut" if len(self.texts) == 1 else "shorten them, or have them cut"
+        super().__init__(
+            f"the limit is {limit}: {cure} ({{truncation}})",
+            index=index,
+            actual=length,
+            limit=limit,
+            options={"truncation": "longest_first"},
+        )
+        self.args = (self.texts, limit)  # what pickle calls the class with
+
+    def _template(self, text: Callable[[int], str]) -> str:
+        lengths = ", ".join(f"{text(index)} has {length} tokens" for index, length in self.texts)
+        return f"{lengths}, {self.message}"
 
 
 class DataError(CompressError):
     """A corpus is missing, empty, misaligned or not UTF-8."""
 
-    exit_code = 3
-
 
 class VocabularyError(CompressError):
-    """Teacher and student do not share a target vocabulary."""
-
-    exit_code = 4
+    """Teacher and student have different target vocabularies."""
 
 
 class ModelError(CompressError):
-    """A checkpoint is missing, damaged or of a kind that is not supported."""
-
-    exit_code = 4
+    """A checkpoint is missing, damaged or of an unsupported kind."""
 
 
 class BundleError(CompressError):
-    """A bundle is incomplete, altered, or written by an incompatible version."""
-
-    exit_code = 5
+    """A bundle is incomplete, altered or of another format version."""
 
 
 class ExportError(CompressError):
-    """A model cannot be exported, or the exported graphs do not agree with it."""
-
-    exit_code = 6
+    """A model cannot be exported, or the exported graphs compute something else."""
 
 
 class OutputExistsError(CompressError):
     """The output folder exists already; nothing was overwritten."""
 
-    exit_code = 7
-
 
 class StorageError(CompressError):
     """The disk is full, or the output folder cannot be written."""
-
-    exit_code = 8
 
 
 class DependencyError(CompressError):
     """A package is missing, or two installed packages exclude each other."""
 
-    exit_code = 9
-
 
 class InterruptedRun(CompressError):
     """The user stopped a run; its last checkpoint can be resumed."""
-
-    exit_code = 130

@@ -15,7 +15,7 @@ _log = logging.getLogger("serving")
 
 
 class _Batch(NamedTuple):
-    """Jobs that run together: one that is streamed, or any number of others."""
+    """Jobs that run together: one job with a streamed output, or any number of jobs without."""
 
     engine: Engine
     jobs: tuple[Job, ...]
@@ -102,13 +102,12 @@ class Batcher:
             self._thread.join()
 
     def _work(self) -> None:
-        """Runs batches until the batcher is closed."""
+        """Runs batches until the batcher is closed, or an exception such as SystemExit ends the thread."""
         try:
             while (batch := self._next()) is not None:
                 self._run(*batch)
-        finally:
-            if not self._closed:
-                self._die()
+        except BaseException:
+            self._die()
 
     def _next(self) -> _Batch | None:
         """Returns the next batch, or None once the batcher is closed."""
@@ -143,7 +142,7 @@ class Batcher:
             self._dead = True
             waiting = [job for batch in self._queue for job in batch.jobs if _begin(job)]
             self._queue.clear()
-        _log.critical("the inference thread has ended; %d waiting texts fail", len(waiting))
+        _log.critical("the inference thread has ended; %d waiting texts fail", len(waiting), exc_info=True)
         _fail(waiting, WorkerDead())
 
     def _release(self) -> None:

@@ -148,6 +148,9 @@ def _mistakes(error: Exception) -> list[ProblemItem]:
             ProblemItem(message=f"has {length} tokens, the limit is {error.limit}; {hint}", pointer=f"/inputs/{index}")
             for index, length in error.texts
         ]
+    if isinstance(error, InputError) and error.index is not None:
+        message = error.render(text=lambda _: "the text")
+        return [ProblemItem(message=message, pointer=f"/inputs/{error.index}")]
     return []
 
 

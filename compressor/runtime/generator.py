@@ -206,7 +206,7 @@ class Generator:
         if isinstance(texts, str):
             raise InputError("texts is one string: give a list of them")
         limit = resolve(self.manifest, search).max_new_tokens
-        sources = [self._encode(number, text, truncation) for number, text in enumerate(texts, 1)]
+        sources = self.encode(texts, truncation)
         filled = [index for index, (ids, _) in enumerate(sources) if ids]
         found = self.search_ids(
             [sources[index][0] for index in filled],
@@ -365,16 +365,14 @@ class Generator:
             InputError: a text is no valid Unicode.
         """
         sources: list[Source] = []
-        too_long: list[tuple[int, TooLongError]] = []
+        too_long: list[tuple[int, int]] = []
         for index, text in enumerate(texts):
             try:
                 sources.append(Source(*self._encode(index + 1, text, truncation)))
             except TooLongError as error:
-                too_long.append((index, error))
+                too_long.append((index, error.texts[0][1]))
         if too_long:
-            first = too_long[0][1]
-            lengths = tuple((index, error.tokens) for index, error in too_long)
-            raise TooLongError(str(first), tokens=first.tokens, limit=first.limit, texts=lengths)
+            raise TooLongError(too_long, self.manifest.max_source_tokens)
         return sources
 
     def _encode(self, number: int, text: str, truncation: Truncation) -> tuple[list[int], bool]:
@@ -400,12 +398,7 @@ class Generator:
         if len(source) <= limit:
             return source, False
         if truncation == "error":
-            raise TooLongError(
-                f"text {number} has {len(source)} tokens, the limit is {limit}: shorten it, or have it cut "
-                "(truncation longest_first)",
-                tokens=len(source),
-                limit=limit,
-            )
+            raise TooLongError([(number - 1, len(source))], limit)
         suffix = self.tokenizer.frame.source_suffix_ids
         kept = list(suffix) if suffix and tuple(source[-len(suffix) :]) == tuple(suffix) else []
         return source[: limit - len(kept)] + kept, True

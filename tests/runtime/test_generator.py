@@ -72,7 +72,7 @@ def test_a_source_over_the_limit(int8: Generator) -> None:
         TooLongError, match=rf"text 2 has {tokens} tokens, the limit is {limit}: .*longest_first"
     ) as error:
         int8.generate(["Hund", long])
-    assert (error.value.tokens, error.value.limit) == (tokens, limit)
+    assert (error.value.actual, error.value.limit) == (tokens, limit)
     short, cut = int8.generate(["Hund", long], truncation="longest_first")
     assert cut.truncated and cut.input_tokens == limit and not short.truncated
 

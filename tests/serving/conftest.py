@@ -46,7 +46,7 @@ class EchoEngine:
         sources = [self._encode(text) for text in texts]
         lengths = tuple((index, len(ids)) for index, ids in enumerate(sources) if len(ids) > 9)
         if lengths and truncation == "error":
-            raise TooLongError("too long", tokens=lengths[0][1], limit=9, texts=lengths)
+            raise TooLongError(lengths, limit=9)
         return [Source([*ids[:8], self.EOS] if len(ids) > 9 else ids, len(ids) > 9) for ids in sources]
 
     def search(self, jobs: Sequence[Job]) -> list[list[int]]:

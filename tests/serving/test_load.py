@@ -27,12 +27,18 @@ def test_inference_that_fails_is_a_500_and_the_next_works(server: Any, caplog: p
     assert server.translate("a").status_code == 200
 
 
-def test_what_the_engine_refuses_is_a_422(start: Any, make_engine: Any) -> None:
+@pytest.mark.parametrize("method", ["encode", "search"])
+def test_what_the_engine_refuses_is_a_422(start: Any, make_engine: Any, method: str) -> None:
     class Picky(make_engine):  # type: ignore[misc]
         def encode(self, texts: list[str], truncation: str) -> Any:
-            if texts == ["1"]:
-                return super().encode(texts, truncation)
-            raise InputError("text 1: no")
+            if method == "encode" and texts != ["1"]:
+                raise InputError("text 1: no")
+            return super().encode(texts, truncation)
+
+        def search(self, jobs: list[Any]) -> Any:
+            if method == "search" and self.seen == ["1"]:
+                raise InputError("text 1: no")
+            return super().search(jobs)
 
     answer = start({"picky": Picky()}).translate("a")
     assert (answer.status_code, answer.json()["detail"]) == (422, "text 1: no")
@@ -47,6 +53,50 @@ def test_inference_does_not_block_the_event_loop(start: Any) -> None:
     assert time.monotonic() - started < 2
     slow.engine.release.set()
     thread.join()
+
+
+def test_long_texts_are_encoded_off_the_event_loop(start: Any, make_engine: Any) -> None:
+    encoding = threading.Event()
+
+    class SlowToEncode(make_engine):  # type: ignore[misc]
+        def encode(self, texts: list[str], truncation: str) -> Any:
+            if len(texts[0]) > 10_000:
+                encoding.set()
+                self.release.wait(10)
+            return super().encode(texts, truncation)
+
+    slow = start({"slow": SlowToEncode()})
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.append(slow.translate("x" * 100_000)))
+    thread.start()
+    assert encoding.wait(5)
+    assert slow.client.get("/healthz").status_code == 200
+    assert slow.translate("short").status_code == 200
+    slow.engine.release.set()
+    thread.join()
+    assert answers[0].json()["outputs"][0]["text"] == "X" * 100_000
+
+
+def test_accepted_connections_have_tcp_nodelay(start: Any) -> None:
+    """Without it a request on a kept-alive connection waits 40 ms for the client's delayed acknowledgement."""
+    running = start()
+    assert running.client.get("/healthz").status_code == 200
+    connections = [protocol.transport.get_extra_info("socket") for protocol in running.server.server_state.connections]
+    assert connections, "the client keeps its connection open"
+    assert all(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for connection in connections)
+
+
+def test_a_dead_inference_thread_fails_the_health_check(start: Any, make_engine: Any, wait_until: Any) -> None:
+    class Deadly(make_engine):  # type: ignore[misc]
+        def search(self, jobs: list[Any]) -> Any:
+            if self.seen == ["1"]:
+                raise SystemExit
+            return super().search(jobs)
+
+    dying = start({"deadly": Deadly()})
+    assert dying.translate("a").status_code == 503
+    wait_until(lambda: dying.client.get("/healthz").status_code == 503)
+    assert dying.translate("a").json()["error_type"] == "unavailable"
 
 
 def test_a_full_queue_is_a_429(start: Any, wait_until: Any) -> None:
