@@ -54,8 +54,8 @@ class RequestId:
                 raise
             await internal_error(request_id).response()(scope, receive, send_with_id)
         finally:
-            took = 1000 * (time.perf_counter() - started)
-            _log.info("%s %s %d %.1f ms %s", scope["method"], quote(scope["path"]), status, took, request_id)
+            milliseconds = 1000 * (time.perf_counter() - started)
+            _log.info("%s %s %d %.1f ms %s", scope["method"], quote(scope["path"]), status, milliseconds, request_id)
 
 
 class Gate:

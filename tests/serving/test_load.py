@@ -1,4 +1,4 @@
-"""Queue, deadlines, clients that go away, inference that fails, and the life of a server from loading to leaving."""
+"""Queue, deadlines, disconnects, failed inference, loading and shutdown of a server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from compressor.errors import BundleError, InputError
 from serving.settings import Settings
 
 
-def test_inference_that_fails_is_a_500_and_the_next_works(server: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_inference_is_a_500_and_the_next_works(server: Any, caplog: pytest.LogCaptureFixture) -> None:
     answer = server.translate("boom")
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"
@@ -28,7 +28,7 @@ def test_inference_that_fails_is_a_500_and_the_next_works(server: Any, caplog: p
 
 
 @pytest.mark.parametrize("method", ["encode", "search"])
-def test_what_the_engine_refuses_is_a_422(start: Any, make_engine: Any, method: str) -> None:
+def test_an_input_error_of_the_engine_is_a_422(start: Any, make_engine: Any, method: str) -> None:
     class Picky(make_engine):  # type: ignore[misc]
         def encode(self, texts: list[str], truncation: str) -> Any:
             if method == "encode" and texts != ["1"]:
@@ -105,7 +105,7 @@ def test_a_full_queue_is_a_429(start: Any, wait_until: Any) -> None:
     refused = small.translate(["d", "e"])
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
     assert refused.json()["error_type"] == "queue_full"
-    assert small.client.get("/readyz").status_code == 200, "a full queue is no reason to be taken out of service"
+    assert small.client.get("/readyz").status_code == 200, "a full queue does not make the server unready"
     threads.append(small.background("f"))
     small.engine.release.set()
     for thread in threads:
@@ -115,7 +115,7 @@ def test_a_full_queue_is_a_429(start: Any, wait_until: Any) -> None:
     assert small.translate(["d", "e", "f", "g"]).status_code == 200
 
 
-def test_a_deadline_is_a_504_and_what_had_not_begun_never_runs(start: Any, wait_until: Any) -> None:
+def test_a_passed_deadline_is_a_504_and_a_waiting_job_never_runs(start: Any, wait_until: Any) -> None:
     slow = start()
     thread = slow.background("hold")
     answer = slow.translate("late", timeout_ms=50)
@@ -128,10 +128,10 @@ def test_a_deadline_is_a_504_and_what_had_not_begun_never_runs(start: Any, wait_
     assert slow.engine.seen == ["1", "hold", "next"]
 
 
-def test_a_deadline_holds_for_what_is_running(start: Any) -> None:
+def test_a_running_job_keeps_its_place_after_the_deadline(start: Any) -> None:
     slow = start(timeout_ms=50)
     assert slow.translate("hold").status_code == 504
-    assert slow.service.batcher.items == 1, "its place is taken until the thread is done with it"
+    assert slow.service.batcher.items == 1, "the place is freed when the inference has ended"
     slow.engine.release.set()
 
 
@@ -197,7 +197,7 @@ def test_a_bundle_that_cannot_be_loaded_stops_the_server(start: Any, wait_until:
     assert str(broken.service.failure) == "echo: altered"
 
 
-def test_sigterm_turns_readiness_off_serves_on_and_finishes_what_was_admitted(start: Any, wait_until: Any) -> None:
+def test_after_sigterm_the_server_is_not_ready_and_finishes_admitted_requests(start: Any, wait_until: Any) -> None:
     leaving = start(grace_seconds=0.5)
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.append(leaving.translate("hold on")))
@@ -225,10 +225,10 @@ WRONG_SETTINGS = [
 
 
 @pytest.mark.parametrize(("values", "message"), WRONG_SETTINGS)
-def test_wrong_settings(values: dict[str, Any], message: str) -> None:
+def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Settings.model_validate(values)
 
 
-def test_only_this_machine_unless_told_otherwise() -> None:
+def test_the_default_host_is_loopback() -> None:
     assert Settings(bundles=[Path("x")]).host == "127.0.0.1"
