@@ -206,7 +206,7 @@ class Generator:
         if isinstance(texts, str):
             raise InputError("texts is one string: give a list of them")
         limit = resolve(self.manifest, search).max_new_tokens
-        sources = self.encode(texts, truncation)
+        sources = [self._encode(number, text, truncation) for number, text in enumerate(texts, 1)]
         filled = [index for index, (ids, _) in enumerate(sources) if ids]
         found = self.search_ids(
             [sources[index][0] for index in filled],
@@ -239,6 +239,24 @@ class Generator:
     def generate_ids(self, sources: Sequence[Sequence[int]], **options: Any) -> list[list[int]]:
         """The best output of each source; see ``search_ids``."""
         return [found[0].token_ids for found in self.search_ids(sources, **options)]
+
+    def encode(self, texts: Sequence[str], truncation: Truncation = "error") -> list[Source]:
+        """Token ids of each text, as ``search_ids`` takes them; see ``generate``.
+
+        Raises:
+            TooLongError: sources are over the limit; names all of them.
+            InputError: a text is no valid Unicode.
+        """
+        sources: list[Source] = []
+        too_long: list[tuple[int, int]] = []
+        for index, text in enumerate(texts):
+            try:
+                sources.append(Source(*self._encode(index + 1, text, truncation)))
+            except TooLongError as error:
+                too_long.append((index, error.texts[0][1]))
+        if too_long:
+            raise TooLongError(too_long, self.manifest.max_source_tokens)
+        return sources
 
     def search_ids(
         self,
@@ -356,24 +374,6 @@ class Generator:
             input_ids[row, : len(ids)] = ids
             mask[row, : len(ids)] = 1
         return input_ids, mask
-
-    def encode(self, texts: Sequence[str], truncation: Truncation = "error") -> list[Source]:
-        """Token ids of each text, as ``search_ids`` takes them; see ``generate``.
-
-        Raises:
-            TooLongError: sources are over the limit; names all of them.
-            InputError: a text is no valid Unicode.
-        """
-        sources: list[Source] = []
-        too_long: list[tuple[int, int]] = []
-        for index, text in enumerate(texts):
-            try:
-                sources.append(Source(*self._encode(index + 1, text, truncation)))
-            except TooLongError as error:
-                too_long.append((index, error.texts[0][1]))
-        if too_long:
-            raise TooLongError(too_long, self.manifest.max_source_tokens)
-        return sources
 
     def _encode(self, number: int, text: str, truncation: Truncation) -> tuple[list[int], bool]:
         """Ids of a text (none if it is blank), and whether they were cut."""
