@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from compressor import __version__
 from compressor.errors import ConfigError
 from serving.errors import ERRORS, ProblemBody, ProblemItem, handle_error, validation_problem
-from serving.middleware import Gate, RequestId
+from serving.middleware import RequestChecks, RequestId
 from serving.models import Load, Service, load_bundle
 from serving.routes import health, native
 from serving.settings import Settings
@@ -62,7 +62,7 @@ def build_app(settings: Settings | Sequence[Path], load: Load = load_bundle) -> 
     for error in ERRORS:
         app.add_exception_handler(error, handle_error)
     app.add_exception_handler(RequestValidationError, validation_problem)
-    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(RequestChecks, settings=settings)
     app.add_middleware(RequestId)  # added last, so outermost
     _document_problems(app)
     return app

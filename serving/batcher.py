@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from serving.jobs import DeadlineExceeded, Draining, Engine, Job, QueueFull, WorkerDead
+from serving.jobs import DeadlineExceeded, Draining, Job, QueueFull, ServingEngine, WorkerDead
 
 _log = logging.getLogger("serving")
 
@@ -17,7 +17,7 @@ _log = logging.getLogger("serving")
 class _Batch(NamedTuple):
     """Jobs that run together: one job with a streamed output, or any number of jobs without."""
 
-    engine: Engine
+    engine: ServingEngine
     jobs: tuple[Job, ...]
 
 
@@ -65,7 +65,7 @@ class Batcher:
         if self._items + count > self.capacity:
             raise QueueFull(self._items, count, self.capacity)
 
-    def submit(self, engine: Engine, jobs: Sequence[Job]) -> None:
+    def submit(self, engine: ServingEngine, jobs: Sequence[Job]) -> None:
         """Admits all jobs or none.
 
         Args:
@@ -115,7 +115,7 @@ class Batcher:
             self._changed.wait_for(lambda: self._queue or self._closed)
             return self._queue.popleft() if self._queue else None
 
-    def _run(self, engine: Engine, jobs: Sequence[Job]) -> None:
+    def _run(self, engine: ServingEngine, jobs: Sequence[Job]) -> None:
         """Runs a batch without its cancelled and late jobs; an exception of the engine fails the whole batch."""
         running = [job for job in jobs if _begin(job)]
         if not running:
@@ -160,7 +160,7 @@ def _begin(job: Job) -> bool:
     return False
 
 
-def _stream(engine: Engine, job: Job, on_delta: Callable[[str], bool]) -> list[int]:
+def _stream(engine: ServingEngine, job: Job, on_delta: Callable[[str], bool]) -> list[int]:
     """Hands out the pieces of a job's output until no more are wanted; returns no token ids."""
     for delta in engine.stream(job):
         if not on_delta(delta):

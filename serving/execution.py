@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from compressor.runtime.generator import Result, Truncation
 from serving.batcher import Batcher
-from serving.jobs import ClientGone, Deadline, DeadlineExceeded, Engine, Job, JobOptions
+from serving.jobs import ClientGone, Deadline, DeadlineExceeded, Job, JobOptions, ServingEngine
 
 T = TypeVar("T")
 INLINE_CHARACTERS = 4096
@@ -21,7 +21,7 @@ INLINE_CHARACTERS = 4096
 async def make_jobs(
     request: Request,
     batcher: Batcher,
-    engine: Engine,
+    engine: ServingEngine,
     texts: Sequence[str],
     *,
     truncation: Truncation,
@@ -43,7 +43,7 @@ async def make_jobs(
     return [Job(source, options, deadline) for source in sources]
 
 
-async def run_jobs(request: Request, batcher: Batcher, engine: Engine, jobs: Sequence[Job]) -> list[Result]:
+async def run_jobs(request: Request, batcher: Batcher, engine: ServingEngine, jobs: Sequence[Job]) -> list[Result]:
     """Returns the outputs of jobs of one request, in order. On any error, those that have not begun never run.
 
     Raises:
@@ -62,7 +62,7 @@ class DeltaStream:
         JobError: The queue is full or closed.
     """
 
-    def __init__(self, batcher: Batcher, engine: Engine, jobs: Sequence[Job]) -> None:
+    def __init__(self, batcher: Batcher, engine: ServingEngine, jobs: Sequence[Job]) -> None:
         self._deltas: asyncio.Queue[tuple[int, str] | None] = asyncio.Queue()
         self._stopped = False
         self._loop = asyncio.get_running_loop()
@@ -121,7 +121,7 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _result(engine: Engine, job: Job, token_ids: list[int]) -> Result:
+def _result(engine: ServingEngine, job: Job, token_ids: list[int]) -> Result:
     return Result(
         text=engine.decode(token_ids),
         token_ids=token_ids,

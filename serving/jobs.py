@@ -99,7 +99,7 @@ class Job:
     future: Future[list[int]] = field(default_factory=Future)
 
 
-class Engine(Protocol):
+class ServingEngine(Protocol):
     """What a server needs of a model: texts to token ids, jobs to outputs. Methods may be called from any thread."""
 
     manifest: Manifest

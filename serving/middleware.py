@@ -58,7 +58,7 @@ class RequestId:
             _log.info("%s %s %d %.1f ms %s", scope["method"], quote(scope["path"]), status, milliseconds, request_id)
 
 
-class Gate:
+class RequestChecks:
     """Refuses a wrong key (401), a compressed body (415) and a body over the limit (413).
 
     A body over the limit is refused by its length header, or when that many bytes have arrived; it is never held whole.

@@ -13,7 +13,7 @@ from typing import Literal
 from compressor.runtime.generator import Generator, Source, Truncation
 from compressor.runtime.search_options import SearchOptions
 from serving.batcher import Batcher
-from serving.jobs import Deadline, Engine, Job, JobOptions
+from serving.jobs import Deadline, Job, JobOptions, ServingEngine
 from serving.schemas import ModelInfo
 from serving.settings import Settings
 
@@ -40,7 +40,7 @@ class NotServed(Exception):
 
 
 class BundleEngine:
-    """Engine of an exported bundle."""
+    """The engine of an exported bundle."""
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
@@ -48,24 +48,24 @@ class BundleEngine:
         self.precision = generator.precision
 
     def encode(self, texts: Sequence[str], truncation: Truncation) -> list[Source]:
-        """See Engine."""
+        """See ServingEngine."""
         return self._generator.encode(texts, truncation)
 
     def search(self, jobs: Sequence[Job]) -> list[list[int]]:
-        """See Engine."""
+        """See ServingEngine."""
         sources = [job.source.token_ids for job in jobs]
         return self._generator.generate_ids(sources, **_search_options(jobs[0].options))
 
     def stream(self, job: Job) -> Iterator[str]:
-        """See Engine; a search with several beams yields one piece."""
+        """See ServingEngine; a search with several beams yields one piece."""
         return self._generator.stream_ids(job.source.token_ids, **_search_options(job.options))
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """See Engine."""
+        """See ServingEngine."""
         return self._generator.tokenizer.decode(token_ids)
 
     def finish_reason(self, token_ids: list[int], max_new_tokens: int) -> Literal["eos", "length"]:
-        """See Engine."""
+        """See ServingEngine."""
         return self._generator.finish_reason(token_ids, max_new_tokens)
 
 
@@ -77,10 +77,10 @@ def _search_options(options: JobOptions) -> SearchOptions:
     }
 
 
-Load = Callable[[Path, Settings], Engine]
+Load = Callable[[Path, Settings], ServingEngine]
 
 
-def load_bundle(path: Path, settings: Settings) -> Engine:
+def load_bundle(path: Path, settings: Settings) -> ServingEngine:
     """Returns the engine of a bundle folder, loaded as the settings say."""
     generator = Generator.load(
         path,
@@ -94,11 +94,11 @@ def load_bundle(path: Path, settings: Settings) -> Engine:
 
 
 @dataclass(frozen=True)
-class Model:
+class ServedModel:
     """A loaded engine, and what clients are told about it."""
 
     info: ModelInfo
-    engine: Engine
+    engine: ServingEngine
 
     def options(self, num_beams: int | None, max_new_tokens: int | None, length_penalty: float | None) -> JobOptions:
         """Returns search options with the model's defaults, within the server's limits, for those that are None."""
@@ -126,7 +126,7 @@ class Service:
     def __init__(self, settings: Settings, load: Load = load_bundle) -> None:
         self.settings = settings
         self.batcher = Batcher(settings.queue_items)
-        self.models: dict[str, Model] = {}
+        self.models: dict[str, ServedModel] = {}
         self.phase = Phase.LOADING
         self.failure: Exception | None = None
         self._load = load
@@ -137,7 +137,7 @@ class Service:
             for path in self.settings.bundles:
                 name = path.resolve().name
                 engine = await asyncio.to_thread(self._load, path, self.settings)
-                model = Model(_describe(name, engine, self.settings), engine)
+                model = ServedModel(_describe(name, engine, self.settings), engine)
                 await self._warm_up(model)
                 self.models[name] = model
                 _log.info("loaded %s (%s)", name, model.info.precision)
@@ -162,7 +162,7 @@ class Service:
         if len(self.models) < len(self.settings.bundles):
             raise NotReady(self.phase.value)
 
-    def select(self, task: str, name: str | None, source: str | None = None, target: str | None = None) -> Model:
+    def select(self, task: str, name: str | None, source: str | None = None, target: str | None = None) -> ServedModel:
         """Returns the model that a request names, or the first that fits.
 
         Raises:
@@ -180,14 +180,14 @@ class Service:
             raise NotServed("model", f"only {', '.join(served)} is served")
         return _by_language(fitting, source, target) if task == "translation" else fitting[0]
 
-    async def _warm_up(self, model: Model) -> None:
+    async def _warm_up(self, model: ServedModel) -> None:
         (source,) = model.engine.encode(["1"], "longest_first")
         job = Job(source, model.options(None, None, None), Deadline.after(self.settings.max_timeout_ms))
         self.batcher.submit(model.engine, [job])
         await asyncio.wrap_future(job.future)
 
 
-def _describe(name: str, engine: Engine, settings: Settings) -> ModelInfo:
+def _describe(name: str, engine: ServingEngine, settings: Settings) -> ModelInfo:
     manifest = engine.manifest
     return ModelInfo(
         id=name,
@@ -202,7 +202,7 @@ def _describe(name: str, engine: Engine, settings: Settings) -> ModelInfo:
     )
 
 
-def _by_language(models: Sequence[Model], source: str | None, target: str | None) -> Model:
+def _by_language(models: Sequence[ServedModel], source: str | None, target: str | None) -> ServedModel:
     """Returns the first model with these languages; None stands for the only language that is served."""
     served = ", ".join(dict.fromkeys(_pair(model) for model in models))
     fitting = [model for model in models if _matches(model.info.source, source)]
@@ -221,5 +221,5 @@ def _matches(language: str | None, requested: str | None) -> bool:
     return language is None or requested is None or language.lower() == requested.lower()
 
 
-def _pair(model: Model) -> str:
+def _pair(model: ServedModel) -> str:
     return f"{model.info.source or 'any'}-{model.info.target or 'any'}"

@@ -11,7 +11,7 @@ from serving.errors import Problem, ProblemItem, documented
 from serving.execution import make_jobs, run_jobs
 from serving.jobs import Deadline
 from serving.json_body import JsonRoute
-from serving.models import Model, Service
+from serving.models import ServedModel, Service
 from serving.routes.native_stream import stream_response
 from serving.schemas import GenerateResponse, ModelList, Output, SummarizeRequest, TranslateRequest, Usage
 from serving.settings import Settings
@@ -43,7 +43,7 @@ async def models(request: Request) -> ModelList:
 
 
 async def _answer(
-    service: Service, model: Model, body: SummarizeRequest, request: Request
+    service: Service, model: ServedModel, body: SummarizeRequest, request: Request
 ) -> Response | GenerateResponse:
     mistakes = _mistakes(body, model, service.settings)
     if mistakes:
@@ -64,7 +64,7 @@ async def _answer(
     return _response(request.state.request_id, model.info.id, results)
 
 
-def _mistakes(body: SummarizeRequest, model: Model, settings: Settings) -> list[ProblemItem]:
+def _mistakes(body: SummarizeRequest, model: ServedModel, settings: Settings) -> list[ProblemItem]:
     """Returns every part of a request that this server or this model does not support."""
     max_new_tokens, max_num_beams = model.info.max_new_tokens, model.info.max_num_beams
     count, num_beams = len(body.inputs), body.parameters.num_beams

@@ -15,14 +15,16 @@ from serving.batcher import Batcher
 from serving.errors import as_problem, internal_error
 from serving.execution import DeltaStream, wait
 from serving.jobs import Deadline, DeadlineExceeded, Job
-from serving.models import Model
+from serving.models import ServedModel
 
 PING_SECONDS = 15.0  # proxies close a connection that is silent for longer
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _log = logging.getLogger("serving")
 
 
-async def stream_response(request: Request, batcher: Batcher, model: Model, jobs: Sequence[Job]) -> StreamingResponse:
+async def stream_response(
+    request: Request, batcher: Batcher, model: ServedModel, jobs: Sequence[Job]
+) -> StreamingResponse:
     """Returns the response once its first piece is there, so that an error before it has a status of its own.
 
     Raises:
