@@ -1,4 +1,4 @@
-"""The application, and the process around it."""
+"""The FastAPI application, and the process that serves it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from starlette.exceptions import HTTPException
 
 from compressor import __version__
 from compressor.errors import ConfigError
-from serving.middleware import Gate, RequestId
-from serving.problems import ProblemBody, ProblemItem, http_problem, validation_problem
+from serving.errors import ERRORS, ProblemBody, ProblemItem, handle_error, validation_problem
+from serving.middleware import RequestChecks, RequestId
+from serving.models import Load, Service, load_bundle
 from serving.routes import health, native
-from serving.service import Load, Service, load_bundle
 from serving.settings import Settings
 
 _DESCRIPTION = (
@@ -38,10 +38,10 @@ def build_app(settings: Settings | Sequence[Path], load: Load = load_bundle) -> 
 
     Args:
         settings: Settings, or just bundle folders.
-        load: Makes an engine of a bundle folder; tests give their own.
+        load: Returns the engine of a bundle folder.
 
     Returns:
-        The application; ``app.state.service`` is its state.
+        The application; ``app.state.service`` is its Service.
     """
     settings = settings if isinstance(settings, Settings) else Settings(bundles=list(settings))
     service = Service(settings, load)
@@ -52,15 +52,17 @@ def build_app(settings: Settings | Sequence[Path], load: Load = load_bundle) -> 
         yield
         service.leave()
         loading.cancel()
-        await asyncio.to_thread(service.worker.close)
+        await asyncio.to_thread(service.batcher.close)
 
     app = FastAPI(title="compress", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
     app.state.service = service
     app.include_router(native.router)
     app.include_router(health.router)
-    app.add_exception_handler(HTTPException, http_problem)
+    app.add_exception_handler(HTTPException, handle_error)
+    for error in ERRORS:
+        app.add_exception_handler(error, handle_error)
     app.add_exception_handler(RequestValidationError, validation_problem)
-    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(RequestChecks, settings=settings)
     app.add_middleware(RequestId)  # added last, so outermost
     _document_problems(app)
     return app
@@ -74,13 +76,13 @@ def serve(settings: Settings) -> None:
         CompressError: a bundle cannot be loaded.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    listener = _listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port)
     app = build_app(settings)
     config = uvicorn.Config(
         app,
         log_config=None,
         log_level="warning",
-        access_log=False,  # the middleware writes one line a request
+        access_log=False,  # the middleware logs requests
         server_header=False,
         ws="none",
         timeout_graceful_shutdown=round(settings.drain_seconds),
@@ -93,10 +95,10 @@ def serve(settings: Settings) -> None:
 
 
 class Server(uvicorn.Server):
-    """Leaves politely, with exit code 0.
+    """A server that loses no request when it is stopped, and exits with 0.
 
-    On SIGTERM readiness goes off while requests are still answered for a grace period, so that a load balancer can turn
-    away first; then the listener closes and what was admitted is finished.
+    After SIGTERM it is not ready, but answers requests for a grace period in which load balancers notice that; then it
+    closes the listener and finishes the requests that were admitted.
     """
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
@@ -105,7 +107,7 @@ class Server(uvicorn.Server):
         self._stop_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begins to leave at the first signal, at once for Ctrl-C; a further one ends the grace, the next the wait."""
+        """Starts the grace period, which is zero for Ctrl-C. A second signal ends it; a third exits at once."""
         self.force_exit = self.should_exit
         self.should_exit = self._stop_at is not None
         grace = self.service.settings.grace_seconds if sig == signal.SIGTERM else 0.0
@@ -113,28 +115,37 @@ class Server(uvicorn.Server):
         self.service.leave()
 
     async def on_tick(self, counter: int) -> bool:
-        """Stops when the grace period is over, or a model could not be loaded."""
+        """Stops the server when the grace period is over or a model could not be loaded."""
         if self.service.failure is not None or (self._stop_at is not None and time.monotonic() >= self._stop_at):
             self.should_exit = True
         return await super().on_tick(counter)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a listening socket whose accepted connections have TCP_NODELAY.
+
+    uvicorn writes a response in two pieces, and without the option the second waits for the client's delayed
+    acknowledgement of the first, about 40 ms. asyncio sets it only on sockets that name their protocol, which
+    ``create_server`` does not; an accepted connection inherits it from the listener.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another --host or --port"
-        ) from None
+        raise ConfigError(f"cannot listen on {host}:{port} ({error.strerror}); choose another host or port") from None
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _document_problems(app: FastAPI) -> None:
-    """Adds the error body, which no route returns as such, to the OpenAPI document."""
+    """Adds the schema of the error body, which no route returns, to the OpenAPI document."""
     generate = app.openapi
     template = "#/components/schemas/{model}"
     bodies = {model.__name__: model.model_json_schema(ref_template=template) for model in (ProblemBody, ProblemItem)}
-    bodies["ProblemBody"].pop("$defs")  # ProblemItem, which stands beside it
+    bodies["ProblemBody"].pop("$defs")  # ProblemItem has an entry of its own
 
     def openapi() -> dict[str, Any]:
         document = generate()

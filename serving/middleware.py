@@ -1,4 +1,4 @@
-"""Pure ASGI middleware: a request id and a log line for every request, and what is refused before a route sees it."""
+"""ASGI middleware: request ids, the access log, and the checks that come before any route."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from urllib.parse import quote
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.problems import Problem
+from serving.errors import Problem, internal_error
 from serving.settings import Settings
 
-OPEN_PATHS = ("/healthz", "/readyz")  # probes carry no key
+OPEN_PATHS = ("/healthz", "/readyz")  # need no key
 _log = logging.getLogger("serving.access")
 
 
 class RequestId:
-    """Outermost: gives every response an ``X-Request-Id``, logs it, and turns any failure into a 500 with a body."""
+    """Gives every response an ``X-Request-Id`` and a log line, and answers an unexpected exception with a 500.
+
+    It must be the outermost middleware.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -47,17 +50,19 @@ class RequestId:
             await self.app(scope, receive, send_with_id)
         except Exception:
             _log.exception("request %s failed", request_id)
-            if status:  # half an answer is out: only closing the connection can say that it failed
+            if status:  # the response has begun: its status cannot change, so the connection is closed
                 raise
-            problem = Problem(500, f"the server failed at this request; its log has the cause under {request_id}")
-            await problem.response()(scope, receive, send_with_id)
+            await internal_error(request_id).response()(scope, receive, send_with_id)
         finally:
-            took = 1000 * (time.perf_counter() - started)
-            _log.info("%s %s %d %.1f ms %s", scope["method"], quote(scope["path"]), status, took, request_id)
+            milliseconds = 1000 * (time.perf_counter() - started)
+            _log.info("%s %s %d %.1f ms %s", scope["method"], quote(scope["path"]), status, milliseconds, request_id)
 
 
-class Gate:
-    """Refuses a wrong key (401), a compressed body (415), and a body over the limit (413) without holding it."""
+class RequestChecks:
+    """Refuses a wrong key (401), a compressed body (415) and a body over the limit (413).
+
+    A body over the limit is refused by its length header, or when that many bytes have arrived; it is never held whole.
+    """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
@@ -77,7 +82,7 @@ class Gate:
     def _check(self, path: str, headers: Headers) -> None:
         if self.key is not None and path not in OPEN_PATHS:
             scheme, _, token = headers.get("authorization", "").partition(" ")
-            # Headers are latin-1 to the framework; the bytes that were sent are compared, in constant time.
+            # The framework decodes headers as latin-1: encoded again they are the bytes that the client sent.
             if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode("latin-1"), self.key):
                 raise Problem(
                     401,
@@ -89,7 +94,7 @@ class Gate:
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdecimal()):
             raise Problem(400, "Content-Length is not a number")
-        if len(length) > 18:  # more than an exabyte, and int() refuses thousands of digits
+        if len(length) > 18:  # int() raises for thousands of digits
             raise self._too_large("more than 10^18 bytes")
         if int(length) > self.limit:
             raise self._too_large(f"{int(length)} bytes")

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 
 class _Strict(BaseModel):
-    """Unknown fields and near-miss types are refused, not guessed at."""
+    """Refuses unknown fields and values of another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -28,7 +28,7 @@ Inputs = Annotated[list[str], FailFast(), BeforeValidator(_as_list, json_schema_
 
 
 class Parameters(_Strict):
-    """How to search."""
+    """Search options."""
 
     num_beams: int | None = Field(default=None, ge=1, description="Beams; 1 is greedy and the default.")
     max_new_tokens: int | None = Field(
@@ -83,7 +83,7 @@ class TranslateRequest(SummarizeRequest):
 
 
 class Output(BaseModel):
-    """What became of one text."""
+    """Output of one text."""
 
     index: int = Field(description="Position in `inputs`.")
     text: str

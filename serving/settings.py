@@ -1,4 +1,4 @@
-"""What a server is told when it starts: what it serves, where it listens, and its limits."""
+"""Settings of a server: bundles, address and limits."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 
 class Settings(BaseModel):
-    """Settings of one server. Every limit is here, and every refusal names the limit and the actual value."""
+    """Settings of one server. A request over a limit is refused with the limit and the actual value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundles: list[Path] = Field(min_length=1, description="Bundle folders; a model's name is its folder's name.")
-    host: str = Field(default="127.0.0.1", description="Address to listen on; only this machine unless told otherwise.")
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on; the default is reachable from this machine only."
+    )
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     precision: str | None = Field(default=None, description="Precision to load; None is the bundle's default.")
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="Batches of one request that run at a time, a processor each; None takes all processors.",
+        description="Batches of one request that run at the same time, with one thread each; None: one a processor.",
     )
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where inference runs.")
-    expect_digest: str | None = Field(default=None, description="Digest that the manifest of the one bundle must have.")
+    expect_digest: str | None = Field(
+        default=None, description="SHA-256 that the manifest must have; for a server of one bundle."
+    )
     api_key: SecretStr | None = Field(
         default=None, description="Bearer token that every request but health checks must carry."
     )
@@ -34,14 +38,18 @@ class Settings(BaseModel):
         default=None, ge=1, description="Output tokens a text; None is the model's own limit."
     )
     max_num_beams: int = Field(default=8, ge=1, description="Beams of one search.")
-    queue_items: int = Field(default=256, ge=1, description="Texts admitted and not yet answered; beyond it, 429.")
-    timeout_ms: int = Field(default=30_000, ge=1, description="Deadline of a request that names none.")
+    queue_items: int = Field(
+        default=256, ge=1, description="Texts admitted and not yet answered; a request over it is a 429."
+    )
+    timeout_ms: int = Field(default=30_000, ge=1, description="Deadline of a request without timeout_ms.")
     max_timeout_ms: int = Field(default=300_000, ge=1, description="Longest deadline that a request may ask for.")
     stuck_seconds: float = Field(default=300.0, gt=0, description="An inference that runs longer makes /healthz fail.")
     grace_seconds: float = Field(
-        default=5.0, ge=0, description="After SIGTERM: not ready, but still serving, for this long."
+        default=5.0, ge=0, description="Time after SIGTERM in which the server is not ready but still answers."
     )
-    drain_seconds: float = Field(default=30.0, gt=0, description="Then: time to finish what was admitted.")
+    drain_seconds: float = Field(
+        default=30.0, gt=0, description="Time after the grace period to finish admitted requests."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

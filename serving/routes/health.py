@@ -1,12 +1,13 @@
-"""Probes: is the process alive, and does it want traffic."""
+"""Probes: whether the process is alive, and whether it wants traffic."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
-from serving.problems import Problem, documented
+from serving.errors import Problem, documented
+from serving.jobs import WorkerDead
+from serving.models import Service
 from serving.schemas import Health
-from serving.service import Service
 
 router = APIRouter(tags=["health"])
 
@@ -15,7 +16,9 @@ router = APIRouter(tags=["health"])
 async def healthz(request: Request) -> Health:
     """200 while the process can answer; 503 when an inference is stuck and a restart would help."""
     service: Service = request.app.state.service
-    busy, limit = service.worker.busy_seconds(), service.settings.stuck_seconds
+    if service.batcher.is_dead:
+        raise WorkerDead
+    busy, limit = service.batcher.busy_seconds(), service.settings.stuck_seconds
     if busy > limit:
         raise Problem(503, f"an inference has been running for {busy:.0f} s, the limit is {limit:.0f}")
     return Health(status="ok")

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 
-from serving.inference import find_mistakes, generate
-from serving.problems import Problem, documented
-from serving.routes.body import JsonRoute
-from serving.routes.streaming import stream_response
+from compressor.runtime.results import Result
+from serving.errors import Problem, ProblemItem, documented
+from serving.execution import make_jobs, run_jobs
+from serving.jobs import Deadline
+from serving.json_body import JsonRoute
+from serving.models import ServedModel, Service
+from serving.routes.native_stream import stream_response
 from serving.schemas import GenerateResponse, ModelList, Output, SummarizeRequest, TranslateRequest, Usage
-from serving.service import Model, Service
+from serving.settings import Settings
 
 router = APIRouter(prefix="/v1", route_class=JsonRoute, tags=["native"])
-_REFUSALS = documented(400, 401, 404, 413, 415, 422, 429, 500, 503, 504)
+_PROBLEMS = documented(400, 401, 404, 413, 415, 422, 429, 500, 503, 504)
 
 
-@router.post("/translate", response_model=GenerateResponse, responses=_REFUSALS)
+@router.post("/translate", response_model=GenerateResponse, responses=_PROBLEMS)
 async def translate(body: TranslateRequest, request: Request) -> Response | GenerateResponse:
     """Translates one text or several; outputs come in the order of the inputs."""
     service: Service = request.app.state.service
@@ -25,7 +28,7 @@ async def translate(body: TranslateRequest, request: Request) -> Response | Gene
     return await _answer(service, model, body, request)
 
 
-@router.post("/summarize", response_model=GenerateResponse, responses=_REFUSALS)
+@router.post("/summarize", response_model=GenerateResponse, responses=_PROBLEMS)
 async def summarize(body: SummarizeRequest, request: Request) -> Response | GenerateResponse:
     """Summarizes one text or several; outputs come in the order of the inputs."""
     service: Service = request.app.state.service
@@ -40,19 +43,54 @@ async def models(request: Request) -> ModelList:
 
 
 async def _answer(
-    service: Service, model: Model, body: SummarizeRequest, request: Request
+    service: Service, model: ServedModel, body: SummarizeRequest, request: Request
 ) -> Response | GenerateResponse:
-    mistakes = find_mistakes(body, model, service.settings)
+    mistakes = _mistakes(body, model, service.settings)
     if mistakes:
         raise Problem(422, errors=mistakes)
-    if body.stream:
-        return await stream_response(service, model, body, request)
-    results = await service.run(
+    asked, engine, batcher = body.parameters, model.engine, service.batcher
+    jobs = await make_jobs(
         request,
-        functools.partial(generate, model, body),
-        items=len(body.inputs),
-        timeout_ms=body.timeout_ms or service.settings.timeout_ms,
+        batcher,
+        engine,
+        body.inputs,
+        truncation=body.truncation,
+        options=model.options(asked.num_beams, asked.max_new_tokens, asked.length_penalty),
+        deadline=Deadline.after(body.timeout_ms or service.settings.timeout_ms),
     )
+    if body.stream:
+        return await stream_response(request, batcher, model, jobs)
+    results = await run_jobs(request, batcher, engine, jobs)
+    return _response(request.state.request_id, model.info.id, results)
+
+
+def _mistakes(body: SummarizeRequest, model: ServedModel, settings: Settings) -> list[ProblemItem]:
+    """Returns every part of a request that this server or this model does not support."""
+    max_new_tokens, max_num_beams = model.info.max_new_tokens, model.info.max_num_beams
+    count, num_beams = len(body.inputs), body.parameters.num_beams
+    new_tokens, timeout_ms = body.parameters.max_new_tokens, body.timeout_ms
+    checks = [
+        (count > settings.max_items, "/inputs", f"has {count} texts, the limit is {settings.max_items}"),
+        (body.format != "text", "/format", "html is not supported by this server; send text"),
+        (body.split != "none", "/split", "sentences is not supported by this server; send one sentence a text"),
+        ((num_beams or 1) > max_num_beams, "/parameters/num_beams", f"is {num_beams}, the limit is {max_num_beams}"),
+        (
+            (new_tokens or 1) > max_new_tokens,
+            "/parameters/max_new_tokens",
+            f"is {new_tokens}, the limit is {max_new_tokens}",
+        ),
+        (
+            (timeout_ms or 1) > settings.max_timeout_ms,
+            "/timeout_ms",
+            f"is {timeout_ms}, the limit is {settings.max_timeout_ms}",
+        ),
+    ]
+    mistakes = [ProblemItem(message=message, pointer=pointer) for wrong, pointer, message in checks if wrong]
+    empty = [index for index, text in enumerate(body.inputs[: settings.max_items]) if not text.strip()]
+    return mistakes + [ProblemItem(message="is an empty text", pointer=f"/inputs/{index}") for index in empty]
+
+
+def _response(request_id: str, model_id: str, results: Sequence[Result]) -> GenerateResponse:
     outputs = [
         Output(
             index=index,
@@ -68,4 +106,4 @@ async def _answer(
         input_tokens=sum(output.input_tokens for output in outputs),
         output_tokens=sum(output.output_tokens for output in outputs),
     )
-    return GenerateResponse(id=request.state.request_id, model=model.info.id, outputs=outputs, usage=usage)
+    return GenerateResponse(id=request_id, model=model_id, outputs=outputs, usage=usage)

@@ -15,6 +15,7 @@ from compressor.errors import BundleError, InputError, TooLongError
 from compressor.models.weights import load_run
 from compressor.runtime.generator import Generator
 from compressor.runtime.results import Result
+from compressor.runtime.sources import SourceEncoder
 
 TEXTS = ["Der Hund sieht den Baum.", "", "Der Baum", "  ", "den Hund sieht der Baum den Hund.", "Der Hund."]
 
@@ -83,7 +84,7 @@ def test_a_source_over_the_limit(int8: Generator) -> None:
         TooLongError, match=rf"text 2 has {tokens} tokens, the limit is {limit}: .*longest_first"
     ) as error:
         int8.generate(["Hund", long])
-    assert (error.value.tokens, error.value.limit) == (tokens, limit)
+    assert (error.value.actual, error.value.limit) == (tokens, limit)
     short, cut = int8.generate(["Hund", long], truncation="longest_first")
     assert cut.truncated and cut.input_tokens == limit and not short.truncated
 
@@ -91,9 +92,10 @@ def test_a_source_over_the_limit(int8: Generator) -> None:
 def test_a_cut_source_keeps_its_end(int8: Generator) -> None:
     limit, eos = int8.manifest.max_source_tokens, int8.tokenizer.eos_id
     other = next(token for token in range(int8.manifest.vocab_size) if token != eos)
-    ids, cut = int8._check_ids(1, [other] * (limit + 5) + [eos], "longest_first")
+    encoder = SourceEncoder(int8.tokenizer, int8.manifest)
+    ((ids, cut),) = encoder.check([[other] * (limit + 5) + [eos]], "longest_first")
     assert cut and ids == [other] * (limit - 1) + [eos]
-    assert int8._check_ids(1, [other] * limit, "error") == ([other] * limit, False)
+    assert encoder.check([[other] * limit], "error") == [([other] * limit, False)]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A server in a thread, on a real socket, over an engine that is a few lines of Python."""
+"""A server in a thread, on a real socket, with an engine of a few lines of Python."""
 
 from __future__ import annotations
 
@@ -8,27 +8,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
 import uvicorn
 
 from compressor.errors import TooLongError
-from compressor.runtime.results import Result
-from serving.app import Server, build_app
+from compressor.runtime.sources import Source, Truncation
+from serving.app import Server, build_app, listen
+from serving.jobs import Job
 from serving.settings import Settings
 
 
-class WordTokenizer:
-    """A token a word, and an end of sentence."""
-
-    def encode_source(self, text: str) -> list[int]:
-        return [*range(len(text.split())), 0]
-
-
 class EchoEngine:
-    """Upper-cases words. ``boom`` makes it fail, ``hold`` makes it wait until it is released."""
+    """Upper-cases words, a token a word. ``boom`` makes it fail, ``hold`` makes it wait until it is released."""
+
+    EOS = 0
 
     def __init__(self, task: str = "translation", source: str | None = "de", target: str | None = "en") -> None:
         self.manifest: Any = SimpleNamespace(
@@ -41,50 +37,53 @@ class EchoEngine:
             generation=SimpleNamespace(max_new_tokens=4),
         )
         self.precision = "int8"
-        self.tokenizer: Any = WordTokenizer()
         self.release = threading.Event()
         self.seen: list[str] = []
-        self.search: dict[str, Any] = {}
+        self.options: dict[str, Any] = {}
+        self._words: list[str] = [""]  # by token id; 0 is the end of sentence
 
-    def generate(
-        self, texts: Sequence[str], *, max_new_tokens: int | None = None, truncation: str = "error", **search: Any
-    ) -> list[Result]:
-        self.search = search
-        return [self._one(text, max_new_tokens or 4, truncation) for text in texts]
+    def encode(self, texts: Sequence[str], truncation: Truncation) -> list[Source]:
+        sources = [self._encode(text) for text in texts]
+        lengths = tuple((index, len(ids)) for index, ids in enumerate(sources) if len(ids) > 9)
+        if lengths and truncation == "error":
+            raise TooLongError(lengths, limit=9)
+        return [Source([*ids[:8], self.EOS] if len(ids) > 9 else ids, len(ids) > 9) for ids in sources]
 
-    def stream(
-        self, text: str, *, max_new_tokens: int | None = None, truncation: str = "error", **search: Any
-    ) -> Iterator[str]:
-        self.search = search
-        for number, word in enumerate(self._one(text, max_new_tokens or 4, truncation).text.split()):
+    def search(self, jobs: Sequence[Job]) -> list[list[int]]:
+        return [self._search(job) for job in jobs]
+
+    def stream(self, job: Job) -> Iterator[str]:
+        for number, word in enumerate(self.decode(self._search(job)).split()):
             if word == "MIDWAY":
                 raise RuntimeError("the engine broke")
             if word == "SLOWLY":
                 self.release.wait(10)
             yield f" {word}" if number else word
 
-    def _one(self, text: str, limit: int, truncation: str) -> Result:
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return " ".join(self._words[index] for index in token_ids if index != self.EOS).upper()
+
+    def finish_reason(self, token_ids: list[int], max_new_tokens: int) -> Literal["eos", "length"]:
+        return "eos" if token_ids[-1] == self.EOS else "length"
+
+    def _encode(self, text: str) -> list[int]:
+        words = text.split()
+        self._words += words
+        return [*range(len(self._words) - len(words), len(self._words)), self.EOS]
+
+    def _search(self, job: Job) -> list[int]:
+        text = " ".join(self._words[index] for index in job.source.token_ids[:-1])
         self.seen.append(text)
+        self.options = {"num_beams": job.options.num_beams, "length_penalty": job.options.length_penalty}
         if "boom" in text:
             raise RuntimeError("the engine broke")
         if "hold" in text:
             self.release.wait(10)
-        length = len(self.tokenizer.encode_source(text))
-        if length > 9 and truncation == "error":
-            raise TooLongError(f"text 1 has {length} tokens", tokens=length, limit=9)
-        words = text.split()[:8]
-        return Result(
-            text=" ".join(words[:limit]).upper(),
-            token_ids=[],
-            input_tokens=min(length, 9),
-            output_tokens=min(len(words) + 1, limit),
-            truncated=length > 9,
-            finish_reason="eos" if len(words) < limit else "length",
-        )
+        return job.source.token_ids[: job.options.max_new_tokens]
 
 
 class Running:
-    """A client of a running server, its engines, and its state."""
+    """A running server with its engines and a client."""
 
     def __init__(self, client: httpx.Client, server: Server, engines: dict[str, EchoEngine]) -> None:
         self.client = client
@@ -103,11 +102,11 @@ class Running:
         return self.client.post(path, content=content, headers={"content-type": "application/json", **headers})
 
     def background(self, inputs: Any, **fields: Any) -> threading.Thread:
-        """A request from another thread; returns once the engine or the queue has it."""
-        before = self.service.worker.items
+        """Starts a request in another thread; returns once it is admitted."""
+        before = self.service.batcher.items
         thread = threading.Thread(target=self._quietly, args=(inputs, fields))
         thread.start()
-        eventually(lambda: self.service.worker.items > before)
+        eventually(lambda: self.service.batcher.items > before)
         return thread
 
     def _quietly(self, inputs: Any, fields: dict[str, Any]) -> None:
@@ -126,13 +125,14 @@ def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 def running(engines: dict[str, EchoEngine], ready: bool = True, load: Any = None, **settings: Any) -> Iterator[Running]:
     values = Settings(bundles=[Path(name) for name in engines], **settings)
     app = build_app(values, load or (lambda path, _: engines[path.name]))
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="none")
+    listener = listen("127.0.0.1", 0)
+    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none")
     server = Server(config, app.state.service)
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         eventually(lambda: server.started)
-        port = server.servers[0].sockets[0].getsockname()[1]
+        port = listener.getsockname()[1]
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=20) as client:
             if ready:
                 eventually(lambda: client.get("/readyz").status_code == 200)
@@ -142,11 +142,12 @@ def running(engines: dict[str, EchoEngine], ready: bool = True, load: Any = None
             engine.release.set()
         server.should_exit = True
         thread.join()
+        listener.close()
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Running]]:
-    """Starts servers that stop with the test: ``start(setting=value)``."""
+    """Returns a function that starts a server with these settings; it stops with the test."""
     with contextlib.ExitStack() as stack:
 
         def begin(engines: dict[str, EchoEngine] | None = None, **settings: Any) -> Running:
@@ -157,7 +158,7 @@ def start() -> Iterator[Callable[..., Running]]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
-    """One server for all tests of a module that leave it as it was."""
+    """A server that all tests of a module share."""
     with running({"echo": EchoEngine()}) as started:
         yield started
 

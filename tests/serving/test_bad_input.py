@@ -1,4 +1,4 @@
-"""Whatever bytes come in, the answer is the right refusal with the whole error body, and the next request works."""
+"""Invalid requests: each gets its status and a complete error body, and the next request works."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _the_next_request_works(server: Any) -> Iterator[None]:
     yield
     assert server.client.get("/healthz").status_code == 200
     assert server.translate("golden words").json()["outputs"][0]["text"] == "GOLDEN WORDS"
-    assert server.service.worker.items == 0
+    assert server.service.batcher.items == 0
 
 
 NOT_JSON = {
@@ -62,7 +62,7 @@ NOT_JSON = {
 
 @pytest.mark.parametrize("content", NOT_JSON.values(), ids=NOT_JSON.keys())
 @pytest.mark.parametrize("path", ["/v1/translate", "/v1/summarize"])
-def test_not_json(server: Any, content: bytes, path: str) -> None:
+def test_a_body_that_is_not_json_is_a_400(server: Any, content: bytes, path: str) -> None:
     assert check_problem(server.post(content, path), 400)["error_type"] == "invalid_json"
 
 
@@ -72,11 +72,11 @@ def test_not_json(server: Any, content: bytes, path: str) -> None:
      b'{"inputs": "a", "parameters": {"length_penalty": 1e999}}', b'{"inputs": [' + b"[" * 150 + b"]" * 150 + b"]}"],
     ids=lambda content: content[:30].decode(),
 )  # fmt: skip
-def test_json_of_another_shape(server: Any, content: bytes) -> None:
+def test_json_that_does_not_match_the_schema_is_a_422(server: Any, content: bytes) -> None:
     check_problem(server.post(content), 422)
 
 
-def test_many_wrong_items_make_one_mistake(server: Any) -> None:
+def test_many_wrong_items_are_reported_as_one_mistake(server: Any) -> None:
     answer = server.post(b'{"inputs": [' + b"1," * 300_000 + b"1]}")
     assert len(check_problem(answer, 422)["errors"]) == 1
 
@@ -86,7 +86,7 @@ def test_many_wrong_items_make_one_mistake(server: Any) -> None:
     ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/xml",
      "application/json; charset=latin-1", "json", "application/json/x"],
 )  # fmt: skip
-def test_wrong_content_type(server: Any, content_type: str) -> None:
+def test_another_content_type_is_a_415(server: Any, content_type: str) -> None:
     headers = {"content-type": content_type} if content_type else {}
     check_problem(server.client.post("/v1/translate", content=b'{"inputs": "a"}', headers=headers), 415)
 
@@ -94,19 +94,19 @@ def test_wrong_content_type(server: Any, content_type: str) -> None:
 @pytest.mark.parametrize(
     "content_type", ["application/json; charset=UTF-8", "Application/JSON", 'application/json;charset="utf-8"']
 )
-def test_right_content_type(server: Any, content_type: str) -> None:
+def test_content_types_of_json_are_accepted(server: Any, content_type: str) -> None:
     answer = server.client.post("/v1/translate", content=b'{"inputs": "a"}', headers={"content-type": content_type})
     assert answer.status_code == 200
 
 
-def test_compressed_body(server: Any) -> None:
+def test_a_compressed_body_is_a_415(server: Any) -> None:
     bomb = gzip.compress(json.dumps({"inputs": "a" * 10_000_000}).encode())
     for encoding in ("gzip", "br", "deflate", "x"):
         check_problem(server.post(bomb, **{"content-encoding": encoding}), 415)
     assert server.post(b'{"inputs": "a"}', **{"content-encoding": "identity"}).status_code == 200
 
 
-def test_body_over_the_limit_by_length(server: Any) -> None:
+def test_a_length_header_over_the_limit_is_a_413(server: Any) -> None:
     limit = server.service.settings.max_body_bytes
     fits = b'{"inputs": "a"}'.ljust(limit)
     assert server.post(fits).status_code == 200
@@ -114,8 +114,8 @@ def test_body_over_the_limit_by_length(server: Any) -> None:
     assert str(limit) in body["detail"] and str(limit + 1) in body["detail"]
 
 
-def test_a_length_header_is_enough(server: Any) -> None:
-    """Nothing of the body needs to arrive for the refusal."""
+def test_a_length_header_over_the_limit_is_refused_before_the_body(server: Any) -> None:
+    """The answer comes although no byte of the body was sent."""
     for length in (b"1048577", b"9" * 30):
         with socket.create_connection((server.client.base_url.host, server.client.base_url.port), timeout=5) as raw:
             head = b"POST /v1/translate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
@@ -123,8 +123,8 @@ def test_a_length_header_is_enough(server: Any) -> None:
             assert raw.recv(4096).split(b"\r\n")[0].split()[1] in (b"413", b"400")
 
 
-def test_chunked_body_is_cut_off_at_the_limit() -> None:
-    """The application stops asking for more one chunk past the limit, whatever the client would still send."""
+def test_a_chunked_body_is_read_only_to_the_limit() -> None:
+    """The application asks for no further chunk after the one that exceeds the limit."""
     app = build_app(Settings(bundles=[Path("x")], max_body_bytes=1000), lambda *_: None)
     asked, sent = 0, []
 
@@ -149,10 +149,10 @@ def test_chunked_body_is_cut_off_at_the_limit() -> None:
     asyncio.run(app(scope, receive, send))
     assert sent[0]["status"] == 413
     assert asked == 11
-    app.state.service.worker.close()
+    app.state.service.batcher.close()
 
 
-def test_chunked_body_over_the_limit(server: Any) -> None:
+def test_a_chunked_body_over_the_limit_is_a_413(server: Any) -> None:
     def chunks() -> Iterator[bytes]:
         yield b'{"inputs": "'
         for _ in range(30):
@@ -167,11 +167,11 @@ def test_chunked_body_over_the_limit(server: Any) -> None:
     [("GET", "/v1/translate", 405), ("POST", "/v1/models", 405), ("GET", "/nothing", 404), ("POST", "/v1/../x", 404),
      ("POST", "/v1/translate/%0d%0aX: y", 404), ("BREW", "/v1/translate", 405)],
 )  # fmt: skip
-def test_unknown_routes(server: Any, method: str, path: str, status: int) -> None:
+def test_unknown_paths_and_methods_are_problems(server: Any, method: str, path: str, status: int) -> None:
     check_problem(server.client.request(method, path, content=b"{}", headers={"content-type": JSON}), status)
 
 
-def test_request_id(server: Any) -> None:
+def test_request_ids_are_unique_or_the_clients(server: Any) -> None:
     answers = [server.translate("a") for _ in range(2)]
     ids = [answer.headers["x-request-id"] for answer in answers]
     assert ids[0] != ids[1] and len(ids[0]) == 32
@@ -180,7 +180,7 @@ def test_request_id(server: Any) -> None:
         assert server.post(b'{"inputs": "a"}', **{"x-request-id": bad}).json()["id"] != bad
 
 
-def test_a_key_when_one_is_set(start: Any) -> None:
+def test_every_request_but_probes_needs_the_key(start: Any) -> None:
     locked = start(api_key="s3cret-ü", ready=True)
     wrong = [None, "", "Bearer", "Bearer x", "Basic s3cret-ü", "Bearer s3cret-ü2", "Bearer \xff"]
     for value in wrong:

@@ -1,4 +1,4 @@
-"""Queue, deadlines, clients that go away, inference that fails, and the life of a server from loading to leaving."""
+"""Queue, deadlines, disconnects, failed inference, loading and shutdown of a server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from compressor.errors import BundleError, InputError
 from serving.settings import Settings
 
 
-def test_inference_that_fails_is_a_500_and_the_next_works(server: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_inference_is_a_500_and_the_next_works(server: Any, caplog: pytest.LogCaptureFixture) -> None:
     answer = server.translate("boom")
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"
@@ -27,12 +27,18 @@ def test_inference_that_fails_is_a_500_and_the_next_works(server: Any, caplog: p
     assert server.translate("a").status_code == 200
 
 
-def test_what_the_engine_refuses_is_a_422(start: Any, make_engine: Any) -> None:
+@pytest.mark.parametrize("method", ["encode", "search"])
+def test_an_input_error_of_the_engine_is_a_422(start: Any, make_engine: Any, method: str) -> None:
     class Picky(make_engine):  # type: ignore[misc]
-        def generate(self, texts: list[str], **options: Any) -> Any:
-            if texts == ["1"]:
-                return super().generate(texts)
-            raise InputError("text 1: no")
+        def encode(self, texts: list[str], truncation: str) -> Any:
+            if method == "encode" and texts != ["1"]:
+                raise InputError("text 1: no")
+            return super().encode(texts, truncation)
+
+        def search(self, jobs: list[Any]) -> Any:
+            if method == "search" and self.seen == ["1"]:
+                raise InputError("text 1: no")
+            return super().search(jobs)
 
     answer = start({"picky": Picky()}).translate("a")
     assert (answer.status_code, answer.json()["detail"]) == (422, "text 1: no")
@@ -49,23 +55,67 @@ def test_inference_does_not_block_the_event_loop(start: Any) -> None:
     thread.join()
 
 
+def test_long_texts_are_encoded_off_the_event_loop(start: Any, make_engine: Any) -> None:
+    encoding = threading.Event()
+
+    class SlowToEncode(make_engine):  # type: ignore[misc]
+        def encode(self, texts: list[str], truncation: str) -> Any:
+            if len(texts[0]) > 10_000:
+                encoding.set()
+                self.release.wait(10)
+            return super().encode(texts, truncation)
+
+    slow = start({"slow": SlowToEncode()})
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.append(slow.translate("x" * 100_000)))
+    thread.start()
+    assert encoding.wait(5)
+    assert slow.client.get("/healthz").status_code == 200
+    assert slow.translate("short").status_code == 200
+    slow.engine.release.set()
+    thread.join()
+    assert answers[0].json()["outputs"][0]["text"] == "X" * 100_000
+
+
+def test_accepted_connections_have_tcp_nodelay(start: Any) -> None:
+    """Without it a request on a kept-alive connection waits 40 ms for the client's delayed acknowledgement."""
+    running = start()
+    assert running.client.get("/healthz").status_code == 200
+    connections = [protocol.transport.get_extra_info("socket") for protocol in running.server.server_state.connections]
+    assert connections, "the client keeps its connection open"
+    assert all(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for connection in connections)
+
+
+def test_a_dead_inference_thread_fails_the_health_check(start: Any, make_engine: Any, wait_until: Any) -> None:
+    class Deadly(make_engine):  # type: ignore[misc]
+        def search(self, jobs: list[Any]) -> Any:
+            if self.seen == ["1"]:
+                raise SystemExit
+            return super().search(jobs)
+
+    dying = start({"deadly": Deadly()})
+    assert dying.translate("a").status_code == 503
+    wait_until(lambda: dying.client.get("/healthz").status_code == 503)
+    assert dying.translate("a").json()["error_type"] == "unavailable"
+
+
 def test_a_full_queue_is_a_429(start: Any, wait_until: Any) -> None:
     small = start(queue_items=4, max_items=4)
     threads = [small.background(["hold", "b"]), small.background("c")]
     refused = small.translate(["d", "e"])
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
     assert refused.json()["error_type"] == "queue_full"
-    assert small.client.get("/readyz").status_code == 200, "a full queue is no reason to be taken out of service"
+    assert small.client.get("/readyz").status_code == 200, "a full queue does not make the server unready"
     threads.append(small.background("f"))
     small.engine.release.set()
     for thread in threads:
         thread.join()
     assert small.engine.seen == ["1", "hold", "b", "c", "f"]
-    wait_until(lambda: small.service.worker.items == 0)
+    wait_until(lambda: small.service.batcher.items == 0)
     assert small.translate(["d", "e", "f", "g"]).status_code == 200
 
 
-def test_a_deadline_is_a_504_and_what_had_not_begun_never_runs(start: Any, wait_until: Any) -> None:
+def test_a_passed_deadline_is_a_504_and_a_waiting_job_never_runs(start: Any, wait_until: Any) -> None:
     slow = start()
     thread = slow.background("hold")
     answer = slow.translate("late", timeout_ms=50)
@@ -73,15 +123,15 @@ def test_a_deadline_is_a_504_and_what_had_not_begun_never_runs(start: Any, wait_
     assert "50 ms" in answer.json()["detail"]
     slow.engine.release.set()
     thread.join()
-    wait_until(lambda: slow.service.worker.items == 0)
+    wait_until(lambda: slow.service.batcher.items == 0)
     assert slow.translate("next").status_code == 200
     assert slow.engine.seen == ["1", "hold", "next"]
 
 
-def test_a_deadline_holds_for_what_is_running(start: Any) -> None:
+def test_a_running_job_keeps_its_place_after_the_deadline(start: Any) -> None:
     slow = start(timeout_ms=50)
     assert slow.translate("hold").status_code == 504
-    assert slow.service.worker.items == 1, "its place is taken until the thread is done with it"
+    assert slow.service.batcher.items == 1, "the place is freed when the inference has ended"
     slow.engine.release.set()
 
 
@@ -95,8 +145,8 @@ def test_a_client_that_goes_away_while_queued_is_dropped(
     head = b"POST /v1/translate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     with socket.create_connection((slow.client.base_url.host, slow.client.base_url.port)) as raw:
         raw.sendall(head % len(body) + body)
-        wait_until(lambda: slow.service.worker.items == 2)
-    wait_until(lambda: slow.service.worker.items == 1)
+        wait_until(lambda: slow.service.batcher.items == 2)
+    wait_until(lambda: slow.service.batcher.items == 1)
     slow.engine.release.set()
     thread.join()
     assert slow.translate("next").status_code == 200
@@ -147,12 +197,12 @@ def test_a_bundle_that_cannot_be_loaded_stops_the_server(start: Any, wait_until:
     assert str(broken.service.failure) == "echo: altered"
 
 
-def test_sigterm_turns_readiness_off_serves_on_and_finishes_what_was_admitted(start: Any, wait_until: Any) -> None:
+def test_after_sigterm_the_server_is_not_ready_and_finishes_admitted_requests(start: Any, wait_until: Any) -> None:
     leaving = start(grace_seconds=0.5)
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.append(leaving.translate("hold on")))
     thread.start()
-    wait_until(lambda: leaving.service.worker.items == 1)
+    wait_until(lambda: leaving.service.batcher.items == 1)
     leaving.server.handle_exit(signal.SIGTERM, None)
     assert leaving.client.get("/readyz").status_code == 503
     assert leaving.client.get("/healthz").status_code == 200
@@ -175,10 +225,10 @@ WRONG_SETTINGS = [
 
 
 @pytest.mark.parametrize(("values", "message"), WRONG_SETTINGS)
-def test_wrong_settings(values: dict[str, Any], message: str) -> None:
+def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Settings.model_validate(values)
 
 
-def test_only_this_machine_unless_told_otherwise() -> None:
+def test_the_default_host_is_loopback() -> None:
     assert Settings(bundles=[Path("x")]).host == "127.0.0.1"

@@ -1,4 +1,4 @@
-"""The native contract, over an engine whose outputs are known: it upper-cases, a token a word and one for the end."""
+"""The native contract, with an engine that upper-cases; a word is a token, and so is the end of sentence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 
-def test_one_text(server: Any) -> None:
+def test_one_text_gives_one_output(server: Any) -> None:
     answer = server.translate("guten tag", source="de", target="en")
     assert answer.status_code == 200
     assert answer.json() == {
@@ -27,14 +27,14 @@ def test_one_text(server: Any) -> None:
     }
 
 
-def test_several_texts_in_order_with_usage(server: Any) -> None:
+def test_outputs_are_in_input_order_and_usage_is_their_sum(server: Any) -> None:
     answer = server.translate(["a b c", "d", "e f"]).json()
     assert [output["text"] for output in answer["outputs"]] == ["A B C", "D", "E F"]
     assert [output["index"] for output in answer["outputs"]] == [0, 1, 2]
     assert answer["usage"] == {"input_tokens": 4 + 2 + 3, "output_tokens": 4 + 2 + 3}
 
 
-def test_every_field_at_its_supported_value(server: Any) -> None:
+def test_all_fields_are_accepted_together(server: Any) -> None:
     answer = server.translate(
         ["a b c d e f"],
         source="DE",
@@ -50,15 +50,15 @@ def test_every_field_at_its_supported_value(server: Any) -> None:
     assert answer.status_code == 200
     (output,) = answer.json()["outputs"]
     assert (output["text"], output["finish_reason"]) == ("A B C D E F", "length")
-    assert server.engine.search == {"num_beams": 4, "length_penalty": 0.6}
+    assert server.engine.options == {"num_beams": 4, "length_penalty": 0.6}
 
 
-def test_default_output_limit_is_the_models(server: Any) -> None:
+def test_the_default_output_limit_is_the_models(server: Any) -> None:
     (output,) = server.translate("a b c d e f").json()["outputs"]
     assert (output["text"], output["output_tokens"], output["finish_reason"]) == ("A B C D", 4, "length")
 
 
-def test_source_limit(server: Any) -> None:
+def test_a_text_over_the_source_limit_is_refused_or_truncated(server: Any) -> None:
     exactly, over = " ".join("abcdefgh"), " ".join("abcdefghi")  # 9 and 10 tokens with the end of sentence; limit 9
     assert server.translate(exactly).json()["outputs"][0]["truncated"] is False
     refused = server.translate(["fine", over])
@@ -101,7 +101,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("fields", "pointer", "message"), REFUSED, ids=[str(fields)[:40] for fields, _, _ in REFUSED])
-def test_refused(server: Any, fields: dict[str, Any], pointer: str, message: str) -> None:
+def test_an_unsupported_value_is_a_422_with_a_pointer(
+    server: Any, fields: dict[str, Any], pointer: str, message: str
+) -> None:
     answer = server.client.post("/v1/translate", json={"inputs": "geheim", **fields})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
@@ -111,13 +113,13 @@ def test_refused(server: Any, fields: dict[str, Any], pointer: str, message: str
     assert "geheim" not in answer.text
 
 
-def test_all_mistakes_at_once(server: Any) -> None:
+def test_all_mistakes_are_reported_at_once(server: Any) -> None:
     answer = server.translate(["a", ""], format="html", parameters={"num_beams": 5, "max_new_tokens": 99})
     pointers = {mistake["pointer"] for mistake in answer.json()["errors"]}
     assert pointers == {"/format", "/parameters/num_beams", "/parameters/max_new_tokens", "/inputs/1"}
 
 
-def test_unknown_model_is_404_whatever_its_name(server: Any) -> None:
+def test_an_unknown_model_is_a_404(server: Any) -> None:
     for name in ("nobody", "../../etc/passwd", "", "x" * 5000, "\x00"):
         answer = server.translate("a", model=name)
         assert answer.status_code == 404
@@ -131,7 +133,7 @@ def test_a_text_as_a_key_is_not_repeated(server: Any) -> None:
     assert "secret" not in answer.text
 
 
-def test_several_models(start: Any, make_engine: Any) -> None:
+def test_a_model_is_selected_by_name_task_or_languages(start: Any, make_engine: Any) -> None:
     several = start(
         {
             "de-en": make_engine(),
@@ -159,7 +161,7 @@ def test_several_models(start: Any, make_engine: Any) -> None:
     assert [model["id"] for model in several.client.get("/v1/models").json()["models"]] == list(several.engines)
 
 
-def test_models_say_what_they_take(server: Any) -> None:
+def test_models_lists_languages_and_limits(server: Any) -> None:
     assert server.client.get("/v1/models").json() == {
         "models": [
             {
@@ -177,19 +179,19 @@ def test_models_say_what_they_take(server: Any) -> None:
     }
 
 
-def test_a_task_that_is_not_served(server: Any) -> None:
+def test_a_task_that_is_not_served_is_a_422(server: Any) -> None:
     answer = server.client.post("/v1/summarize", json={"inputs": "a"})
     assert (answer.status_code, answer.json()["errors"][0]["message"]) == (422, "only translation is served")
 
 
-def test_odd_characters_pass(server: Any) -> None:
+def test_unusual_characters_are_accepted(server: Any) -> None:
     for text in ("a\x00b", "‮abc‬", "👩‍👩‍👧", "e\u0301", "x" * 100_000):
         answer = server.translate(text)
         assert answer.status_code == 200
         assert answer.json()["outputs"][0]["text"] == text.upper()
 
 
-def test_limits_are_settings(start: Any) -> None:
+def test_limits_come_from_the_settings(start: Any) -> None:
     strict = start(max_items=2, max_new_tokens=3, max_timeout_ms=100, timeout_ms=100)
     assert "limit is 2" in strict.translate(["a"] * 3).text
     assert "limit is 3" in strict.translate("a", parameters={"max_new_tokens": 4}).text

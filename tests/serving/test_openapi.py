@@ -1,11 +1,11 @@
-"""The OpenAPI document says what the server does, and its examples are true."""
+"""The OpenAPI document: references, documented errors and examples."""
 
 from __future__ import annotations
 
 from typing import Any
 
 
-def test_docs_page(server: Any) -> None:
+def test_the_docs_page_is_html(server: Any) -> None:
     answer = server.client.get("/docs")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
 
@@ -31,7 +31,7 @@ def test_every_reference_resolves_and_every_error_is_documented(server: Any) -> 
     ]
 
 
-def test_examples_work(server: Any) -> None:
+def test_documented_examples_are_accepted(server: Any) -> None:
     schemas = server.client.get("/openapi.json").json()["components"]["schemas"]
     for example in schemas["TranslateRequest"]["examples"]:
         assert server.client.post("/v1/translate", json=example).status_code == 200

@@ -1,4 +1,4 @@
-"""A server as its users have it: a process of its own, on a real bundle, with torch nowhere to be found."""
+"""A server in a process of its own, with a real bundle, where importing torch fails."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def served(tiny_bundle: Path) -> Iterator[Process]:
         assert process.stderr is not None
         log: list[str] = []
         try:
-            while not (found := re.search(r"listening on (http://127\.0\.0\.1:\d+)", log[-1] if log else "")):
+            while not (address := re.search(r"listening on (http://127\.0\.0\.1:\d+)", log[-1] if log else "")):
                 log.append(process.stderr.readline())
                 assert log[-1], "".join(log)
             reader = threading.Thread(target=log.extend, args=(process.stderr,))
             reader.start()
-            with httpx.Client(base_url=found[1], trust_env=False, timeout=20) as client:
+            with httpx.Client(base_url=address[1], trust_env=False, timeout=20) as client:
                 end = time.monotonic() + 20
                 while client.get("/readyz").status_code != 200:
                     assert time.monotonic() < end and process.poll() is None, "".join(log)
@@ -78,7 +78,9 @@ def served(tiny_bundle: Path) -> Iterator[Process]:
             reader.join()
 
 
-def test_outputs_are_the_runtimes_alone_and_together(served: Process, tiny_bundle: Path, tiny_corpus: Path) -> None:
+def test_outputs_match_the_runtime_for_each_text_alone_and_together(
+    served: Process, tiny_bundle: Path, tiny_corpus: Path
+) -> None:
     texts = (tiny_corpus / "dev.de").read_text(encoding="utf-8").splitlines()[:6]
     expected = Generator.load(tiny_bundle, intra_threads=1).generate(texts)
     answer = served.client.post("/v1/translate", json={"inputs": texts, "source": "de", "target": "en"}).json()
@@ -94,14 +96,14 @@ def test_outputs_are_the_runtimes_alone_and_together(served: Process, tiny_bundl
         assert alone["outputs"][0]["text"] == result.text
 
 
-def test_a_stream_is_the_same_text(served: Process, tiny_bundle: Path) -> None:
+def test_a_streamed_output_is_the_same_text(served: Process, tiny_bundle: Path) -> None:
     text = "Der Hund sieht den Baum."
     answer = served.client.post("/v1/translate", json={"inputs": text, "stream": True})
     pieces = [json.loads(line[6:]).get("delta", "") for line in answer.text.splitlines() if line.startswith("data: ")]
     assert "".join(pieces) == Generator.load(tiny_bundle, intra_threads=1).generate([text])[0].text != ""
 
 
-def test_the_token_limit_exactly_and_one_over(served: Process, tiny_bundle: Path) -> None:
+def test_a_text_at_the_token_limit_is_accepted_and_one_token_more_is_not(served: Process, tiny_bundle: Path) -> None:
     generator = Generator.load(tiny_bundle, intra_threads=1)
     limit, tokens = generator.manifest.max_source_tokens, generator.tokenizer.encode_source
     words = next(count for count in range(limit, 0, -1) if len(tokens(" ".join(["Hund"] * count))) <= limit)
@@ -118,8 +120,8 @@ def test_the_token_limit_exactly_and_one_over(served: Process, tiny_bundle: Path
     assert (output["truncated"], output["input_tokens"]) == (True, limit)
 
 
-def test_sigterm_finishes_and_exits_with_0(served: Process) -> None:
-    """Last in this file: it ends the process. Requests go on through the grace period, and none is lost."""
+def test_sigterm_finishes_requests_and_exits_with_0(served: Process) -> None:
+    """Requests are answered until the listener closes. It must be the last test with this process."""
     statuses: list[int] = []
     served.process.send_signal(signal.SIGTERM)
     with pytest.raises(httpx.TransportError):  # refused, or closed before it was read
@@ -131,7 +133,7 @@ def test_sigterm_finishes_and_exits_with_0(served: Process) -> None:
     assert served.process.stdout is not None and served.process.stdout.read() == ""
 
 
-def test_a_damaged_bundle_ends_the_process(tmp_path: Path) -> None:
+def test_a_damaged_bundle_ends_the_process_with_an_error(tmp_path: Path) -> None:
     (tmp_path / "bundle.json").write_text("{}")
     with begin(tmp_path) as process:
         _, log = process.communicate(timeout=30)
@@ -139,7 +141,7 @@ def test_a_damaged_bundle_ends_the_process(tmp_path: Path) -> None:
     assert "BundleError" in log.splitlines()[-1] and "format version" in log.splitlines()[-1]
 
 
-def test_a_port_that_is_taken() -> None:
+def test_a_port_in_use_is_a_config_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}"):

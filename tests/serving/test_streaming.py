@@ -1,4 +1,4 @@
-"""Server-sent events."""
+"""Server-sent events of the native contract."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-import serving.routes.streaming
+import serving.routes.native_stream
 
 
 def parse(text: str) -> list[tuple[str, Any]]:
-    """Events as (name, data); comments are left out."""
-    found = []
+    """Returns the events as (name, data), without comments."""
+    events = []
     for block in text.split("\n\n"):
         lines = dict(line.split(": ", 1) for line in block.splitlines() if line and not line.startswith(":"))
         if lines:
-            found.append((lines.get("event", "message"), json.loads(lines["data"])))
-    return found
+            events.append((lines.get("event", "message"), json.loads(lines["data"])))
+    return events
 
 
-def test_pieces_then_done(server: Any) -> None:
+def test_a_stream_is_pieces_and_then_done(server: Any) -> None:
     answer = server.translate(["guten tag", "ü"], stream=True)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -35,30 +35,30 @@ def test_pieces_then_done(server: Any) -> None:
 
 
 @pytest.mark.parametrize(("inputs", "status"), [("boom", 500), ("a b c d e f g h i", 422), ("", 422)])
-def test_a_refusal_before_the_first_piece_has_its_own_status(server: Any, inputs: str, status: int) -> None:
+def test_an_error_before_the_first_piece_has_its_own_status(server: Any, inputs: str, status: int) -> None:
     answer = server.translate(inputs, stream=True)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
 
 
-def test_a_failure_midway_is_an_event(server: Any) -> None:
+def test_an_error_after_the_first_piece_is_an_event(server: Any) -> None:
     first, error = parse(server.translate("fine midway", stream=True).text)
     assert first == ("message", {"index": 0, "delta": "FINE"})
     assert (error[0], error[1]["status"], error[1]["error_type"]) == ("error", 500, "internal_error")
     assert server.translate("a").status_code == 200
 
 
-def test_pings_while_nothing_comes_and_the_deadline(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving.routes.streaming, "PING_SECONDS", 0.02)
+def test_a_silent_stream_sends_pings_until_the_deadline(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving.routes.native_stream, "PING_SECONDS", 0.02)
     slow = start()
     text = slow.translate("very slowly", stream=True, timeout_ms=200).text
     assert text.count(": ping\n\n") >= 2
     assert [(name, data.get("status")) for name, data in parse(text)] == [("message", None), ("error", 504)]
 
 
-def test_a_client_that_goes_away_ends_the_stream(start: Any, wait_until: Any) -> None:
+def test_a_stream_ends_when_its_client_goes_away(start: Any, wait_until: Any) -> None:
     slow = start()
     with slow.client.stream("POST", "/v1/translate", json={"inputs": "a slowly b", "stream": True}) as answer:
         assert next(answer.iter_lines()).startswith("data: ")
     slow.engine.release.set()
-    wait_until(lambda: slow.service.worker.items == 0)
+    wait_until(lambda: slow.service.batcher.items == 0)
     assert slow.translate("a").status_code == 200

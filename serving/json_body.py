@@ -1,4 +1,4 @@
-"""Reading a JSON body so that no bytes whatever make the server fail."""
+"""Routes with a JSON body: bytes that are not such a body are refused with the right status."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
-from serving.problems import Problem
+from serving.errors import Problem
 
 
 class JsonRequest(Request):
     """A request whose body is parsed by pydantic-core.
 
-    Unlike the standard library's parser it refuses lone surrogates, NaN, integers of thousands of digits and deep
-    nesting with an error instead of passing them on or overflowing.
+    Its parser raises an error for lone surrogates, NaN, integers of thousands of digits and deep nesting, which the
+    standard library's parser returns or fails at with other exceptions.
     """
 
     async def json(self) -> Any:
         """Returns the parsed body.
 
         Raises:
-            Problem: 400 where it is not JSON in UTF-8.
+            Problem: 400, the body is not JSON in UTF-8.
         """
         try:
             return from_json(await self.body(), allow_inf_nan=False)
-        except ValueError as error:  # says what and where, not the text itself
+        except ValueError as error:  # its message has the kind of mistake and the position, not the text
             raise Problem(400, f"the body is not valid JSON in UTF-8: {error}") from None
 
 
 class JsonRoute(APIRoute):
-    """A route whose body is JSON: anything else is 415, and no body at all is 400."""
+    """A route whose body is JSON: another content type is a 415, an empty body a 400."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Returns the framework's handler behind those checks."""
+        """Returns the framework's handler, preceded by those checks."""
         handler = super().get_route_handler()
         if self.body_field is None:
             return handler

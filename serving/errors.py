@@ -1,0 +1,177 @@
+"""Errors as ``application/problem+json`` (RFC 9457), in one body that every known client can read.
+
+``ERRORS`` maps the errors of the queue, of the models and of the library to HTTP. An error that is neither there nor a
+``Problem`` is a fault of the server: the middleware answers 500 without its text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from compressor.errors import InputError, TooLongError
+from serving.jobs import ClientGone, DeadlineExceeded, Draining, QueueFull, WorkerDead
+from serving.models import NotReady, NotServed, UnknownModel
+
+# status: (error_type, title). The titles are those of RFC 9110; 499 is nginx's.
+STATUSES = {
+    400: ("invalid_json", "Bad Request"),
+    401: ("unauthorized", "Unauthorized"),
+    404: ("not_found", "Not Found"),
+    405: ("method_not_allowed", "Method Not Allowed"),
+    413: ("body_too_large", "Content Too Large"),
+    415: ("unsupported_media_type", "Unsupported Media Type"),
+    422: ("invalid_request", "Unprocessable Content"),
+    429: ("queue_full", "Too Many Requests"),
+    499: ("client_gone", "Client Closed Request"),
+    500: ("internal_error", "Internal Server Error"),
+    503: ("unavailable", "Service Unavailable"),
+    504: ("deadline_exceeded", "Gateway Timeout"),
+}
+# error class: (status, headers)
+ERRORS: dict[type[Exception], tuple[int, dict[str, str]]] = {
+    QueueFull: (429, {"Retry-After": "1"}),
+    ClientGone: (499, {}),
+    NotReady: (503, {"Retry-After": "5"}),
+    Draining: (503, {"Retry-After": "5"}),
+    WorkerDead: (503, {"Retry-After": "5"}),
+    DeadlineExceeded: (504, {}),
+    UnknownModel: (404, {}),
+    NotServed: (422, {}),
+    InputError: (422, {}),
+}
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemItem(BaseModel):
+    """One mistake in a request."""
+
+    message: str
+    pointer: str = Field(description="JSON pointer (RFC 6901) to the part of the body that is wrong.")
+
+
+class ProblemBody(BaseModel):
+    """The body of every error."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    error: str = Field(description="The same as `detail`.")
+    error_type: str
+    message: str = Field(description="The same as `detail`.")
+    errors: list[ProblemItem]
+
+
+class Problem(HTTPException):
+    """A request that is refused for a reason that only HTTP knows, such as a wrong header.
+
+    Args:
+        status: One of ``STATUSES``.
+        detail: What is wrong and what to do, in one line without the client's text. Made from ``errors`` when left out.
+        errors: All mistakes in the body, each with its JSON pointer.
+        headers: Further headers of the response.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str = "",
+        *,
+        errors: Sequence[ProblemItem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        detail = detail or "; ".join(f"{item.pointer or 'body'}: {item.message}" for item in errors)
+        super().__init__(status, detail, dict(headers or {}))
+        self.errors = list(errors)
+
+    def body(self) -> ProblemBody:
+        """Returns the error body."""
+        error_type, title = STATUSES.get(self.status_code, ("http_error", "HTTP Error"))
+        return ProblemBody(
+            title=title,
+            status=self.status_code,
+            detail=self.detail,
+            error=self.detail,
+            error_type=error_type,
+            message=self.detail,
+            errors=self.errors or [ProblemItem(message=self.detail, pointer="")],
+        )
+
+    def response(self) -> Response:
+        """Returns the whole response."""
+        return JSONResponse(self.body().model_dump(), self.status_code, self.headers, media_type=MEDIA_TYPE)
+
+
+def as_problem(error: Exception) -> Problem | None:
+    """Returns the problem for an error in ``ERRORS`` or of the framework; None for any other."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, HTTPException):  # an unknown path or method
+        return Problem(error.status_code, error.detail, headers=error.headers)
+    row = next((ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS), None)
+    if row is None:
+        return None
+    status, headers = row
+    errors = _mistakes(error)
+    return Problem(status, "" if errors else str(error), errors=errors, headers=headers)
+
+
+def internal_error(request_id: str) -> Problem:
+    """Returns the problem for a fault of the server, whose cause is in the log."""
+    return Problem(500, f"the server failed at this request; its log has the cause under {request_id}")
+
+
+def handle_error(_: Request, error: Exception) -> Response:
+    """Answers a request that ended with a ``Problem``, an error in ``ERRORS``, or an error of the framework."""
+    problem = as_problem(error)
+    if problem is None:
+        raise error
+    return problem.response()
+
+
+def _mistakes(error: Exception) -> list[ProblemItem]:
+    """Returns the parts of the body that an error is about, if it says so."""
+    if isinstance(error, NotServed):
+        return [ProblemItem(message=str(error), pointer=f"/{error.field}")]
+    if isinstance(error, TooLongError):
+        hint = "shorten it, or send truncation: longest_first"
+        return [
+            ProblemItem(message=f"has {length} tokens, the limit is {error.limit}; {hint}", pointer=f"/inputs/{index}")
+            for index, length in error.texts
+        ]
+    if isinstance(error, InputError) and error.index is not None:
+        message = error.render(text=lambda _: "the text")
+        return [ProblemItem(message=message, pointer=f"/inputs/{error.index}")]
+    return []
+
+
+def validation_problem(_: Request, error: Exception) -> Response:
+    """Answers a body that is JSON but does not match the route's schema: where and why, without the wrong value."""
+    assert isinstance(error, RequestValidationError)
+    return Problem(422, errors=[_item(item) for item in error.errors()]).response()
+
+
+def _item(error: Mapping[str, Any]) -> ProblemItem:
+    path = list(error["loc"][1:])  # the first part is "body"
+    message = str(error["msg"])
+    if error["type"] == "extra_forbidden":
+        # The name of a misspelt field is repeated; a text that was sent as a key is not.
+        name = str(path.pop())
+        named = f"field '{name}'" if re.fullmatch(r"[A-Za-z_]\w{0,31}", name, re.ASCII) else "a field"
+        message = f"{named} is not known here"
+    return ProblemItem(message=message, pointer="".join(f"/{part}" for part in path))
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Returns the OpenAPI descriptions of these error statuses."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
+    return {status: {"description": STATUSES[status][1], "content": content} for status in statuses}

@@ -1,0 +1,126 @@
+"""A job is one text on its way through the server; the engine is what runs jobs. Nothing here knows of HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+from compressor.bundle import Manifest
+from compressor.runtime.sources import Source, Truncation
+
+
+class JobError(Exception):
+    """Base of the reasons why a job is not admitted or has no result. ``str(error)`` is one line for the client."""
+
+
+class QueueFull(JobError):
+    """The queue has no room for the jobs of a request."""
+
+    def __init__(self, waiting: int, added: int, capacity: int) -> None:
+        super().__init__(f"the queue is full: {waiting} texts wait, {added} more exceed {capacity}; try later")
+
+
+class DeadlineExceeded(JobError):
+    """The job was not finished in time."""
+
+    def __init__(self, timeout_ms: int) -> None:
+        super().__init__(f"not finished within {timeout_ms} ms; send fewer or shorter texts, or raise timeout_ms")
+
+
+class Draining(JobError):
+    """The server is shutting down and takes no more jobs."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down")
+
+
+class WorkerDead(JobError):
+    """The inference thread has ended; only a restart of the server helps."""
+
+    def __init__(self) -> None:
+        super().__init__("the inference thread of this server has ended; the server must be restarted")
+
+
+class ClientGone(JobError):
+    """The client closed the connection before its jobs were finished."""
+
+    def __init__(self) -> None:
+        super().__init__("the client closed the connection")
+
+
+class Deadline(NamedTuple):
+    """A point in time, and the timeout that it was made from."""
+
+    timeout_ms: int
+    expires_at: float
+    """On the clock of ``time.monotonic``, in seconds."""
+
+    @classmethod
+    def after(cls, timeout_ms: int) -> Deadline:
+        """Returns the deadline that lies ``timeout_ms`` from now."""
+        return cls(timeout_ms, time.monotonic() + timeout_ms / 1000)
+
+    def seconds_left(self) -> float:
+        """Returns the time until the deadline; negative once it has passed."""
+        return self.expires_at - time.monotonic()
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How to search for the output of one text."""
+
+    num_beams: int
+    max_new_tokens: int
+    length_penalty: float | None = None
+    """None is the bundle's default."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One text to generate an output for.
+
+    Attributes:
+        source: Token ids of the text, within the model's limit, and whether they were truncated.
+        options: How to search.
+        deadline: The job does not begin after it.
+        on_delta: For a streamed output: called in the inference thread with each piece of text; returns whether more
+            pieces are wanted. None: the output is not streamed.
+        future: Token ids of the output, end of sentence included; an empty list where the output was streamed. To
+            cancel it drops a job that has not begun.
+    """
+
+    source: Source
+    options: JobOptions
+    deadline: Deadline
+    on_delta: Callable[[str], bool] | None = None
+    future: Future[list[int]] = field(default_factory=Future)
+
+
+class ServingEngine(Protocol):
+    """What a server needs of a model: texts to token ids, jobs to outputs. Methods may be called from any thread."""
+
+    manifest: Manifest
+    precision: str
+
+    def encode(self, texts: Sequence[str], truncation: Truncation) -> list[Source]:
+        """Returns the token ids of each text.
+
+        Raises:
+            TooLongError: texts are over the model's limit, and ``truncation`` is ``error``.
+            InputError: a text is not valid for the model.
+        """
+
+    def search(self, jobs: Sequence[Job]) -> list[list[int]]:
+        """Returns the token ids of each job's best output; all jobs have the same number of beams."""
+
+    def stream(self, job: Job) -> Iterator[str]:
+        """Yields the text of a job's output in pieces, as they are decoded."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Returns the text of output token ids."""
+
+    def finish_reason(self, token_ids: list[int], max_new_tokens: int) -> Literal["eos", "length"]:
+        """Returns why an output ended: with an end of sentence, or at ``max_new_tokens``."""

@@ -1,0 +1,228 @@
+"""The models of a server: loading them, and choosing one for a request."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from compressor.runtime.generator import Generator
+from compressor.runtime.search_options import SearchOptions
+from compressor.runtime.sources import Source, Truncation
+from serving.batcher import Batcher
+from serving.jobs import Deadline, Job, JobOptions, ServingEngine
+from serving.schemas import ModelInfo
+from serving.settings import Settings
+
+_log = logging.getLogger("serving")
+
+
+class NotReady(Exception):
+    """The models are not loaded, or the server is shutting down."""
+
+
+class UnknownModel(Exception):
+    """A request names a model that is not served."""
+
+    def __init__(self, served: Sequence[str]) -> None:
+        super().__init__("unknown model; /v1/models lists what is served: " + ", ".join(served))
+
+
+class NotServed(Exception):
+    """No model does the task or has the languages of a request; ``field`` is the field that says which."""
+
+    def __init__(self, field: Literal["model", "source", "target"], message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class BundleEngine:
+    """The engine of an exported bundle."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self.manifest = generator.manifest
+        self.precision = generator.precision
+        self._penalty = generator.manifest.generation.length_penalty
+
+    def encode(self, texts: Sequence[str], truncation: Truncation) -> list[Source]:
+        """See ServingEngine."""
+        return self._generator.encode(texts, truncation)
+
+    def search(self, jobs: Sequence[Job]) -> list[list[int]]:
+        """See ServingEngine."""
+        sources = [job.source.token_ids for job in jobs]
+        return self._generator.generate_ids(sources, **_search_options([job.options for job in jobs], self._penalty))
+
+    def stream(self, job: Job) -> Iterator[str]:
+        """See ServingEngine; a search with several beams yields one piece."""
+        return self._generator.stream_ids(job.source.token_ids, **_search_options([job.options], self._penalty))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """See ServingEngine."""
+        return self._generator.tokenizer.decode(token_ids)
+
+    def finish_reason(self, token_ids: list[int], max_new_tokens: int) -> Literal["eos", "length"]:
+        """See ServingEngine."""
+        return self._generator.finish_reason(token_ids, max_new_tokens)
+
+
+def _search_options(options: Sequence[JobOptions], default_penalty: float) -> SearchOptions:
+    """The options of a batch of jobs, which have one number of beams."""
+    return {
+        "num_beams": options[0].num_beams,
+        "max_new_tokens": [one.max_new_tokens for one in options],
+        "length_penalty": [default_penalty if one.length_penalty is None else one.length_penalty for one in options],
+    }
+
+
+Load = Callable[[Path, Settings], ServingEngine]
+
+
+def load_bundle(path: Path, settings: Settings) -> ServingEngine:
+    """Returns the engine of a bundle folder, loaded as the settings say."""
+    generator = Generator.load(
+        path,
+        precision=settings.precision,
+        intra_threads=None if settings.threads is None else 1,
+        inter_threads=settings.threads,
+        expect_digest=settings.expect_digest,
+        device=settings.device,
+    )
+    return BundleEngine(generator)
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A loaded engine, and what clients are told about it."""
+
+    info: ModelInfo
+    engine: ServingEngine
+
+    def options(self, num_beams: int | None, max_new_tokens: int | None, length_penalty: float | None) -> JobOptions:
+        """Returns search options with the model's defaults, within the server's limits, for those that are None."""
+        default = min(self.engine.manifest.generation.max_new_tokens, self.info.max_new_tokens)
+        return JobOptions(num_beams or 1, max_new_tokens or default, length_penalty)
+
+
+class Phase(enum.Enum):
+    """Stage in the life of a server; the value is told to clients."""
+
+    LOADING = "the models are loading"
+    READY = "ready"
+    LEAVING = "the server is shutting down"
+    FAILED = "a model could not be loaded"
+
+
+class Service:
+    """State of one server, in ``app.state.service``: its settings, its models and their batcher.
+
+    Args:
+        settings: Bundles and limits.
+        load: Returns the engine of a bundle folder.
+    """
+
+    def __init__(self, settings: Settings, load: Load = load_bundle) -> None:
+        self.settings = settings
+        self.batcher = Batcher(settings.queue_items)
+        self.models: dict[str, ServedModel] = {}
+        self.phase = Phase.LOADING
+        self.failure: Exception | None = None
+        self._load = load
+
+    async def load_models(self) -> None:
+        """Loads every bundle and warms it up with one job; then the server is ready."""
+        try:
+            for path in self.settings.bundles:
+                name = path.resolve().name
+                engine = await asyncio.to_thread(self._load, path, self.settings)
+                model = ServedModel(_describe(name, engine, self.settings), engine)
+                await self._warm_up(model)
+                self.models[name] = model
+                _log.info("loaded %s (%s)", name, model.info.precision)
+        except Exception as error:
+            _log.error("a model could not be loaded: %s", error)
+            self.failure, self.phase = error, Phase.FAILED
+            return
+        if self.phase is Phase.LOADING:
+            self.phase = Phase.READY
+
+    def leave(self) -> None:
+        """Turns readiness off; requests are still answered until the listener closes."""
+        self.phase = Phase.LEAVING
+
+    def require_ready(self) -> None:
+        """Raises NotReady unless the server wants traffic."""
+        if self.phase is not Phase.READY:
+            raise NotReady(self.phase.value)
+
+    def require_models(self) -> None:
+        """Raises NotReady unless all models are loaded."""
+        if len(self.models) < len(self.settings.bundles):
+            raise NotReady(self.phase.value)
+
+    def select(self, task: str, name: str | None, source: str | None = None, target: str | None = None) -> ServedModel:
+        """Returns the model that a request names, or the first that fits.
+
+        Raises:
+            NotReady: the models are not loaded.
+            UnknownModel: no model has this name.
+            NotServed: no model does this task or has these languages.
+        """
+        self.require_models()
+        if name is not None and name not in self.models:
+            raise UnknownModel(list(self.models))
+        candidates = [self.models[name]] if name is not None else list(self.models.values())
+        fitting = [model for model in candidates if model.info.task == task]
+        if not fitting:
+            served = sorted({model.info.task for model in candidates})
+            raise NotServed("model", f"only {', '.join(served)} is served")
+        return _by_language(fitting, source, target) if task == "translation" else fitting[0]
+
+    async def _warm_up(self, model: ServedModel) -> None:
+        (source,) = model.engine.encode(["1"], "longest_first")
+        job = Job(source, model.options(None, None, None), Deadline.after(self.settings.max_timeout_ms))
+        self.batcher.submit(model.engine, [job])
+        await asyncio.wrap_future(job.future)
+
+
+def _describe(name: str, engine: ServingEngine, settings: Settings) -> ModelInfo:
+    manifest = engine.manifest
+    return ModelInfo(
+        id=name,
+        task=manifest.task,
+        source=manifest.source_language,
+        target=manifest.target_language,
+        precision=engine.precision,
+        max_source_tokens=manifest.max_source_tokens,
+        max_new_tokens=min(manifest.max_new_tokens, settings.max_new_tokens or manifest.max_new_tokens),
+        max_num_beams=min(manifest.max_num_beams, settings.max_num_beams),
+        max_items=settings.max_items,
+    )
+
+
+def _by_language(models: Sequence[ServedModel], source: str | None, target: str | None) -> ServedModel:
+    """Returns the first model with these languages; None stands for the only language that is served."""
+    served = ", ".join(dict.fromkeys(_pair(model) for model in models))
+    fitting = [model for model in models if _matches(model.info.source, source)]
+    if not fitting:
+        raise NotServed("source", f"not served; pairs are {served}")
+    fitting = [model for model in fitting if _matches(model.info.target, target)]
+    if not fitting:
+        raise NotServed("target", f"not served; pairs are {served}")
+    if len({_pair(model) for model in fitting}) > 1:
+        raise NotServed("source", f"say which; pairs are {served}")
+    return fitting[0]
+
+
+def _matches(language: str | None, requested: str | None) -> bool:
+    """A bundle that does not name its language accepts any."""
+    return language is None or requested is None or language.lower() == requested.lower()
+
+
+def _pair(model: ServedModel) -> str:
+    return f"{model.info.source or 'any'}-{model.info.target or 'any'}"
