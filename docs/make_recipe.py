@@ -29,7 +29,10 @@ def page() -> str:
             continue
         done.add(model)
         summary = " ".join((model.__doc__ or "").split())
-        title = f"## `{path}`\n\n{summary}" if path else "## Top level"
+        heading = f"`{path}`" if path else "Top level"
+        if "architecture" in model.model_fields:  # one section an architecture
+            heading += f", architecture `{model.model_fields['architecture'].default}`"
+        title = f"## {heading}\n\n{summary}" if path else f"## {heading}"
         lines = [_line(name, field) for name, field in model.model_fields.items()]
         parts.append("\n".join([title, "", "| field | default | meaning |", "| --- | --- | --- |", *lines]) + "\n")
         waiting += [
