@@ -178,7 +178,8 @@ class Manifest(Part):
         """A precision by name; None is the default. Raises InputError with the names that there are."""
         name = name or self.default_precision
         if name not in self.precisions:
-            raise InputError(f"precision {name!r}: this bundle has {', '.join(self.precisions)}")
+            message = f"{{precision}} {name!r}: this bundle has {', '.join(self.precisions)}"
+            raise InputError(message, option="precision", actual=name)
         return self.precisions[name]
 
     def weight_files(self, precision: str | None) -> list[str]:

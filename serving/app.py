@@ -125,7 +125,8 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise ConfigError(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another --host or --port"
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another {{host}} or {{port}}",
+            options=["host", "port"],
         ) from None
 
 

@@ -52,7 +52,9 @@ def teacher_pairs(run_dir: Path, tokenizer: Tokenizer, source: Path | None, targ
         ExportError: there are no files, and the run has no teacher's outputs.
     """
     if bool(source) != bool(target):
-        raise ConfigError("--shortlist-source and --shortlist-target go together")
+        raise ConfigError(
+            "{shortlist_source} and {shortlist_target} go together", options=["shortlist_source", "shortlist_target"]
+        )
     if source and target:
         for one, other in read_text(source, target):
             yield tokenizer.encode_source(one), tokenizer.encode_target(other or "")
@@ -62,7 +64,8 @@ def teacher_pairs(run_dir: Path, tokenizer: Tokenizer, source: Path | None, targ
     if first is None:
         raise ExportError(
             f"{run_dir}: a shortlist is learned from what the teacher writes, and the run has no outputs of a teacher: "
-            "give --shortlist-source FILE and --shortlist-target FILE (its translations)"
+            "give {shortlist_source} and {shortlist_target} (its translations)",
+            options=["shortlist_source", "shortlist_target"],
         )
     yield first
     yield from pairs

@@ -140,9 +140,11 @@ class Generator:
             DependencyError: ONNX Runtime is missing, too old, or installed twice, or cannot use the device.
         """
         if intra_threads is not None and intra_threads < 1:
-            raise InputError(f"intra_threads is {intra_threads}: give 1 or more")
+            message = f"{{intra_threads}} is {intra_threads}: give 1 or more"
+            raise InputError(message, option="intra_threads", actual=intra_threads)
         if inter_threads is not None and inter_threads < 1:
-            raise InputError(f"inter_threads is {inter_threads}: give 1 or more")
+            message = f"{{inter_threads}} is {inter_threads}: give 1 or more"
+            raise InputError(message, option="inter_threads", actual=inter_threads)
         folder = Path(bundle_dir)
         probe_device(device)
         manifest = open_bundle(folder, expect_digest)
@@ -192,13 +194,13 @@ class Generator:
             **search: ``num_beams`` and the other options of a search.
 
         Raises:
-            TooLongError: A source is over the limit; says by how much, and which.
+            TooLongError: Sources are over the limit; has the index and length of each.
             InputError: A text or parameter is outside what the bundle takes.
         """
         if isinstance(texts, str):
-            raise InputError("texts is one string: give a list of them")
+            raise InputError("{texts} is one string: give a list of them", option="texts")
         limit = resolve(self.manifest, search).max_new_tokens
-        sources = [self._encode(number, text, truncation) for number, text in enumerate(texts, 1)]
+        sources = self._cut_all([self._encode(index, text) for index, text in enumerate(texts)], truncation)
         filled = [index for index, (ids, _) in enumerate(sources) if ids]
         found = self.search_ids(
             [sources[index][0] for index in filled],
@@ -252,13 +254,20 @@ class Generator:
             batch_tokens, batch_size, truncation, search: See ``generate``.
         """
         settings = resolve(self.manifest, search)
-        if batch_tokens < 1 or (batch_size is not None and batch_size < 1):
-            raise InputError("batch_tokens and batch_size: give 1 or more")
+        for name, value in (("batch_tokens", batch_tokens), ("batch_size", batch_size)):
+            if value is not None and value < 1:
+                raise InputError(f"{{{name}}} is {value}: give 1 or more", option=name, actual=value)
         if not 1 <= num_return_sequences <= settings.num_beams:
             raise InputError(
-                f"num_return_sequences is {num_return_sequences}: give 1 to num_beams, which is {settings.num_beams}"
+                f"{{num_return_sequences}} is {num_return_sequences}: give 1 to {{num_beams}}, "
+                f"which is {settings.num_beams}",
+                option="num_return_sequences",
+                actual=num_return_sequences,
+                limit=settings.num_beams,
+                options=["num_beams"],
             )
-        checked = [self._check_ids(number, ids, truncation)[0] for number, ids in enumerate(sources, 1)]
+        valid = [self._check_ids(index, ids) for index, ids in enumerate(sources)]
+        checked = [ids for ids, _ in self._cut_all(valid, truncation)]
         begun = self._check_prefixes(prefixes, len(checked), settings.max_new_tokens)
         work: list[list[int]] = []
         for group in _same_length(begun):
@@ -307,7 +316,7 @@ class Generator:
         first piece is asked for. Closing the iterator stops the search.
         """
         settings = resolve(self.manifest, search)
-        source, _ = self._encode(1, text, truncation)
+        ((source, _),) = self._cut_all([self._encode(0, text)], truncation)
         if not source:
             return iter(())
         if settings.num_beams > 1:
@@ -322,14 +331,20 @@ class Generator:
         """One prefix a source, within the vocabulary and the limit."""
         begun: list[Sequence[int]] = [[]] * count if prefixes is None else list(prefixes)
         if len(begun) != count:
-            raise InputError(f"there are {count} sources and {len(begun)} prefixes: give one a source")
+            message = f"there are {count} sources and {len(begun)} prefixes: give one a source"
+            raise InputError(message, option="prefixes", actual=len(begun), limit=count)
         rules, vocab_size = self.manifest.generation, self.manifest.vocab_size
         for number, ids in enumerate(begun, 1):
             if wrong := [token for token in ids if not 0 <= token < vocab_size or token == rules.eos_id]:
-                raise InputError(f"prefix {number}: token id {wrong[0]} is no token of an output that goes on")
+                message = f"prefix {number}: token id {wrong[0]} is no token of an output that goes on"
+                raise InputError(message, option="prefixes", actual=wrong[0])
             if len(ids) >= limit:
                 raise InputError(
-                    f"prefix {number} has {len(ids)} tokens, and max_new_tokens is {limit}: it must be longer"
+                    f"prefix {number} has {len(ids)} tokens, and {{max_new_tokens}} is {limit}: it must be longer",
+                    option="prefixes",
+                    actual=len(ids),
+                    limit=limit,
+                    options=["max_new_tokens"],
                 )
         return begun
 
@@ -343,38 +358,53 @@ class Generator:
             mask[row, : len(ids)] = 1
         return input_ids, mask
 
-    def _encode(self, number: int, text: str, truncation: Truncation) -> tuple[list[int], bool]:
-        """Ids of a text (none if it is blank), and whether they were cut."""
+    def _encode(self, index: int, text: str) -> list[int]:
+        """Token ids of a text, none if it is blank.
+
+        Raises:
+            InputError: it is no string, no valid Unicode, or encodes to ids outside the vocabulary.
+        """
         if not isinstance(text, str):
-            raise InputError(f"text {number} is not a string")
+            raise InputError("{text} is not a string", index=index)
         if not text.strip():
-            return [], False
+            return []
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise InputError(f"text {number}: no valid Unicode at character {error.start + 1}") from None
-        return self._check_ids(number, self.tokenizer.encode_source(text), truncation)
+            raise InputError(f"{{text}}: no valid Unicode at character {error.start + 1}", index=index) from None
+        return self._check_ids(index, self.tokenizer.encode_source(text))
 
-    def _check_ids(self, number: int, ids: Sequence[int], truncation: Truncation) -> tuple[list[int], bool]:
-        source, limit, vocab_size = list(ids), self.manifest.max_source_tokens, self.manifest.vocab_size
-        if truncation not in ("error", "longest_first"):
-            raise InputError(f"truncation is {truncation!r}: give 'error' or 'longest_first'")
+    def _check_ids(self, index: int, ids: Sequence[int]) -> list[int]:
+        """The ids of a source. Raises InputError if there are none or one is outside the vocabulary."""
+        source, vocab_size = list(ids), self.manifest.vocab_size
         if not source:
-            raise InputError(f"text {number} has no tokens")
+            raise InputError("{text} has no tokens", index=index)
         if wrong := [token for token in source if not 0 <= token < vocab_size]:
-            raise InputError(f"text {number}: token id {wrong[0]} is outside the vocabulary (0 to {vocab_size - 1})")
-        if len(source) <= limit:
-            return source, False
-        if truncation == "error":
-            raise TooLongError(
-                f"text {number} has {len(source)} tokens, the limit is {limit}: shorten it, or have it cut "
-                "(truncation longest_first)",
-                tokens=len(source),
-                limit=limit,
-            )
-        suffix = self.tokenizer.frame.source_suffix_ids
-        kept = list(suffix) if suffix and tuple(source[-len(suffix) :]) == tuple(suffix) else []
-        return source[: limit - len(kept)] + kept, True
+            message = f"{{text}}: token id {wrong[0]} is outside the vocabulary (0 to {vocab_size - 1})"
+            raise InputError(message, index=index, actual=wrong[0], limit=vocab_size - 1)
+        return source
+
+    def _cut_all(self, sources: Sequence[list[int]], truncation: Truncation) -> list[tuple[list[int], bool]]:
+        """Sources within the model's limit, each with whether it was cut; the tokenizer's suffix is kept.
+
+        Raises:
+            InputError: ``truncation`` is unknown.
+            TooLongError: it is ``error``, and sources are longer; has the index and length of each.
+        """
+        if truncation not in ("error", "longest_first"):
+            message = f"{{truncation}} is {truncation!r}: give 'error' or 'longest_first'"
+            raise InputError(message, option="truncation", actual=truncation)
+        limit = self.manifest.max_source_tokens
+        too_long = [(index, len(ids)) for index, ids in enumerate(sources) if len(ids) > limit]
+        if too_long and truncation == "error":
+            raise TooLongError(too_long, limit)
+        return [(ids, False) if len(ids) <= limit else (self._cut(ids), True) for ids in sources]
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        """The first tokens of a source that is over the limit, and the suffix if it ends with that."""
+        limit, suffix = self.manifest.max_source_tokens, list(self.tokenizer.frame.source_suffix_ids)
+        ending = suffix if suffix and ids[-len(suffix) :] == suffix else []
+        return ids[: limit - len(ending)] + ending
 
     def _finish_reason(self, ids: list[int], limit: int) -> Literal["eos", "length"]:
         """An end of sentence that is forced at the limit does not count as the model's own."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -12,6 +11,10 @@ from compressor.bundle import Manifest
 from compressor.errors import InputError
 
 EARLY_STOPPING: dict[bool | str, int] = {False: 0, True: 1, "never": 2}
+"""Codes of ``early_stopping`` in the graphs."""
+
+MAX_PENALTY = 100
+"""Largest size of a length penalty."""
 
 
 class SearchOptions(TypedDict, total=False):
@@ -62,7 +65,7 @@ def resolve(manifest: Manifest, options: SearchOptions) -> Search:
     """
     unknown = set(options) - set(SearchOptions.__annotations__)
     if unknown:
-        raise InputError(f"unknown options: {', '.join(sorted(unknown))}")
+        raise InputError(f"unknown options: {', '.join(sorted(unknown))}", option=min(unknown))
     rules = manifest.generation
     given = {name: value for name, value in options.items() if value is not None}
     longest = given.get("max_new_tokens", rules.max_new_tokens)
@@ -85,17 +88,20 @@ def resolve(manifest: Manifest, options: SearchOptions) -> Search:
 
 def _integer(name: str, value: object, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(f"{name} is {value}: give an integer from {least} to {most}")
+        message = f"{{{name}}} is {value}: give an integer from {least} to {most}"
+        raise InputError(message, option=name, actual=value, limit=most)
     return value
 
 
 def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 100:
-        raise InputError(f"{name} is {value}: give a number from -100 to 100")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_PENALTY:
+        message = f"{{{name}}} is {value}: give a number from -{MAX_PENALTY} to {MAX_PENALTY}"
+        raise InputError(message, option=name, actual=value, limit=MAX_PENALTY)
     return float(value)
 
 
 def _stopping(value: object) -> bool | str:
     if not isinstance(value, bool | str) or value not in EARLY_STOPPING:
-        raise InputError(f"early_stopping is {value!r}: give true, false or 'never'")
+        message = f"{{early_stopping}} is {value!r}: give true, false or 'never'"
+        raise InputError(message, option="early_stopping", actual=value)
     return value

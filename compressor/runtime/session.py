@@ -143,7 +143,7 @@ def check_device(device: Device) -> str:
         DependencyError: this ONNX Runtime cannot use it.
     """
     if device not in _PROVIDERS:
-        raise InputError(f"device is {device!r}: give {' or '.join(_PROVIDERS)}")
+        raise InputError(f"{{device}} is {device!r}: give {' or '.join(_PROVIDERS)}", option="device", actual=device)
     if _PROVIDERS[device] not in check_onnxruntime().get_available_providers():
         raise DependencyError(
             f"device {device}: this ONNX Runtime has no {_PROVIDERS[device]}; it takes an NVIDIA GPU and the package "

@@ -72,7 +72,7 @@ def test_a_source_over_the_limit(int8: Generator) -> None:
         TooLongError, match=rf"text 2 has {tokens} tokens, the limit is {limit}: .*longest_first"
     ) as error:
         int8.generate(["Hund", long])
-    assert (error.value.tokens, error.value.limit) == (tokens, limit)
+    assert (error.value.texts, error.value.limit) == (((1, tokens),), limit)
     short, cut = int8.generate(["Hund", long], truncation="longest_first")
     assert cut.truncated and cut.input_tokens == limit and not short.truncated
 
@@ -80,9 +80,9 @@ def test_a_source_over_the_limit(int8: Generator) -> None:
 def test_a_cut_source_keeps_its_end(int8: Generator) -> None:
     limit, eos = int8.manifest.max_source_tokens, int8.tokenizer.eos_id
     other = next(token for token in range(int8.manifest.vocab_size) if token != eos)
-    ids, cut = int8._check_ids(1, [other] * (limit + 5) + [eos], "longest_first")
+    ((ids, cut),) = int8._cut_all([[other] * (limit + 5) + [eos]], "longest_first")
     assert cut and ids == [other] * (limit - 1) + [eos]
-    assert int8._check_ids(1, [other] * limit, "error") == ([other] * limit, False)
+    assert int8._cut_all([[other] * limit], "error") == [([other] * limit, False)]
 
 
 @pytest.mark.parametrize(

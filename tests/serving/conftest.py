@@ -71,7 +71,7 @@ class EchoEngine:
             self.release.wait(10)
         length = len(self.tokenizer.encode_source(text))
         if length > 9 and truncation == "error":
-            raise TooLongError(f"text 1 has {length} tokens", tokens=length, limit=9)
+            raise TooLongError([(0, length)], limit=9)
         words = text.split()[:8]
         return Result(
             text=" ".join(words[:limit]).upper(),

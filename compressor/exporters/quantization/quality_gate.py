@@ -22,7 +22,10 @@ BUDGET = 0.3
 LARGEST_SHARE = 0.5
 """Of the layers that may stay in fp32: with more of them, a precision is hardly worth its name."""
 
-WAYS_OUT = "leave it out, allow more with --quality-budget, or publish it as it is with --ungated"
+WAYS_OUT = "leave it out, raise {quality_budget}, or publish it as it is with {ungated}"
+
+WAYS_OUT_OPTIONS = {"quality_budget": None, "ungated": True}
+"""Options that the message names."""
 
 OUTPUT = "output"
 
@@ -73,5 +76,6 @@ def culprits(
             return order[:count]
     raise ExportError(
         f"{precision} scores {reached:.2f} on dev where {wanted:.2f} is wanted, even with {', '.join(order[:most])} in "
-        f"fp32: {WAYS_OUT}"
+        f"fp32: {WAYS_OUT}",
+        options=WAYS_OUT_OPTIONS,
     )
