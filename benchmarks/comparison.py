@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_atomic(options.json, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     except CompressError as error:
         print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return 1
     return 0
 
 

@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_atomic(options.html, cost_table.html(table))
     except CompressError as error:
         print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return 1
     return 0
 
 

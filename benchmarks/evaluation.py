@@ -89,7 +89,8 @@ def read_test_set(source: Path, reference: Path | None) -> tuple[list[str], list
     """Sources and references, line by line, nothing dropped. Raises DataError."""
     if reference is None and not _is_table(source):
         read_text(source, None)  # a file that is missing or damaged is the first thing to say
-        raise DataError(f"{source}: scores need references; give --reference, or JSON lines with source and target")
+        message = f"{source}: scores need references; give {{reference}}, or JSON lines with source and target"
+        raise DataError(message, options=["reference"])
     examples = read_table(source, "source", "target") if _is_table(source) else read_text(source, reference)
     return [example.source for example in examples], [example.target or "" for example in examples]
 

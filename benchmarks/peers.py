@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run(options)
     except CompressError as error:
         print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return 1
     return 0
 
 

@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(markdown(report.load(options.file)), end="")
     except CompressError as error:
         print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return 1
     return 0
 
 

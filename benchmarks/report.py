@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             terminal(table)
     except CompressError as error:
         print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return 1
     return 0
 
 

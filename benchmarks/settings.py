@@ -123,7 +123,7 @@ def resolve(config: BenchConfig) -> BenchConfig:
     students = [about(path) for path in (config.bundle, config.run) if path is not None]
     known = [*students, about(config.teacher)] if config.teacher else students
     if not known:
-        raise ConfigError("nothing to measure: give a bundle, --run or --teacher")
+        raise ConfigError("nothing to measure: give a bundle, {run} or {teacher}", options=["run", "teacher"])
     found: dict[str, Any] = {
         "task": next((one.task for one in known if one.task), "translation"),
         "max_new_tokens": next((one.max_new_tokens for one in students if one.max_new_tokens), None),
@@ -149,7 +149,9 @@ def contenders(config: BenchConfig) -> list[EngineSpec]:
         precisions = config.precisions or fitting
         specs += [spec_of(config.bundle, "student", precision, limit) for precision in precisions]
     if config.peers and config.teacher is None and config.run is None:
-        raise ConfigError("peers: give --teacher or --run, whose weights they are to run")
+        raise ConfigError(
+            "{peers}: give {teacher} or {run}, whose weights they are to run", options=["peers", "teacher", "run"]
+        )
     weights: list[tuple[ModelName, str | Path | None]] = [("teacher", config.teacher), ("student", config.run)]
     specs += [
         EngineSpec(engine=peer, model=model, path=str(path), precision=precision, max_new_tokens=limit)
@@ -174,7 +176,8 @@ def _check_gpu(peers: Sequence[Peer], specs: Iterable[EngineSpec]) -> None:
     wrong: list[str] = [peer for peer in peers if peer not in GPU_PRECISIONS]
     wrong += [spec.name for spec in specs if spec.precision not in GPU_PRECISIONS.get(spec.engine, ())]
     if wrong:
-        raise ConfigError(f"device cuda: {', '.join(wrong)}: for processors; leave them out, or take --device cpu")
+        message = f"device cuda: {', '.join(wrong)}: for processors; leave them out, or take {{device}}"
+        raise ConfigError(message, options={"device": "cpu"})
 
 
 def _about_bundle(manifest: Manifest) -> About:

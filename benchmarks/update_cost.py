@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_json(result, options.json)
     except CompressError as error:
         print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return 1
     for row in result["rows"]:
         print(f"{row['method']:<14} {row['p50_ms']:9.1f} ms an update   {row['ratio']:.2f} times {BASE}")
     lengths = result["settings"]

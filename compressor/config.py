@@ -223,9 +223,10 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         try:
             _override(values, override)
         except ConfigError as error:
-            problems.append(str(error))
+            problems.append(error.message)
     if problems:
-        raise ConfigError("--set", problems) if len(problems) > 1 else ConfigError(problems[0])
+        message, *more = problems if len(problems) == 1 else ["{overrides}: several are wrong", *problems]
+        raise ConfigError(message, more, options=["overrides"])
     return parse_recipe(values, str(path))
 
 
@@ -256,11 +257,11 @@ def dump_recipe(recipe: Recipe) -> str:
 def _override(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise ConfigError(f"--set {override}: write key.path=value")
+        raise ConfigError(f"{{overrides}} {override}: write key.path=value", options=["overrides"])
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: the value is not valid YAML") from None
+        raise ConfigError(f"{{overrides}} {override}: the value is not valid YAML", options=["overrides"]) from None
     node: Any = values
     *parents, leaf = key.split(".")
     for parent in parents:
@@ -268,7 +269,7 @@ def _override(values: dict[str, Any], override: str) -> None:
             node[parent] = {}
         node = node[parent]
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {override}: {parent} is not a section")
+            raise ConfigError(f"{{overrides}} {override}: {parent} is not a section", options=["overrides"])
     node[leaf] = value
 
 

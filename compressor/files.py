@@ -59,7 +59,7 @@ OURS = ("bundle.json", "model.json", "run.json", "metrics.jsonl", "progress.json
 
 
 def check_replaceable(folder: Path) -> None:
-    """Refuses to replace what is no run, bundle or checkpoint: ``--force`` must not cost anyone their own files.
+    """Refuses to replace what is no run, bundle or checkpoint: ``force`` must not delete files of the user.
 
     Raises:
         OutputExistsError: ``folder`` has other content, or the current folder lies inside.
@@ -82,7 +82,9 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
         StorageError: the disk is full or the place not writable.
     """
     if path.exists() and not force:
-        raise OutputExistsError(f"{path}: exists already; choose another folder or say --force")
+        raise OutputExistsError(
+            f"{path}: exists already; choose another folder or replace it with {{force}}", options={"force": True}
+        )
     check_replaceable(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

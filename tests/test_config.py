@@ -90,7 +90,7 @@ def test_overrides_are_yaml_at_a_dotted_path(tmp_path: Path) -> None:
     assert recipe.data.mono[0].source == "m"
     assert recipe.student.norm == "pre"
     for wrong in ("training", "=1", "training.updates.more=1"):
-        with pytest.raises(ConfigError, match="--set"):
+        with pytest.raises(ConfigError, match="overrides"):
             load_recipe(path, [wrong])
 
 

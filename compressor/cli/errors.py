@@ -1,4 +1,4 @@
-"""What a failure looks like to a user: one line on standard error, and an exit code."""
+"""Shows a failure to the user: one line on standard error, options written as flags, and an exit code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,37 @@ import sys
 
 import typer
 
-from compressor.errors import CompressError, StorageError
+from compressor.cli.options import flag
+from compressor.errors import (
+    BundleError,
+    CompressError,
+    ConfigError,
+    DataError,
+    DependencyError,
+    ExportError,
+    InputError,
+    InterruptedRun,
+    ModelError,
+    OutputExistsError,
+    StorageError,
+    VocabularyError,
+)
+
+EXIT_CODES: dict[type[CompressError], int] = {
+    CompressError: 1,
+    ConfigError: 2,
+    InputError: 2,
+    DataError: 3,
+    VocabularyError: 4,
+    ModelError: 4,
+    BundleError: 5,
+    ExportError: 6,
+    OutputExistsError: 7,
+    StorageError: 8,
+    DependencyError: 9,
+    InterruptedRun: 130,
+}
+"""Exit code of an error class and of its subclasses."""
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # as the shell reports a process that SIGPIPE ended
@@ -32,7 +62,7 @@ _EXTRA_OF = {
 
 
 def exit_code_of(error: BaseException) -> int:
-    """Tells the user about an error, in one line, and returns the exit code it stands for."""
+    """Prints an error in one line on standard error and returns its exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, BrokenPipeError):
@@ -48,7 +78,7 @@ def exit_code_of(error: BaseException) -> int:
 
 def _describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, CompressError):
-        return str(error), error.exit_code
+        return error.render(flag, _line), next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
     if isinstance(error, _UsageError):
         message = error.format_message()  # type: ignore[attr-defined]
         context = getattr(error, "ctx", None)
@@ -71,7 +101,11 @@ def _describe_os(error: OSError) -> tuple[str, int]:
     where = f"{error.filename}: " if error.filename else ""
     what = error.strerror or str(error)
     storage = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-    return f"{where}{what}", StorageError.exit_code if error.errno in storage else 1
+    return f"{where}{what}", EXIT_CODES[StorageError] if error.errno in storage else 1
+
+
+def _line(index: int) -> str:
+    return f"line {index + 1}"
 
 
 def _say(message: str) -> None:

@@ -73,11 +73,38 @@ Digest = Annotated[
 ]
 
 
+_FLAGS = {
+    "batch_sizes": "--batch-size",
+    "inter_threads": "--threads",
+    "intra_threads": "--threads",
+    "overrides": "--set",
+    "precisions": "--precision",
+    "truncation": "--truncate",
+}
+"""Flags that are not the option's name with hyphens."""
+
+_SWITCHES = ("truncation",)
+"""Options with several values in Python that are a flag without a value on the command line."""
+
+
+def flag(name: str, value: object = None) -> str:
+    """Returns how an option of the Python API is written on the command line: ``--dev-source``, ``--device cpu``.
+
+    Args:
+        name: Name of the option in Python.
+        value: Value to write after it; None and True: the flag alone.
+    """
+    written = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+    if value is None or value is True or name in _SWITCHES:
+        return written
+    return f"{written} {','.join(map(str, value)) if isinstance(value, tuple) else value}"
+
+
 def names(text: str) -> tuple[str, ...]:
     """``fp32,int8`` -> ``("fp32", "int8")``. Raises ConfigError if there is none."""
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     if not found:
-        raise ConfigError(f"{text!r}: name at least one, by commas")
+        raise ConfigError(f"{text!r}: name at least one, separated by commas")
     return found
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ import typer
 
 from compressor.cli import options
 from compressor.cli.errors import BROKEN_PIPE
-from compressor.errors import DataError, InputError
+from compressor.errors import DataError, InputError, TooLongError
 
 if TYPE_CHECKING:
     from compressor.runtime.generator import Generator
@@ -128,12 +127,23 @@ def _file_size(stream: BinaryIO) -> int | None:
 
 
 def _generate(generator: Generator, lines: list[str], before: int, search: dict[str, Any]) -> list[Result]:
-    """Results of a chunk; an error names the line as the user counts, and the option as the user knows it."""
+    """Returns the results of a chunk; its input errors name texts by their line in the whole input.
+
+    Args:
+        generator: The bundle.
+        lines: Lines of the chunk.
+        before: Lines of the input before the chunk.
+        search: Options of ``Generator.generate``.
+    """
     try:
         return generator.generate(lines, **search)
+    except TooLongError as error:
+        texts = [(before + index, length) for index, length in error.texts]
+        raise TooLongError(texts, cast("int", error.limit)) from None
     except InputError as error:
-        message = re.sub(r"^text (\d+)", lambda found: f"line {before + int(found[1])}", str(error))
-        raise InputError(message.replace("truncation longest_first", "--truncate")) from None
+        if error.index is not None:
+            error.index += before
+        raise
 
 
 def _write(results: list[Result], terminated: bool, as_json: bool) -> None:

@@ -57,11 +57,15 @@ def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
         progress = Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
         tensors = load_file(folder / "optimizer.safetensors")
     except FileNotFoundError:
-        raise ModelError(f"{folder}: no checkpoint to resume from; start without --resume") from None
+        raise ModelError(
+            f"{folder}: no checkpoint to resume from; start without {{resume}}", options=["resume"]
+        ) from None
     except (ValueError, TypeError, SafetensorError) as error:
-        raise ModelError(f"{folder}: the checkpoint is damaged ({error}); start again with --force") from None
+        message = f"{folder}: the checkpoint is damaged ({error}); start again with {{force}}"
+        raise ModelError(message, options={"force": True}) from None
     if progress.recipe_digest != recipe_digest:
-        raise ModelError(f"{folder}: belongs to another recipe; resume with the same one, or start again with --force")
+        message = f"{folder}: belongs to another recipe; resume with the same one, or start again with {{force}}"
+        raise ModelError(message, options={"force": True})
     load_weights(folder / "model.safetensors", model)
     torch.set_rng_state(tensors.pop("torch_rng"))
     state: dict[int, dict[str, torch.Tensor]] = {}

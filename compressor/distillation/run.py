@@ -53,13 +53,14 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
     """
     if resume:
         if not out.is_dir():
-            raise ModelError(f"{out}: there is no run to resume; start without --resume")
+            raise ModelError(f"{out}: there is no run to resume; start without {{resume}}", options=["resume"])
         if is_finished(out):
             _check_recipe(out, recipe)
             return out
     if out.exists() and not (resume or force) and any(out.iterdir()):
         raise OutputExistsError(
-            f"{out}: exists already; go on with --resume, replace it with --force, or choose another"
+            f"{out}: exists already; continue it with {{resume}}, replace it with {{force}}, or choose another",
+            options={"resume": True, "force": True},
         )
     process = this_process()
     process.wait_for_everyone()  # nobody writes before all have looked
@@ -87,7 +88,8 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
 
 def _check_recipe(out: Path, recipe: Recipe) -> None:
     if recipe_digest(load_recipe(out / RECIPE_FILE)) != recipe_digest(recipe):
-        raise ModelError(f"{out}: is finished, with another recipe; choose another folder, or replace it with --force")
+        message = f"{out}: is finished, with another recipe; choose another folder, or replace it with {{force}}"
+        raise ModelError(message, options={"force": True})
 
 
 def _make_folder(out: Path, *, fresh: bool) -> None:
@@ -137,7 +139,8 @@ class _Loop:
                     saved = clock = time.monotonic()
                 if stopping:
                     raise InterruptedRun(
-                        f"stopped at update {state.updates} of {trainer.updates}; go on with --resume --out {self.out}"
+                        f"stopped at update {state.updates} of {trainer.updates}; continue with {{resume}} {{out}}",
+                        options={"resume": True, "out": str(self.out)},
                     )
         self._save(finished=True)
 

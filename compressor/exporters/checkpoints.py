@@ -24,7 +24,8 @@ def load_exportable(path: Path, task: Task | None = None) -> Run:
     """
     if is_run(path) or not _is_checkpoint(path):
         if task is not None and is_run(path):
-            raise ConfigError(f"{path}: a run has a task of its own, --task is for checkpoints")
+            message = f"{path}: a run has a task of its own, {{task}} is for checkpoints"
+            raise ConfigError(message, options=["task"])
         return load_run(path)
     teacher = load_teacher(TeacherConfig(path=str(path)))
     model = teacher.as_model()

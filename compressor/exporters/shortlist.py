@@ -44,7 +44,9 @@ def teacher_pairs(run_dir: Path, tokenizer: Tokenizer, source: Path | None, targ
         ExportError: no files are given, and the run has no outputs of a teacher.
     """
     if bool(source) != bool(target):
-        raise ConfigError("--shortlist-source and --shortlist-target go together")
+        raise ConfigError(
+            "{shortlist_source} and {shortlist_target} go together", options=["shortlist_source", "shortlist_target"]
+        )
     if source and target:
         for source_text, target_text in read_text(source, target):
             yield tokenizer.encode_source(source_text), tokenizer.encode_target(target_text or "")
@@ -54,7 +56,8 @@ def teacher_pairs(run_dir: Path, tokenizer: Tokenizer, source: Path | None, targ
     if first is None:
         raise ExportError(
             f"{run_dir}: a shortlist is learned from what the teacher writes, and the run has no outputs of a teacher: "
-            "give --shortlist-source FILE and --shortlist-target FILE (its translations)"
+            "give {shortlist_source} and {shortlist_target} (its translations)",
+            options=["shortlist_source", "shortlist_target"],
         )
     yield first
     yield from pairs

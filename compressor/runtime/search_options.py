@@ -87,7 +87,7 @@ def resolve(manifest: Manifest, options: SearchOptions, texts: int) -> Search:
     """
     unknown = set(options) - set(SearchOptions.__annotations__)
     if unknown:
-        raise InputError(f"unknown options: {', '.join(sorted(unknown))}")
+        raise InputError(f"unknown options: {', '.join(sorted(unknown))}", option=min(unknown))
     rules, longest = manifest.generation, manifest.max_new_tokens
     given = {name: value for name, value in options.items() if value is not None}
 
@@ -98,7 +98,8 @@ def resolve(manifest: Manifest, options: SearchOptions, texts: int) -> Search:
         value = chosen(name)
         values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * texts
         if len(values) != texts:
-            raise InputError(f"{name} has {len(values)} entries and there are {texts} texts: give one, or one a text")
+            message = f"{{{name}}} has {len(values)} entries and there are {texts} texts: give one, or one a text"
+            raise InputError(message, option=name, actual=len(values), limit=texts)
         return values
 
     return Search(

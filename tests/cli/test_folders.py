@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from compressor import cli, errors
 from compressor.bundle import digest
+from compressor.cli.errors import EXIT_CODES
 from compressor.cli.folders import describe
 
 
@@ -71,13 +72,15 @@ def test_a_truncated_checkpoint(tmp_path: Path) -> None:
 
 def test_export_refuses_an_existing_folder(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine").write_text("precious")
-    assert run("export", tiny_run, "--out", tmp_path) == errors.OutputExistsError.exit_code
+    assert run("export", tiny_run, "--out", tmp_path) == EXIT_CODES[errors.OutputExistsError]
     assert "--force" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_export_refuses_an_unknown_precision(tiny_run: Path, tmp_path: Path) -> None:
-    assert run("export", tiny_run, "--out", tmp_path / "b", "--precision", "fp32,int3") == errors.ConfigError.exit_code
+    assert (
+        run("export", tiny_run, "--out", tmp_path / "b", "--precision", "fp32,int3") == EXIT_CODES[errors.ConfigError]
+    )
     assert not (tmp_path / "b").exists()
 
 
@@ -97,7 +100,7 @@ def test_results_that_cannot_be_written_are_refused_first(
     command: str, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = run(command, tiny_bundle, "--source", tmp_path / "none", "--json", tmp_path / "missing" / "x.json")
-    assert code == errors.StorageError.exit_code and "does not exist" in capsys.readouterr().err
+    assert code == EXIT_CODES[errors.StorageError] and "does not exist" in capsys.readouterr().err
 
 
 def test_bench_writes_every_form(tiny_bundle: Path, tiny_corpus: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from compressor.cli.errors import EXIT_CODES
 from compressor.cli.textstream import chunks
 from compressor.errors import BundleError, DataError, InputError
 from compressor.runtime.generator import Generator
@@ -78,12 +79,12 @@ def test_json_lines(tiny_bundle: Path, outputs: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("command", "options", "text", "code", "message"),
     [
-        ("translate", [], f"{DOG}\n{DOG * 5}\n", InputError.exit_code, "line 2 has "),
-        ("translate", [], f"{DOG}\n\udcff\n", DataError.exit_code, "line 2: not UTF-8"),
-        ("translate", ["--num-beams", "300"], f"{DOG}\n", InputError.exit_code, "num_beams is 300"),
-        ("translate", ["--precision", "int4"], f"{DOG}\n", InputError.exit_code, "fp32, int8"),
-        ("translate", ["--expect-digest", "0" * 64], f"{DOG}\n", BundleError.exit_code, "digest"),
-        ("summarize", [], f"{DOG}\n", InputError.exit_code, "compress translate"),
+        ("translate", [], f"{DOG}\n{DOG * 5}\n", EXIT_CODES[InputError], "line 2 has "),
+        ("translate", [], f"{DOG}\n\udcff\n", EXIT_CODES[DataError], "line 2: not UTF-8"),
+        ("translate", ["--num-beams", "300"], f"{DOG}\n", EXIT_CODES[InputError], "--num-beams is 300"),
+        ("translate", ["--precision", "int4"], f"{DOG}\n", EXIT_CODES[InputError], "fp32, int8"),
+        ("translate", ["--expect-digest", "0" * 64], f"{DOG}\n", EXIT_CODES[BundleError], "digest"),
+        ("summarize", [], f"{DOG}\n", EXIT_CODES[InputError], "compress translate"),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -10,6 +10,7 @@ import yaml
 
 import compressor
 from compressor import cli, errors
+from compressor.cli.errors import EXIT_CODES
 from compressor.config import Recipe, load_recipe
 
 CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
@@ -63,14 +64,14 @@ def test_dry_run_writes_nothing(
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [
-        (["--out", "x"], errors.ConfigError.exit_code, "compress train"),
-        (["--set", "method.name=nosuch", "--set", "student.d_model=-1"], errors.ConfigError.exit_code, "2 mistakes"),
+        (["--out", "x"], EXIT_CODES[errors.ConfigError], "compress train"),
+        (["--set", "method.name=nosuch", "--set", "student.d_model=-1"], EXIT_CODES[errors.ConfigError], "2 mistakes"),
         (
             ["--set", "teacher.path=nowhere", "--set", "method.name=imitkd"],
-            errors.ConfigError.exit_code,
+            EXIT_CODES[errors.ConfigError],
             "--out is missing",
         ),
-        (["--set", "oops"], errors.ConfigError.exit_code, "key.path=value"),
+        (["--set", "oops"], EXIT_CODES[errors.ConfigError], "key.path=value"),
     ],
 )
 def test_mistakes(
@@ -82,6 +83,6 @@ def test_mistakes(
 
 def test_an_existing_run_is_kept(tiny_recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
-    assert run("train", tiny_recipe, "--out", tmp_path) == errors.OutputExistsError.exit_code
-    assert run("demo", "--out", tmp_path) == errors.OutputExistsError.exit_code
+    assert run("train", tiny_recipe, "--out", tmp_path) == EXIT_CODES[errors.OutputExistsError]
+    assert run("demo", "--out", tmp_path) == EXIT_CODES[errors.OutputExistsError]
     assert (tmp_path / "mine").read_text() == "precious"

@@ -90,7 +90,7 @@ def test_other_layouts_are_to_be_distilled(texts: list[list[str]], tmp_path: Pat
 
 
 def test_a_run_has_a_task_of_its_own(tiny_run: Path) -> None:
-    with pytest.raises(ConfigError, match="--task is for checkpoints"):
+    with pytest.raises(ConfigError, match="task is for checkpoints"):
         load_exportable(tiny_run, "summarization")
 
 

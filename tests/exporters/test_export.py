@@ -130,7 +130,7 @@ def test_dev_files_must_match(tiny_run: Path, tmp_path: Path) -> None:
 
 
 def test_references_are_of_sources(tiny_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--dev-reference has no --dev-source"):
+    with pytest.raises(ConfigError, match="dev_reference needs dev_source"):
         load_dev_set(load_run(tiny_run), None, tmp_path / "b")
 
 
@@ -281,7 +281,7 @@ def test_a_shortlist_needs_a_teachers_outputs(tiny_run: Path, tmp_path: Path) ->
     asked = {"precisions": ("int8+shortlist",), "dev_source": tmp_path / "source", "ungated": True, "progress": False}
     with pytest.raises(ExportError, match=r"has no outputs of a teacher: give --shortlist-source FILE"):
         export_bundle(tiny_run, tmp_path / "bundle", **asked)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="--shortlist-source and --shortlist-target go together"):
+    with pytest.raises(ConfigError, match="shortlist_source and shortlist_target go together"):
         export_bundle(tiny_run, tmp_path / "bundle", shortlist_source=tmp_path / "source", **asked)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"are for a precision like int8\+shortlist"):
         files = {"shortlist_source": tmp_path / "source", "shortlist_target": tmp_path / "source"}

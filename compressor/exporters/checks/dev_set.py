@@ -52,7 +52,7 @@ def load_dev_set(run: Run, source: Path | None, reference: Path | None, *, allow
         DataError: a file is missing, or the two differ in their number of lines.
     """
     if reference and not source:
-        raise ConfigError("--dev-reference has no --dev-source that it could be of: give both")
+        raise ConfigError("{dev_reference} needs {dev_source}: give both", options=["dev_reference", "dev_source"])
     if allow_random and not source and run.recipe is None:
         return DevSet(_random_sources(run), None, is_random=True)
     pairs = [(one.source, one.target) for one in read_text(source, reference)] if source else _recipe_pairs(run)
@@ -60,7 +60,7 @@ def load_dev_set(run: Run, source: Path | None, reference: Path | None, *, allow
     encoded = [(run.tokenizer.encode_source(text), target) for text, target in pairs if text.strip()]
     fitting = [item for item in encoded if len(item[0]) <= limit]
     if not fitting:
-        raise ExportError("there are no dev sources to prove the export on: give --dev-source FILE")
+        raise ExportError("there are no dev sources to prove the export on: give {dev_source}", options=["dev_source"])
     chosen = [fitting[index] for index in evenly_spaced(len(fitting))]
     references = [target for _, target in chosen if target is not None]
     return DevSet([ids for ids, _ in chosen], references if len(references) == len(chosen) else None)
@@ -70,13 +70,14 @@ def _recipe_pairs(run: Run) -> list[tuple[str, str | None]]:
     """Sources and references of the dev set that the run's recipe names. Raises ExportError."""
     if run.recipe is None:
         raise ExportError(
-            "the model has no recipe that names a dev set: give --dev-source FILE; without any, "
-            "--precision fp32 --ungated is the only possible export"
+            "the model has no recipe that names a dev set: give {dev_source}, or take {precisions} with {ungated}",
+            options={"dev_source": None, "precisions": ("fp32",), "ungated": True},
         )
     try:
         return [(example.source, example.target) for example in load_corpus(run.recipe.data, "dev").examples]
     except DataError as error:
-        raise ExportError(f"the run's dev set cannot be read ({error}): give --dev-source FILE") from None
+        message = f"the run's dev set cannot be read ({error}): give {{dev_source}}"
+        raise ExportError(message, options=["dev_source"]) from None
 
 
 def _random_sources(run: Run) -> list[list[int]]:

@@ -22,7 +22,9 @@ BUDGET = 0.3
 MAX_FP32_SHARE = 0.5
 """Largest share of the layers that may stay in fp32 in a quantized precision."""
 
-REMEDIES = "leave it out, allow more with --quality-budget, or publish it as it is with --ungated"
+REMEDIES = "leave it out, raise {quality_budget}, or publish it as it is with {ungated}"
+REMEDY_OPTIONS = {"quality_budget": None, "ungated": True}
+"""What to do about a precision that loses more than the budget, and the options that the text names."""
 
 OUTPUT = "output"
 """Name of the output layer in lists of layers."""
@@ -82,5 +84,6 @@ def choose_fp32_layers(
             return order[:count]
     raise ExportError(
         f"{precision} scores {reached:.2f} on dev where {target:.2f} is wanted, even with "
-        f"{', '.join(order[:limit])} in fp32: {REMEDIES}"
+        f"{', '.join(order[:limit])} in fp32: {REMEDIES}",
+        options=REMEDY_OPTIONS,
     )
