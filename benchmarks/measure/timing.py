@@ -120,7 +120,7 @@ def median(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Summary:
-    """Statistics of one probe. ``p50``, ``p90``, ``p99`` are seconds a call; ``total`` is seconds a pass over the items."""
+    """Statistics of one probe. ``p50``, ``p90``, ``p99`` are seconds a call; ``total`` is seconds a pass."""
 
     p50: float
     p90: float

@@ -26,7 +26,7 @@ PRECISIONS = {"fp32": "fp32", "int4": "int4", f"int8{SHORTLIST}": "int8 and shor
 
 
 def markdown(table: Table) -> str:
-    """A table of cells with a summary, and one of the bundle's other precisions; a cell where ours is slower is bold."""
+    """A table of cells, in bold where ours is slower, with a summary, and one of the bundle's other precisions."""
     cells = by_cell(table["rows"])
     beside = _table(cells, {name: partial(ratio, peer=peer) for peer, name in PEERS.items()}, mark="**")
     other = "The bundle's other precisions: how many times as fast as int8."

@@ -118,7 +118,8 @@ def share_note(one: Analysis) -> str:
     """The share of the roofline that is reached."""
     shares = [line.share for line in one.lines]
     at_base = next(line.share for line in one.lines if line.point == one.base)
-    return f"{one.precision}: the base reaches {at_base:.0%} of the roofline, all points {min(shares):.0%} to {max(shares):.0%}."
+    between = f"{min(shares):.0%} to {max(shares):.0%}"
+    return f"{one.precision}: the base reaches {at_base:.0%} of the roofline, all points {between}."
 
 
 def settings_note(table: Table) -> str:

@@ -74,7 +74,7 @@ def _relative(design: Vector, measured: Vector) -> Vector:
 
 
 def nonnegative(design: Vector, target: Vector) -> Vector:
-    """The x >= 0 with the least |design x - target|, by columns of equal norm: terms differ by ten orders of magnitude."""
+    """The x >= 0 with the least |design x - target|, solved with columns of equal norm."""
     norms = np.linalg.norm(design, axis=0)
     norms[norms == 0] = 1.0
     solution: Vector = nnls(design / norms, target)[0] / norms

@@ -56,15 +56,15 @@ def command(
         Path | None, typer.Option("--html", metavar="FILE", help="Write a report with a plot, in one file.")
     ] = None,
 ) -> None:
-    """Measure teacher and student side by side.
+    """Measure teacher and students side by side.
 
-    Latency, memory and quality of the teacher and of every form of its student: the engines take turns, so that a busy
-    machine is unfair to none.
+    Latency, memory and quality of the teacher and of every precision of its students. The engines take turns, so that
+    disturbances of the machine fall on all alike. Rows of several students are labelled by their folders.
     """
-    from benchmarks.page import check_matplotlib
-    from benchmarks.settings import BenchConfig, check_peers
-
-    from benchmarks.latency import run as measure
+    from benchmarks.engines.registry import PEERS, check_peers
+    from benchmarks.latency.bench import run as measure
+    from benchmarks.latency.config import BenchConfig
+    from benchmarks.reports.html import check_matplotlib
     from compressor.cli.output import check_writable
 
     check_writable([json, markdown, None if html is None else str(html)])

@@ -11,10 +11,11 @@ import pytest
 import yaml
 from benchmarks.converters import checkpoint, marian
 
-from benchmarks import environments, workshop
+from benchmarks import environments
 from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.conversion import ConvertingConnector
 from benchmarks.engines.converted_model import read_converted
+from benchmarks.engines.registry import ENGINES
 from compressor.errors import DependencyError, ModelError
 from compressor.models.weights import load_run
 
@@ -23,6 +24,10 @@ TEXTS = ["Der Hund sieht den Baum.", "Der Arzt sucht den Tisch.", "Der Vogel ruf
 
 def spec(engine: str, path: Path, precision: str = "fp32") -> EngineSpec:
     return EngineSpec(engine=engine, model="student", path=str(path), precision=precision)  # type: ignore[arg-type]
+
+
+def commands(spec: EngineSpec) -> list[list[str]]:
+    return ENGINES[spec.engine].conversion(spec)
 
 
 @pytest.mark.slow
@@ -50,14 +55,17 @@ def test_what_cannot_be_converted_leaves_nothing(tmp_path: Path) -> None:
 def test_other_engines_convert_with_their_own_tools(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workshop, "tool_of", lambda engine, tool: f"/{engine}/{tool}")
+    for name in ("optimum", "marian"):
+        monkeypatch.setattr(
+            f"benchmarks.engines.{name}.descriptor.tool_of", lambda engine, tool: f"/{engine.name}/{tool}"
+        )
     python, task = sys.executable, ["--task", "text2text-generation-with-past"]
-    assert workshop._commands(spec("optimum", tiny_run)) == [
-        [python, "-m", "benchmarks.converters.checkpoint", str(tiny_run), "{}"],
+    assert commands(spec("optimum", tiny_run)) == [
+        [python, "-m", "benchmarks.engines.optimum.converter", str(tiny_run), "{}"],
         ["/optimum/optimum-cli", "export", "onnx", "--model", "{}/model", *task, "{}/model"],
     ]
-    own = [python, "-m", "benchmarks.converters.marian", str(tiny_run), "{}"]
-    assert workshop._commands(spec("marian", tiny_run)) == [own]
+    own = [python, "-m", "benchmarks.engines.marian.converter", str(tiny_run), "{}"]
+    assert commands(spec("marian", tiny_run)) == [own]
     packed = [
         "/marian/pymarian",
         "convert",
@@ -68,8 +76,8 @@ def test_other_engines_convert_with_their_own_tools(
         "--gemm-type",
         "intgemm8",
     ]
-    assert workshop._commands(spec("marian", tiny_run, "int8")) == [own, packed]
-    assert workshop._commands(spec("transformers", tiny_run)) == workshop._commands(spec("torch", tiny_run)) == []
+    assert commands(spec("marian", tiny_run, "int8")) == [own, packed]
+    assert commands(spec("transformers", tiny_run)) == commands(spec("torch", tiny_run)) == []
 
 
 def test_environments_are_made_once_and_say_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,20 +91,24 @@ def test_environments_are_made_once_and_say_why_not(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(subprocess, "run", run)
     programs = tmp_path / "openvino" / "bin"
     python = str(programs / "python")
-    assert environments.python_of("onnx", tmp_path) == sys.executable and not ran
-    assert environments.python_of("openvino", tmp_path) == environments.python_of("openvino", tmp_path) == python
-    assert environments.tool_of("openvino", "optimum-cli", tmp_path) == str(
+    assert environments.python_of(ENGINES["onnx"], tmp_path) == sys.executable and not ran
+    assert (
+        environments.python_of(ENGINES["openvino"], tmp_path)
+        == environments.python_of(ENGINES["openvino"], tmp_path)
+        == python
+    )
+    assert environments.tool_of(ENGINES["openvino"], "optimum-cli", tmp_path) == str(
         tmp_path / "openvino" / "bin" / "optimum-cli"
     )
     assert [command[-1] for command in ran[::2]] == [str(tmp_path / "openvino"), "torchvision"]
-    assert set(environments.ENVIRONMENTS["openvino"].packages) < set(ran[1]) and len(ran) == 3
+    assert set(ENGINES["openvino"].environment.packages) < set(ran[1]) and len(ran) == 3
 
     def fail(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", "ERROR: no such thing\nERROR: No matching distribution\n")
 
     monkeypatch.setattr(subprocess, "run", fail)
     with pytest.raises(DependencyError, match=r"environment of marian cannot be made: ERROR: No matching distribution"):
-        environments.python_of("marian", tmp_path)
+        environments.python_of(ENGINES["marian"], tmp_path)
 
 
 def test_a_checkpoint_for_others_has_the_same_weights(tiny_run: Path, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_ctranslate2_gives_what_generate_gives(tiny_run: Path, tmp_path: Path) -
 
 
 def test_ctranslate2_says_what_it_cannot_run(tmp_path: Path, tiny_run: Path) -> None:
-    with pytest.raises(ModelError, match=r"not converted; see benchmarks.converters"):
+    with pytest.raises(ModelError, match=r"not converted; see benchmarks.engines.conversion"):
         load("ctranslate2", tmp_path)
     with pytest.raises(ModelError, match="no precision bf16, choose fp32 or fp16 or int8"):
         load("ctranslate2", tiny_run, precision="bf16")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.engines.torch_device import torch_device
 from benchmarks.settings import check_peers, contenders, resolve
 
+from benchmarks.engines.torch.device import torch_device
 from benchmarks.latency import ROW_KEYS, BenchConfig, batches, run, spread, with_speedup
 from compressor.errors import (
     BundleError,
@@ -30,7 +30,7 @@ TestSet = Callable[[int], tuple[Path, Path]]
 
 def measure(stage: Any, bundle: Path, test_set: TestSet, tmp_path: Path, **options: object) -> dict[str, Any]:
     source, reference = test_set(12)
-    fields = {"bundle": bundle, "teacher": "some/teacher", "source": source, "reference": reference, "sentences": 8}
+    fields = {"bundles": (bundle,), "teacher": "some/teacher", "source": source, "reference": reference, "sentences": 8}
     config = BenchConfig(**(fields | {"batch_sizes": (1, 4), "repeats": 2, "warmup": 0} | options))
     return run(config, connect=stage.connect, progress=False)
 
@@ -123,7 +123,15 @@ def test_speedup_wants_equal_batch_beams_and_threads() -> None:
         row("student", "onnx", 1, 5, 1, 4.0, "int8"),
         row("student", "onnx", 1, 1, 2, 4.0, "int8"),
     ]
-    assert [row["speedup"] for row in with_speedup(rows)] == [1.0, 2.0, None, 22.5, None, None, None]
+    assert [row["speedup"] for row in with_speedup(rows, "teacher", SPEEDUP_CELL)] == [
+        1.0,
+        2.0,
+        None,
+        22.5,
+        None,
+        None,
+        None,
+    ]
 
 
 def test_a_failing_engine_leaves_none_behind(
@@ -135,7 +143,7 @@ def test_a_failing_engine_leaves_none_behind(
         return stage.connect(spec, threads)
 
     source, reference = test_set(3)
-    config = BenchConfig(bundle=manifest_only, teacher="x", source=source, reference=reference)
+    config = BenchConfig(bundles=(manifest_only,), teacher="x", source=source, reference=reference)
     with pytest.raises(BundleError, match="altered"):
         run(config, connect=connect)
     assert [host.closed for host in stage.hosts] == [True, True]
@@ -155,17 +163,17 @@ def test_batches_are_full() -> None:
 
 def test_the_students_files_answer_what_is_not_said(stage: Any, manifest_only: Path, test_set: TestSet) -> None:
     source, _ = test_set(2)
-    config = resolve(BenchConfig(bundle=manifest_only, teacher="hub/name", source=source))
+    config = resolve(BenchConfig(bundles=(manifest_only,), teacher="hub/name", source=source))
     assert (config.task, config.max_new_tokens) == ("translation", 16)  # min of default 20 and bundle's limit 16
     specs = contenders(config)
     assert [spec.name for spec in specs] == [name for name in stage.cast if "torch" not in name]
     assert {spec.max_new_tokens for spec in specs} == {16}
-    assert resolve(BenchConfig(bundle=manifest_only, source=source, max_new_tokens=3)).max_new_tokens == 3
+    assert resolve(BenchConfig(bundles=(manifest_only,), source=source, max_new_tokens=3)).max_new_tokens == 3
 
 
 def test_a_peer_runs_the_weights_of_teacher_and_run(manifest_only: Path, test_set: TestSet, tmp_path: Path) -> None:
     source, _ = test_set(2)
-    config = BenchConfig(teacher="hub/name", run=tmp_path, source=source, peers=("ctranslate2",), max_new_tokens=7)
+    config = BenchConfig(teacher="hub/name", runs=(tmp_path,), source=source, peers=("ctranslate2",), max_new_tokens=7)
     found = [(spec.model, spec.precision, spec.path) for spec in contenders(config) if spec.engine == "ctranslate2"]
     assert found == [
         *(("teacher", precision, "hub/name") for precision in ("fp32", "int8")),
@@ -173,7 +181,7 @@ def test_a_peer_runs_the_weights_of_teacher_and_run(manifest_only: Path, test_se
     ]
     assert check_peers(["ctranslate2"]) == ("ctranslate2",)
     with pytest.raises(ConfigError, match="peers: give --teacher or --run"):
-        contenders(BenchConfig(bundle=manifest_only, source=source, peers=("ctranslate2",)))
+        contenders(BenchConfig(bundles=(manifest_only,), source=source, peers=("ctranslate2",)))
     with pytest.raises(ConfigError, match="peers: fairseq: choose from ctranslate2, transformers, optimum, marian"):
         check_peers(["ctranslate2", "fairseq"])
     both = config.model_copy(update={"peers": ("transformers",), "source_prefix": "de: "})
@@ -188,11 +196,11 @@ def test_impossible_requests_are_refused(manifest_only: Path, test_set: TestSet,
     with pytest.raises(ConfigError, match="nothing to measure"):
         run(BenchConfig(source=source, reference=reference))
     with pytest.raises(ConfigError, match="no precision int4, it has fp32, int8"):
-        run(BenchConfig(bundle=manifest_only, precisions=("int4",), source=source, reference=reference))
+        run(BenchConfig(bundles=(manifest_only,), precisions=("int4",), source=source, reference=reference))
     with pytest.raises(BundleError, match="not a bundle"):
         run(BenchConfig(bundle=tmp_path, source=source, reference=reference))
     with pytest.raises(DataError, match="references"):
-        run(BenchConfig(bundle=manifest_only, source=source))
+        run(BenchConfig(bundles=(manifest_only,), source=source))
 
 
 def test_on_a_gpu_engines_that_can_take_part(
@@ -200,7 +208,7 @@ def test_on_a_gpu_engines_that_can_take_part(
 ) -> None:
     source, _ = test_set(2)
     config = BenchConfig(
-        bundle=manifest_only, run=tmp_path, source=source, device="cuda", peers=("ctranslate2", "transformers")
+        bundles=(manifest_only,), runs=(tmp_path,), source=source, device="cuda", peers=("ctranslate2", "transformers")
     )
     specs = contenders(config)
     assert {spec.device for spec in specs} == {"cuda"}
@@ -215,7 +223,7 @@ def test_on_a_gpu_engines_that_can_take_part(
     with pytest.raises(ConfigError, match="device cuda: marian, openvino, student onnx int8: for processors"):
         contenders(wrong)
     with pytest.raises(DependencyError, match="no CUDAExecutionProvider"):
-        run(config.model_copy(update={"run": None, "peers": ()}), progress=False)
+        run(config.model_copy(update={"runs": (), "peers": ()}), progress=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DependencyError, match="device cuda: PyTorch found no GPU"):
         torch_device("cuda")

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 from benchmarks.cells import KEYS, Effort, Hosts, Model, Setting, measure_cell, settings, with_speedup
-from benchmarks.peers import measure_factors, measure_model
-from benchmarks.peers_table import by_cell, factors, markdown, ratio
 
 from benchmarks import peers
 from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.process import EngineStopped, Info, Reply
 from benchmarks.engines.random_model import Shape, random_run, random_texts
+from benchmarks.latency.peers import KEYS, Model, measure_cell, measure_factors, measure_model
+from benchmarks.latency.peers import complete as with_speedup
+from benchmarks.latency.tuning import Effort, settings
+from benchmarks.reports.peers import by_cell, factors, markdown, ratio
 from compressor.errors import ModelError
 
 EFFORT = Effort(rounds=3, turn_s=0.0, pause_s=0.0)
@@ -222,17 +224,17 @@ def test_a_run_goes_on_where_it_was(
     monkeypatch.setattr(peers, "QUICK", EFFORT)
     out = tmp_path / "peers.json"
     arguments = ["--json", str(out), "--shapes", "6+2-256", "--work", str(tmp_path), "--quick"]
-    assert peers.main(arguments) == 0
+    assert main(["peers", *arguments]) == 0
     table = json.loads(out.read_text())
     assert len(table["rows"]) == 4 * len(SPECS) and table["provenance"]["peers"]["quick"]
     log.clear()
-    assert peers.main(arguments) == 0
+    assert main(["peers", *arguments]) == 0
     assert log == [] and json.loads(out.read_text())["rows"] == table["rows"]
-    assert peers.main(arguments[:-1]) == 2  # what was measured in a hurry is not taken for the rest
+    assert main(["peers", *arguments[:-1]]) == 2  # what was measured in a hurry is not taken for the rest
     table["rows"] = [row for row in table["rows"] if row["batch_size"] == 1]
     table["provenance"]["peers"]["remarks"] = ["a remark"]
     out.write_text(json.dumps(table))
-    assert peers.main(arguments) == 0
+    assert main(["peers", *arguments]) == 0
     again = json.loads(out.read_text())
     assert table["provenance"].pop("earlier") == []
     assert len(again["rows"]) == 4 * len(SPECS) and again["provenance"]["earlier"] == [table["provenance"]]
@@ -253,7 +255,7 @@ def test_a_run_goes_on_where_it_was(
 def test_what_does_not_fit_is_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert peers.main(["--json", str(tmp_path / "x.json"), *arguments]) == 2
+    assert main(["peers", "--json", str(tmp_path / "x.json"), *arguments]) == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
 
 

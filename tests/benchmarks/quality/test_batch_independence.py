@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import independence
+from benchmarks.__main__ import main
 from compressor.runtime.generator import Generator, Hypothesis
 
 TEXTS = ["a b c", "", *(f"{'d ' * (number % 7 + 1)}e" for number in range(40))]
@@ -26,11 +26,11 @@ def test_a_bundle_says_the_same_alone_and_in_any_batch(
 ) -> None:
     out = tmp_path / "out.json"
     arguments = [str(tiny_bundle), "--source", str(source), "--sentences", "33", "--json", str(out)]
-    assert independence.main([*arguments, "--precision", "fp32"]) == 0
+    assert main(["independence", *arguments, "--precision", "fp32"]) == 0
     assert "fp32             beams 5  batch 32  0 of 33 moved" in capsys.readouterr().out
     rows = json.loads(out.read_text())["rows"]
     assert [(row["num_beams"], row["batch_size"]) for row in rows] == [(1, 8), (1, 32), (5, 8), (5, 32)]
-    assert independence.main([*arguments, "--precision", "fp8"]) == 2
+    assert main(["independence", *arguments, "--precision", "fp8"]) == 2
     assert "--precision fp8: this bundle has fp32" in capsys.readouterr().err
 
 
@@ -47,7 +47,7 @@ def test_what_moves_is_told_with_both_outputs(
     monkeypatch.setattr(Generator, "search_ids", search)
     out = tmp_path / "out.json"
     arguments = [str(tiny_bundle), "--source", str(source), "--precision", "fp32", "--json", str(out)]
-    assert independence.main(arguments) == 0
+    assert main(["independence", *arguments]) == 0
     rows = json.loads(out.read_text())["rows"]
     assert [row["moved"] for row in rows] == [0, 1, 0, 1]
     (exception,) = rows[1]["exceptions"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import sacrebleu
-from benchmarks.comparison import main
 
+from benchmarks.__main__ import main
 from compressor.decoding.search import greedy, pad_sources
 from compressor.models.weights import load_run
 
@@ -30,7 +30,7 @@ def test_every_model_is_scored_on_every_set(
     tests = [f"--test=small={tmp_path / 'test.de'},{tmp_path / 'test.en'}"]
     tests += [f"--test=dev={tiny_corpus / 'dev.de'},{tiny_corpus / 'dev.en'}"]
     models = ["--teacher", str(tiny_run), "--run", str(tiny_run), "--bundle", str(tiny_bundle)]
-    assert main([*models, *tests, "--json", str(table), "--threads", "1"]) == 0
+    assert main(["compare", *models, *tests, "--json", str(table), "--threads", "1"]) == 0
     done = json.loads(table.read_text())
     assert done["rows"] == [{"kept": True}]
     quality = done["quality"]
@@ -50,6 +50,6 @@ def test_every_model_is_scored_on_every_set(
 
 def test_mistakes_are_one_line(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--teacher", str(tiny_run), "--json", str(tmp_path / "table.json"), "--test", "x=a,b"]
-    assert main([*options, "--run", str(tmp_path)]) != 0
+    assert main(["compare", *options, "--run", str(tmp_path)]) != 0
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "table.json").exists()

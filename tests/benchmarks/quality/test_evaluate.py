@@ -48,8 +48,8 @@ def test_a_checkpoint_is_told_its_task_and_languages(
 ) -> None:
     (source, reference), told = test_set(2), {"source_prefix": "translate: ", "target_language": "en_XX"}
     stage.cast = {"student transformers fp32": (0.1, 10, None)}
-    evaluate("owner/name", source=source, reference=reference, told=told, connect=stage.connect)
+    evaluate("owner/name", source=source, reference=reference, checkpoint_options=told, connect=stage.connect)
     spec = stage.hosts[0].spec
     assert (spec.source_prefix, spec.target_language, spec.source_language) == ("translate: ", "en_XX", None)
     with pytest.raises(ConfigError, match="source_prefix, target_language: for Hugging Face checkpoints"):
-        evaluate(manifest_only, source=source, reference=reference, told=told, connect=stage.connect)
+        evaluate(manifest_only, source=source, reference=reference, checkpoint_options=told, connect=stage.connect)

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks import report
-from benchmarks.latency import ROW_KEYS
+from benchmarks.__main__ import main
+from benchmarks.latency.grid import ROW_KEYS
+from benchmarks.measure import result_file
+from benchmarks.reports import table as report
 from compressor.errors import DataError, StorageError
 
 
@@ -76,12 +78,12 @@ def test_the_terminal_shows_the_same_cells(table: dict[str, Any]) -> None:
 
 def test_json_comes_back_and_is_written_whole(table: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "table.json"
-    report.write_json(table, path)
-    assert report.load(path) == json.loads(path.read_text()) == table
+    result_file.write_json(table, path)
+    assert result_file.load(path) == json.loads(path.read_text()) == table
     assert [file.name for file in tmp_path.iterdir()] == ["table.json"]
     with pytest.raises(ValueError, match="JSON compliant"):
-        report.write_json({"rows": [{"p50_ms": float("nan")}]}, path)
-    assert report.load(path) == table
+        result_file.write_json({"rows": [{"p50_ms": float("nan")}]}, path)
+    assert result_file.load(path) == table
 
 
 class Page(HTMLParser):
@@ -118,7 +120,7 @@ def test_the_page_needs_nothing_from_elsewhere(table: dict[str, Any], tmp_path: 
 def test_the_plot_takes_the_pages_colours_and_leaves_out_what_has_no_score(
     table: dict[str, Any], tmp_path: Path
 ) -> None:
-    from benchmarks.page import plot
+    from benchmarks.reports.html import plot
 
     drawing = plot(table["rows"])
     assert drawing is not None
@@ -142,8 +144,8 @@ def _page(table: dict[str, Any], folder: Path) -> str:
 
 def test_the_command_prints_markdown(table: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "table.json"
-    report.write_json(table, path)
-    assert report.main([str(path), "--markdown", "--html", str(tmp_path / "p.html")]) == 0
+    result_file.write_json(table, path)
+    assert main(["report", str(path), "--markdown", "--html", str(tmp_path / "p.html")]) == 0
     assert capsys.readouterr().out == report.markdown(table)
     assert (tmp_path / "p.html").exists()
 
@@ -156,8 +158,8 @@ def test_what_is_no_bench_is_refused_in_one_line(
     if content is not None:
         path.write_text(content)
     with pytest.raises(DataError):
-        report.load(path)
-    assert report.main([str(path)]) == DataError.exit_code
+        result_file.load(path)
+    assert main(["report", str(path)]) == DataError.exit_code
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1 and str(path) in captured.err
 
@@ -168,5 +170,5 @@ def test_a_folder_that_cannot_be_written_is_named(table: dict[str, Any], tmp_pat
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(StorageError, match="disk is full"):
-        report.write_json(table, tmp_path / "table.json")
+        result_file.write_json(table, tmp_path / "table.json")
     assert list(tmp_path.iterdir()) == []

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from benchmarks.cost import AXES, BASE, Effort, measure_axis, missing
 
-from benchmarks import cost, floors
+from benchmarks import cost
 from benchmarks.roofline.work import Point
 from compressor.errors import ModelError
 
 EFFORT = Effort(rounds=3, turn_s=0.5)
-RATES = floors.Rates({1: 50e9, 256: 10e9}, {"int8": 80e9, "fp32": 40e9})
+RATES = rates.Rates({1: 50e9, 256: 10e9}, {"int8": 80e9, "fp32": 40e9})
 
 
 def pretended(point: Point, precision: str) -> float:
@@ -29,12 +29,12 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     log: list[float] = []
 
     def take(seconds: float, least: float) -> float:
-        assert least == EFFORT.turn_s or least == cost.QUICK.turn_s
+        assert least == EFFORT.turn_s or least == axes.QUICK.turn_s
         log.append(seconds)
         return seconds
 
-    monkeypatch.setattr(cost, "_turn", take)
-    monkeypatch.setattr(floors, "measure", lambda seconds: RATES)
+    monkeypatch.setattr(axes, "_turn", take)
+    monkeypatch.setattr(rates, "measure", lambda seconds: RATES)
     return log
 
 
@@ -72,7 +72,7 @@ def test_a_run_goes_on_where_it_was(
     monkeypatch.setattr(cost.Bundles, "search", lambda self, *key: opened.append(key[0]) or pretended(*key))
     path = tmp_path / "cost.json"
     arguments = ["--json", str(path), "--work", str(tmp_path), "--quick"]
-    assert cost.main([*arguments, "--html", str(tmp_path / "cost.html"), "--markdown"]) == 0
+    assert main(["roofline", *arguments, "--html", str(tmp_path / "cost.html"), "--markdown"]) == 0
     assert (tmp_path / "cost.html").read_text().startswith("<!doctype html>")
     whole = json.loads(path.read_text())
     assert len(whole["rows"]) == 2 * sum(map(len, AXES.values()))
@@ -82,20 +82,20 @@ def test_a_run_goes_on_where_it_was(
     whole["rows"] = [row for row in whole["rows"] if (row["axis"], row["num_beams"]) != ("beams", 10)]
     path.write_text(json.dumps(whole))
     opened.clear()
-    assert cost.main(arguments) == 0
+    assert main(["roofline", *arguments]) == 0
     assert set(opened) == {BASE, BASE._replace(num_beams=10)}
     again = json.loads(path.read_text())
     assert len(again["rows"]) == 2 * sum(map(len, AXES.values())) and again["rates"][-1]["axis"] == "beams"
     assert [one["commit"] for one in again["provenance"]["earlier"]] == [whole["provenance"]["commit"]]
 
     opened.clear()
-    assert cost.main([*arguments[:-1], "--markdown"]) == 0  # nothing is left to measure: it is only shown
+    assert main(["roofline", *arguments[:-1], "--markdown"]) == 0  # nothing is left to measure: it is only shown
     assert opened == [] and json.loads(path.read_text()) == again
     assert capsys.readouterr().out.splitlines()[0] == printed.splitlines()[0]
 
     again["rows"].pop()
     path.write_text(json.dumps(again))
-    assert cost.main(arguments[:-1]) == 2  # what was measured in a hurry is not taken for the rest
+    assert main(["roofline", *arguments[:-1]]) == 2  # what was measured in a hurry is not taken for the rest
     assert "was made with --quick; name another" in capsys.readouterr().err
 
 
@@ -120,8 +120,8 @@ def bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Echo],
 
     def make(echo: Echo) -> tuple[cost.Bundles, list[Path]]:
         folders: list[Path] = []
-        monkeypatch.setattr(cost, "random_bundle", lambda shape, folder, **_: (folders.append(folder), folder))
-        monkeypatch.setattr(cost, "_generator", lambda bundle, precision: echo)
+        monkeypatch.setattr(axes, "random_bundle", lambda shape, folder, **_: (folders.append(folder), folder))
+        monkeypatch.setattr(axes, "_generator", lambda bundle, precision: echo)
         return cost.Bundles(tmp_path), folders
 
     return make

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import floors
+from benchmarks.roofline import rates
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
 def test_the_product_is_a_product(precision: str) -> None:
-    (found,) = floors.product(precision, 3, 8, 5)()
+    (found,) = rates.matmul(precision, 3, 8, 5)()
     chance = np.random.default_rng(1)  # the numbers that the product is made from
     expected: Any
     if precision == "int8":
@@ -26,9 +26,9 @@ def test_the_product_is_a_product(precision: str) -> None:
 
 def test_rates_are_amounts_over_the_fastest_time(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([[0.5, 0.6], [0.25], [2.0], [4.0], [3.0], [1.0], [0.5], [0.7, 0.25]])
-    monkeypatch.setattr(floors, "MEGABYTES", (1, 2))
-    monkeypatch.setattr(floors, "PRODUCTS", ((2, 4, 8), (1, 16, 2)))
-    monkeypatch.setattr(floors, "repeat", lambda action, seconds: (action(), next(times))[1])
-    found = floors.measure(1.0)
+    monkeypatch.setattr(rates, "MEGABYTES", (1, 2))
+    monkeypatch.setattr(rates, "MATMULS", ((2, 4, 8), (1, 16, 2)))
+    monkeypatch.setattr(rates, "repeat", lambda action, seconds: (action(), next(times))[1])
+    found = rates.measure(1.0)
     assert found.bandwidth == {1: 4 * 2**20, 2: 2**20}  # the faster of two ways to read
-    assert found.products == {"int8": 32.0, "fp32": 128.0}  # 64 in 3 s, 32 in 1 s; 64 in 0.5 s, 32 in 0.25 s
+    assert found.matmuls == {"int8": 32.0, "fp32": 128.0}  # 64 in 3 s, 32 in 1 s; 64 in 0.5 s, 32 in 0.25 s

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.training.update_cost import _settings, main, update_cost
+from benchmarks.__main__ import main
+from benchmarks.training.update_cost import _settings, update_cost
 from compressor.config import load_recipe
 from compressor.distillation.schedules import beta
 from compressor.errors import ConfigError, ModelError
@@ -36,7 +37,7 @@ def test_no_warm_up_of_the_recipes_is_left(tiny_recipe: Path, tiny_run: Path) ->
 def test_a_recipe_without_a_teacher_is_refused(tiny_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match="needs a teacher"):
         update_cost(tiny_recipe)
-    assert main([str(tiny_recipe)]) == ConfigError.exit_code
+    assert main(["update-cost", str(tiny_recipe)]) == ConfigError.exit_code
     assert capsys.readouterr().err.startswith("error: ")
 
 
