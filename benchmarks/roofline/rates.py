@@ -20,7 +20,7 @@ MB = 1 << 20
 
 
 class Rates(NamedTuple):
-    """Rates of a core: MB (2²⁰ bytes) of a buffer, ascending, to bytes a second; precision to multiply-adds a second."""
+    """A core's rates: buffer size in MB (2²⁰ bytes), ascending, to bytes a second; precision to multiply-adds a second."""
 
     bandwidth: dict[int, float]
     matmuls: dict[str, float]
@@ -42,7 +42,7 @@ def measure(seconds: float) -> Rates:
 
 
 def _reading_rate(size: int, seconds: float) -> float:
-    """Bytes a second of the faster of two single-threaded scans in C: search for an absent byte, comparison of halves."""
+    """Bytes a second of the faster of two scans in C: search for an absent byte, comparison of equal halves."""
     whole = b"\1" * size
     half, rest = whole[: size // 2], whole[size // 2 :]
     searching, comparing = (lambda: whole.find(b"\2")), (lambda: half == rest)

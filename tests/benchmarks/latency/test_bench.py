@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.settings import check_peers, contenders, resolve
 
+from benchmarks.engines.registry import check_peers
 from benchmarks.engines.torch.device import torch_device
-from benchmarks.latency import ROW_KEYS, BenchConfig, batches, run, spread, with_speedup
+from benchmarks.latency.bench import SPEEDUP_CELL, run
+from benchmarks.latency.config import BenchConfig, contenders, resolve
+from benchmarks.latency.grid import ROW_KEYS, batches, spread, with_speedup
 from compressor.errors import (
     BundleError,
     ConfigError,

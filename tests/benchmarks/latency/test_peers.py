@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.cells import KEYS, Effort, Hosts, Model, Setting, measure_cell, settings, with_speedup
 
-from benchmarks import peers
+from benchmarks.__main__ import main
 from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.process import EngineStopped, Info, Reply
 from benchmarks.engines.random_model import Shape, random_run, random_texts
+from benchmarks.latency import peers
+from benchmarks.latency.grid import Hosts, Setting
 from benchmarks.latency.peers import KEYS, Model, measure_cell, measure_factors, measure_model
 from benchmarks.latency.peers import complete as with_speedup
 from benchmarks.latency.tuning import Effort, settings

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.cost_model import point_of, rates_row
 
-from benchmarks import cost_table
+from benchmarks.reports import roofline as cost_table
+from benchmarks.roofline.analysis import analyse, median_rates, point_of, rates_row
 from benchmarks.roofline.rates import Rates
 from benchmarks.roofline.work import Point, encoder, steps
 
