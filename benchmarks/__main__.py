@@ -29,15 +29,13 @@ PROGRAM = "python -m benchmarks"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
     parser = argparse.ArgumentParser(PROGRAM, description=(__doc__ or "").splitlines()[0])
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():
         text = (module.__doc__ or "").split("\n\n")[0]
-        command = commands.add_parser(name, help=text, description=module.__doc__)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        module.add_arguments(commands.add_parser(name, help=text, description=module.__doc__))
     options = parser.parse_args(arguments)
     try:
-        options.run(options)
+        COMMANDS[options.command].run(options)
     except CompressError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from benchmarks.engines.base import TEACHER, EngineSpec
 from benchmarks.engines.folders import Task, read_folder, spec_of
 from benchmarks.engines.registry import BASELINE, ENGINES, OWN, check_peers, engine_for
+from compressor.bundle import read_manifest
 from compressor.errors import ConfigError
 
 STUDENT = "student"
@@ -100,7 +101,7 @@ def contenders(config: BenchConfig) -> list[EngineSpec]:
     specs += [
         spec_of(path, label, precision, config.max_new_tokens)
         for label, path in bundles
-        for precision in config.precisions or _precisions(path, config.device)
+        for precision in _precisions(path, config)
     ]
     specs += _peers(config, runs)
     unique: dict[str, EngineSpec] = {}
@@ -128,10 +129,10 @@ def _with_teacher_options(spec: EngineSpec, config: BenchConfig) -> EngineSpec:
     return spec.model_copy(update=options)
 
 
-def _precisions(bundle: Path, device: str) -> list[str]:
-    """Precisions of a bundle that are for the device."""
-    precisions = read_folder(bundle).precisions
-    return [name for name in precisions if device == "cpu" or name in OWN.on_device(device)]
+def _precisions(bundle: Path, config: BenchConfig) -> Sequence[str]:
+    """The precisions asked for, or those of a bundle that are for the device. Raises BundleError if it is none."""
+    names = read_manifest(bundle).precisions
+    return config.precisions or [name for name in names if config.device == "cpu" or name in OWN.gpu_precisions]
 
 
 def _peers(config: BenchConfig, runs: Sequence[tuple[str, Path]]) -> list[EngineSpec]:

@@ -20,7 +20,7 @@ MB = 1 << 20
 
 
 class Rates(NamedTuple):
-    """A core's rates: buffer size in MB (2²⁰ bytes), ascending, to bytes a second; precision to multiply-adds a second."""
+    """A core's rates: buffer size in MB (2²⁰ bytes), ascending, to bytes/s; precision to multiply-adds/s."""
 
     bandwidth: dict[int, float]
     matmuls: dict[str, float]

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from benchmarks.converters import checkpoint, marian
 
-from benchmarks import environments
+from benchmarks.engines import environments
 from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.conversion import ConvertingConnector
 from benchmarks.engines.converted_model import read_converted
+from benchmarks.engines.marian import converter as marian
+from benchmarks.engines.optimum import converter as checkpoint
 from benchmarks.engines.registry import ENGINES
 from compressor.errors import DependencyError, ModelError
 from compressor.models.weights import load_run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,13 +185,36 @@ def test_a_peer_runs_the_weights_of_teacher_and_run(manifest_only: Path, test_se
     assert check_peers(["ctranslate2"]) == ("ctranslate2",)
     with pytest.raises(ConfigError, match="peers: give --teacher or --run"):
         contenders(BenchConfig(bundles=(manifest_only,), source=source, peers=("ctranslate2",)))
-    with pytest.raises(ConfigError, match="peers: fairseq: choose from ctranslate2, transformers, optimum, marian"):
+    with pytest.raises(
+        ConfigError, match="peers: fairseq: choose from ctranslate2, marian, openvino, optimum, transformers"
+    ):
         check_peers(["ctranslate2", "fairseq"])
     both = config.model_copy(update={"peers": ("transformers",), "source_prefix": "de: "})
     teachers = [
         (spec.engine, spec.precision, spec.source_prefix) for spec in contenders(both) if spec.model == "teacher"
     ]
     assert teachers == [("transformers", "fp32", "de: "), ("transformers", "bf16", "de: ")]
+
+
+def test_students_of_several_bundles_take_turns_under_labels_of_their_folders(
+    manifest_only: Path, test_set: TestSet, tmp_path: Path, stage: Any
+) -> None:
+    folders = [tmp_path / name for name in ("a/transformer", "b/transformer", "b/ssru")]
+    for folder in folders:
+        shutil.copytree(manifest_only, folder)
+    labels = ["a/transformer", "b/transformer", "b/ssru"]
+    names = [f"{label} onnx {precision}" for label in labels for precision in ("fp32", "int8")]
+    stage.cast = dict.fromkeys(names, (0.01, 8, 1))
+    source, reference = test_set(8)
+    config = BenchConfig(bundles=folders, source=source, reference=reference, batch_sizes=(4,), repeats=1, warmup=0)
+    table = run(config, connect=stage.connect, progress=False)
+    assert [f"{row['model']} {row['engine']} {row['precision']}" for row in table["rows"]] == names
+    assert stage.log[: 2 * len(names)] == [(name, 4, 1) for name in names for _ in range(2)]
+    assert table["provenance"]["bench"]["bundles"] == ["transformer", "transformer", "ssru"]
+    assert [spec.model for spec in contenders(config.model_copy(update={"bundles": folders[1:]}))][::2] == [
+        "transformer",
+        "ssru",
+    ]
 
 
 def test_impossible_requests_are_refused(manifest_only: Path, test_set: TestSet, tmp_path: Path) -> None:
@@ -200,7 +224,7 @@ def test_impossible_requests_are_refused(manifest_only: Path, test_set: TestSet,
     with pytest.raises(ConfigError, match="no precision int4, it has fp32, int8"):
         run(BenchConfig(bundles=(manifest_only,), precisions=("int4",), source=source, reference=reference))
     with pytest.raises(BundleError, match="not a bundle"):
-        run(BenchConfig(bundle=tmp_path, source=source, reference=reference))
+        run(BenchConfig(bundles=(tmp_path,), source=source, reference=reference))
     with pytest.raises(DataError, match="references"):
         run(BenchConfig(bundles=(manifest_only,), source=source))
 
