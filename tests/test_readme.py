@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import compressor
-from benchmarks import peers_table, report
+from benchmarks.reports import docs
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -101,16 +101,11 @@ def test_the_readme_shows_what_was_promised() -> None:
     assert {called(command) for command in COMMANDS} >= PROMISED
 
 
-def test_the_readmes_tables_are_made_from_the_results() -> None:
-    table = json.loads((ROOT / "benchmarks" / "results" / "de-en.json").read_text(encoding="utf-8"))
-    shown = re.search(r"<!-- results -->\n(.*?)<!-- /results -->", README, re.DOTALL)
-    assert shown and shown[1].strip() == report.markdown(table).strip()
-
-
-def test_the_readmes_table_of_peers_is_made_from_the_results() -> None:
-    table = json.loads((ROOT / "benchmarks" / "results" / "peers.json").read_text(encoding="utf-8"))
-    shown = re.search(r"<!-- peers -->\n(.*?)<!-- /peers -->", README, re.DOTALL)
-    assert shown and shown[1].strip() == peers_table.markdown(table).strip()
+@pytest.mark.parametrize("path", ["README.md", "docs/results.md"])
+def test_tables_are_made_from_the_results(path: str) -> None:
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert docs.MARKED.search(text)
+    assert docs.fill(text) == text, f"run: python -m benchmarks report --docs {path}"
 
 
 @pytest.mark.parametrize(("folder", "most"), [("de-en", 8e6), ("de-en-run", 9e6)])

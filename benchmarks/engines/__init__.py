@@ -1,5 +1,1 @@
-"""Ways to run a model, behind one small protocol. Each module is imported only when its engine is asked for."""
-
-from benchmarks.engines.base import Engine, EngineName, EngineSpec, ModelName, Output, import_engine
-
-__all__ = ["Engine", "EngineName", "EngineSpec", "ModelName", "Output", "import_engine"]
+"""Ways to run a model: a folder each, with a descriptor, a ``load`` function and, where needed, a converter."""

@@ -1,29 +1,20 @@
-"""What an engine is, and the table of those that exist.
+"""The interface of an engine, the specification of one contender, and the descriptor of an engine.
 
-An engine module has one function, ``load(spec, threads) -> Engine``. It lives in its own module so that importing one
-engine's library says nothing about, and costs nothing to, the others.
+Nothing here imports an engine's library: engines run in processes and sometimes in environments of their own.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-EngineName = Literal["transformers", "torch", "onnx", "ctranslate2", "optimum", "openvino", "marian"]
-ModelName = Literal["teacher", "student"]
+TEACHER = "teacher"
+"""`EngineSpec.model` of the teacher; a student has a label of its own."""
 
-_MODULES: dict[str, str] = {
-    "transformers": "benchmarks.engines.huggingface",
-    "torch": "benchmarks.engines.native",
-    "onnx": "benchmarks.engines.onnx",
-    "ctranslate2": "benchmarks.engines.ctranslate2",
-    "optimum": "benchmarks.engines.optimum",
-    "openvino": "benchmarks.engines.optimum",
-    "marian": "benchmarks.engines.marian",
-}
+FolderKind = Literal["bundle", "run", "checkpoint"]
 
 
 class EngineSpec(BaseModel):
@@ -31,8 +22,8 @@ class EngineSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    engine: EngineName
-    model: ModelName
+    engine: str
+    model: str
     path: str
     precision: str = "fp32"
     revision: str | None = None
@@ -42,7 +33,7 @@ class EngineSpec(BaseModel):
     max_new_tokens: int | None = None
     inter_threads: int = 1
     num_beams: int = 1
-    """Of most calls, for engines that load a search."""
+    """Of most calls, for engines that load one search."""
     device: Literal["cpu", "cuda"] = "cpu"
 
     @property
@@ -72,16 +63,66 @@ class Engine(Protocol):
     max_num_beams: int | None
 
     def translate(self, texts: Sequence[str], *, num_beams: int) -> Output:
-        """Runs one call on one batch, from text to text; sources beyond the model's limit are cut.
+        """Translates one batch in one call, from text to text; sources beyond the model's limit are cut.
 
-        Engines that can cut a batch into smaller ones (onnx, ctranslate2) take ``max_batch_size``, too.
+        Engines with `EngineDescriptor.parallel_batches` take ``max_batch_size``, too: they cut the batch into smaller
+        ones.
         """
         ...
 
 
 Loader = Callable[[EngineSpec, int], Engine]
+"""Specification and threads inside one operator to a loaded engine: ``load`` of ``engines/NAME/engine.py``."""
 
 
-def import_engine(name: EngineName) -> Loader:
-    """Imports the engine's library, and returns the function that loads a model into it."""
-    return cast(Loader, importlib.import_module(_MODULES[name]).load)
+class Environment(NamedTuple):
+    """A virtual environment for an engine whose library excludes this project's: packages to install and to remove."""
+
+    packages: tuple[str, ...]
+    removed: tuple[str, ...] = ()
+
+
+def no_conversion(spec: EngineSpec) -> list[list[str]]:
+    """Returns no command: the engine opens the model's folder as it is."""
+    return []
+
+
+@dataclass(frozen=True)
+class EngineDescriptor:
+    """What the benchmarks know of an engine without importing its library.
+
+    Attributes:
+        name: Name in rows and options; the name of its folder.
+        precisions: Precisions measured on processors.
+        gpu_precisions: Precisions measured on a GPU; none where the engine is for processors alone.
+        opens: The kind of folder that this engine runs when a command names nothing but the folder.
+        peer: Whether ``--peers`` may choose it, to run the weights of the teacher and of runs.
+        baseline: Whether speed-ups are counted from it, in fp32. One engine is.
+        rival: Whether the table of peers sums up against it. One engine is.
+        scored: Whether the peers' benchmark scores its outputs on whole test sets.
+        operator_threads: Whether several threads can share one operator.
+        parallel_batches: Whether it can work on several batches at a time.
+        loads_one_search: Whether `EngineSpec.num_beams` decides what it loads.
+        environment: Where it runs, if not in this project's environment.
+        conversion: Commands that convert a model into the folder ``{}``; none where it opens the model as it is.
+        columns: Precision to heading of the engine's columns in the table of peers.
+    """
+
+    name: str
+    precisions: tuple[str, ...]
+    gpu_precisions: tuple[str, ...] = ()
+    opens: FolderKind | None = None
+    peer: bool = False
+    baseline: bool = False
+    rival: bool = False
+    scored: bool = False
+    operator_threads: bool = True
+    parallel_batches: bool = False
+    loads_one_search: bool = False
+    environment: Environment | None = None
+    conversion: Callable[[EngineSpec], list[list[str]]] = no_conversion
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def on_device(self, device: str) -> tuple[str, ...]:
+        """Precisions that are measured on ``cpu`` or ``cuda``."""
+        return self.precisions if device == "cpu" else self.gpu_precisions

@@ -1,4 +1,4 @@
-"""``compress bench``: teacher and student side by side."""
+"""``compress bench``: teacher and students side by side."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ EXAMPLE = "compress bench bundles/de-en --teacher DIR --source test.de --referen
 
 
 def command(
-    bundle: options.Bundle,
+    bundles: Annotated[
+        list[Path],
+        typer.Argument(metavar="BUNDLE...", help="Folders written by `compress export`.", show_default=False),
+    ],
     source: options.Source,
     reference: options.Reference = None,
     teacher: Annotated[
         str | None, typer.Option("--teacher", metavar="DIR", help="Hugging Face folder or hub name, or a run.")
     ] = None,
-    run: Annotated[
-        Path | None, typer.Option("--run", metavar="DIR", help="The student's run, measured in PyTorch.")
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option("--run", metavar="DIR", help="A student's run, measured in PyTorch. Repeatable."),
     ] = None,
     peers: Annotated[
         str | None,
         typer.Option(
             "--peers",
             metavar="LIST",
-            help="Other engines, same weights: ctranslate2, transformers, optimum, marian, openvino.",
+            help="Other engines with the weights of teacher and runs, by commas; `all` names every one.",
         ),
     ] = None,
     precision: Annotated[
@@ -52,25 +56,26 @@ def command(
         Path | None, typer.Option("--html", metavar="FILE", help="Write a report with a plot, in one file.")
     ] = None,
 ) -> None:
-    """Measure teacher and student side by side.
+    """Measure teacher and students side by side.
 
-    Latency, memory and quality of the teacher and of every form of its student: the engines take turns, so that a busy
-    machine is unfair to none.
+    Latency, memory and quality of the teacher and of every precision of its students. The engines take turns, so that
+    disturbances of the machine fall on all alike. Rows of several students are labelled by their folders.
     """
-    from benchmarks.latency import run as measure
-    from benchmarks.page import check_matplotlib
-    from benchmarks.settings import BenchConfig, check_peers
+    from benchmarks.engines.registry import PEERS, check_peers
+    from benchmarks.latency.bench import run as measure
+    from benchmarks.latency.config import BenchConfig
+    from benchmarks.reports.html import check_matplotlib
     from compressor.cli.output import check_writable
 
     check_writable([json, markdown, None if html is None else str(html)])
     config = BenchConfig(
-        bundle=bundle,
+        bundles=tuple(bundles),
         teacher=teacher,
-        run=run,
+        runs=tuple(runs or ()),
         source=source,
         reference=reference,
         precisions=None if precision is None else options.names(precision),
-        peers=() if peers is None else check_peers(options.names(peers)),
+        peers=() if peers is None else PEERS if peers == "all" else check_peers(options.names(peers)),
         batch_sizes=options.numbers(batch_size),
         num_beams=options.numbers(num_beams),
         device=device,
@@ -87,19 +92,20 @@ def command(
 
 
 def _show(table: dict[str, Any], json: str | None, markdown: str | None, html: Path | None) -> None:
-    """Prints the table in one form, and writes the files that were asked for."""
-    from benchmarks import report
+    """Prints the table, and writes the files that were asked for."""
+    from benchmarks.measure import result_file
+    from benchmarks.reports import table as tables
     from compressor.cli.output import print_json
 
     if json == "-":
         print_json(table)
     elif markdown == "-":
-        print(report.markdown(table), end="")
+        print(tables.markdown(table), end="")
     else:
-        report.terminal(table)
+        tables.terminal(table)
     if json not in (None, "-"):
-        report.write_json(table, Path(json))
+        result_file.write_json(table, Path(json))
     if markdown not in (None, "-"):
-        report.write_markdown(table, Path(markdown))
+        tables.write_markdown(table, Path(markdown))
     if html is not None:
-        report.write_html(table, html)
+        tables.write_html(table, html)

@@ -93,15 +93,16 @@ def _run(task: Task, folder: Path, overrides: tuple[str, ...], test_size: int, f
 
 
 def _measure(task: Task, folder: Path, made: dict[str, Path], test_size: int) -> list[dict[str, Any]]:
-    from benchmarks.evaluation import evaluate
-    from benchmarks.latency import ROW_KEYS, run
-    from benchmarks.settings import BenchConfig
+    from benchmarks.latency.bench import run
+    from benchmarks.latency.config import BenchConfig
+    from benchmarks.latency.grid import ROW_KEYS
+    from benchmarks.quality.evaluate import evaluate
 
     test = _write_test_set(task, folder / "test.jsonl", test_size)
     config = BenchConfig(
-        bundle=made["bundle"],
+        bundles=(made["bundle"],),
         teacher=str(made["teacher"]),
-        run=made["student"],
+        runs=(made["student"],),
         source=test,
         batch_sizes=(1,),
         sentences=min(24, test_size),

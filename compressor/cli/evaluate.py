@@ -41,7 +41,7 @@ def command(
 
     BLEU and chrF of translations, ROUGE of summaries, with their signatures.
     """
-    from benchmarks.evaluation import evaluate
+    from benchmarks.quality.evaluate import evaluate
     from compressor.cli.output import (
         check_writable,
         print_fields,
@@ -51,7 +51,7 @@ def command(
     )
 
     check_writable([json])
-    told = {
+    checkpoint_options = {
         "source_prefix": source_prefix,
         "source_language": source_language,
         "target_language": target_language,
@@ -68,7 +68,7 @@ def command(
             threads=threads,
             batch_size=batch_size,
             task=task,
-            told={name: value for name, value in told.items() if value is not None},
+            checkpoint_options={name: value for name, value in checkpoint_options.items() if value is not None},
             progress=lambda count, total: progress.update(bar, completed=count, total=total),
         )
     if json is not None:

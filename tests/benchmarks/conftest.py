@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import pytest
 
-from benchmarks.engines import EngineSpec
-from benchmarks.worker import Info, Reply
+from benchmarks.engines.base import EngineSpec
+from benchmarks.engines.process import Info, Reply
 from compressor.bundle import (
     FileRecord,
     Manifest,

@@ -1,0 +1,47 @@
+"""Measurements beside ``compress bench``: ``python -m benchmarks COMMAND --help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from benchmarks.latency import peers
+from benchmarks.quality import batch_independence, compare
+from benchmarks.reports import docs
+from benchmarks.roofline import axes
+from benchmarks.training import update_cost
+from compressor.errors import CompressError
+
+COMMANDS = {
+    "peers": peers,
+    "compare": compare,
+    "independence": batch_independence,
+    "update-cost": update_cost,
+    "roofline": axes,
+    "report": docs,
+}
+"""Name to a module with ``add_arguments`` and ``run``; its docstring is the help."""
+
+PROGRAM = "python -m benchmarks"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code."""
+    parser = argparse.ArgumentParser(PROGRAM, description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        text = (module.__doc__ or "").split("\n\n")[0]
+        module.add_arguments(commands.add_parser(name, help=text, description=module.__doc__))
+    options = parser.parse_args(arguments)
+    try:
+        COMMANDS[options.command].run(options)
+    except CompressError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.argv[0] = PROGRAM  # results record the command
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Converts models to the engines' own formats, each once and in a process of its own, and opens engines on them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from benchmarks.engines.base import EngineSpec
+from benchmarks.engines.converted_model import is_converted
+from benchmarks.engines.environments import python_of
+from benchmarks.engines.process import ProcessHost
+from benchmarks.engines.registry import ENGINES
+from compressor.errors import ModelError
+from compressor.files import new_folder
+
+
+class ConvertingConnector:
+    """Opens engines in processes of their own; a model is converted first where its engine needs that.
+
+    Args:
+        folder: Where converted models lie; one that is there already is used as it is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, spec: EngineSpec, threads: int) -> ProcessHost:
+        """A host of the engine.
+
+        Raises:
+            ModelError: the model cannot be converted.
+            DependencyError: the engine's environment cannot be made.
+        """
+        engine = ENGINES[spec.engine]
+        if commands := engine.conversion(spec):
+            spec = spec.model_copy(update={"path": str(self._convert(spec, commands))})
+        return ProcessHost(spec, threads, python_of(engine))
+
+    def _convert(self, spec: EngineSpec, commands: list[list[str]]) -> Path:
+        label = spec.model.replace("/", "-")
+        folder = self._folder / f"{label}-{Path(spec.path).name}-{spec.engine}-{spec.precision}"
+        if not is_converted(folder):
+            with new_folder(folder, force=True) as work:
+                for command in commands:
+                    _run(spec, [part.replace("{}", str(work)) for part in command])
+        return folder
+
+
+def _run(spec: EngineSpec, command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ModelError(f"{spec.path}: cannot be converted to {spec.engine} ({last})")

@@ -1,0 +1,52 @@
+"""Virtual environments for engines whose libraries exclude this project's, made when they are first needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.engines.base import EngineDescriptor
+from compressor.errors import DependencyError
+
+FOLDER = Path(os.environ.get("COMPRESS_PEERS", "~/.cache/compress-peers")).expanduser()
+"""Where the environments lie; some 4 GB with all of them."""
+
+PROCESS_PACKAGES = ("numpy", "pydantic", "sentencepiece", "tokenizers")
+"""What ``benchmarks.engines.process`` itself needs."""
+
+_DONE = ".complete"
+
+
+def python_of(engine: EngineDescriptor, folder: Path = FOLDER) -> str:
+    """The interpreter that runs an engine. Its environment is made first if it is not there: minutes, once.
+
+    Raises:
+        DependencyError: it cannot be installed; the message has pip's last line.
+    """
+    if engine.environment is None:
+        return sys.executable
+    home = folder / engine.name
+    python = home / "bin" / "python"
+    if not (home / _DONE).is_file():
+        packages, removed = engine.environment
+        pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        _run(engine, [sys.executable, "-m", "venv", "--clear", str(home)])
+        _run(engine, [*pip, "install", *packages, *PROCESS_PACKAGES])
+        if removed:
+            _run(engine, [*pip, "uninstall", "--yes", *removed])
+        (home / _DONE).touch()
+    return str(python)
+
+
+def tool_of(engine: EngineDescriptor, tool: str, folder: Path = FOLDER) -> str:
+    """The path of a program in an engine's environment."""
+    return str(Path(python_of(engine, folder)).with_name(tool))
+
+
+def _run(engine: EngineDescriptor, command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DependencyError(f"the environment of {engine.name} cannot be made: {last}")

@@ -1,0 +1,1 @@
+"""Hugging Face `generate` over graphs in OpenVINO's format."""

@@ -1,0 +1,1 @@
+"""Hugging Face `generate` over ONNX graphs that Optimum exported."""

@@ -1,0 +1,1 @@
+"""Scores of models on test sets, and whether an output depends on its batch."""

@@ -1,0 +1,132 @@
+"""Scores of a model on a test set, with their signature."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from benchmarks.engines.folders import read_folder, spec_of
+from benchmarks.engines.process import Connect, Host, LocalHost
+from benchmarks.engines.registry import engine_for
+from compressor.data.readers import read_table, read_text
+from compressor.errors import ConfigError, DataError
+from compressor.provenance import provenance
+from compressor.text.metrics import score
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores, as JSON values with their settings, and the outputs, one for each source."""
+
+    scores: dict[str, Any]
+    hypotheses: list[str]
+
+
+def evaluate(
+    path: str | Path,
+    *,
+    source: Path,
+    reference: Path | None = None,
+    precision: str | None = None,
+    num_beams: int = 1,
+    threads: int = 1,
+    batch_size: int = 32,
+    task: str | None = None,
+    checkpoint_options: Mapping[str, str] = MappingProxyType({}),
+    progress: Callable[[int, int], object] | None = None,
+    connect: Connect = LocalHost,
+) -> Evaluation:
+    """Translates (or summarizes) a whole file and scores it.
+
+    Args:
+        path: Bundle, run folder, or Hugging Face folder or name; its files tell which.
+        source: Plain text, or JSON lines with both columns.
+        reference: Plain text aligned with ``source``; None where the source file holds both.
+        precision: Precision of a bundle, by default its default precision; ``fp32`` otherwise.
+        num_beams: Width of the search.
+        threads: Threads inside one operator.
+        batch_size: Sentences a call.
+        task: ``translation`` or ``summarization``; by default what the bundle or run says, else translation.
+        checkpoint_options: Options of a Hugging Face checkpoint: ``source_prefix``, ``source_language``,
+            ``target_language``, ``revision``.
+        progress: Called with (sentences done, sentences in all).
+        connect: Where the engine runs.
+
+    Raises:
+        CompressError: a model or file is missing or damaged, or the files do not match.
+    """
+    sources, references = read_test_set(source, reference)
+    spec = spec_of(path, "student", precision, None)
+    if checkpoint_options and spec.engine != engine_for("checkpoint").name:
+        raise ConfigError(f"{path}: {', '.join(checkpoint_options)}: for Hugging Face checkpoints alone")
+    spec = spec.model_copy(update=dict(checkpoint_options))
+    task = task or read_folder(path).task or "translation"
+    host = connect(spec, threads)
+    try:
+        if host.info.max_num_beams is not None and num_beams > host.info.max_num_beams:
+            raise ConfigError(f"{path}: searches with at most {host.info.max_num_beams} beam, got {num_beams}")
+        start = time.perf_counter()
+        hypotheses = translate_all(host, sources, num_beams, batch_size, progress)
+        seconds = time.perf_counter() - start
+    finally:
+        host.close()
+    settings = {"task": task, "engine": spec.engine, "precision": spec.precision, "num_beams": num_beams}
+    scores = {
+        **settings,
+        "sentences": len(sources),
+        "parameters": host.info.parameters,
+        "seconds": round(seconds, 3),
+        **quality(task, hypotheses, references),
+        "provenance": provenance(),
+    }
+    return Evaluation(scores, hypotheses)
+
+
+def read_test_set(source: Path, reference: Path | None) -> tuple[list[str], list[str]]:
+    """Sources and references, line by line, nothing dropped. Raises DataError."""
+    if reference is None and not _is_table(source):
+        read_text(source, None)  # raises for a missing or damaged file first
+        message = f"{source}: scores need references; give {{reference}}, or JSON lines with source and target"
+        raise DataError(message, options=["reference"])
+    examples = read_table(source, "source", "target") if _is_table(source) else read_text(source, reference)
+    return [example.source for example in examples], [example.target or "" for example in examples]
+
+
+def read_sources(source: Path) -> list[str]:
+    """Sources alone. Raises DataError."""
+    examples = read_table(source, "source", None) if _is_table(source) else read_text(source, None)
+    return [example.source for example in examples]
+
+
+def translate_all(
+    host: Host,
+    sources: Sequence[str],
+    num_beams: int,
+    batch_size: int,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[str]:
+    """Outputs in the order of the sources. Sources of similar length share a batch; a blank one stays blank."""
+    outputs = [""] * len(sources)
+    order = sorted((i for i, text in enumerate(sources) if text.strip()), key=lambda i: len(sources[i]))
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        reply = host.translate([sources[i] for i in chosen], num_beams)
+        for index, text in zip(chosen, reply.texts, strict=True):
+            outputs[index] = text
+        if progress is not None:
+            progress(start + len(chosen), len(order))
+    return outputs
+
+
+def quality(task: str, hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    """The scores that apply to the task, null for those that do not, with the signature."""
+    scores = score(task, hypotheses, references).to_dict()
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in scores.items()}
+
+
+def _is_table(path: Path) -> bool:
+    return path.name.removesuffix(".gz").endswith((".jsonl", ".json", ".tsv", ".parquet"))

@@ -1,0 +1,1 @@
+"""Results as tables and plots: in a terminal, as Markdown, as HTML."""

@@ -1,0 +1,158 @@
+"""Measures the time of an ImitKD update beside a Vanilla + Full update.
+
+All methods share one teacher in memory and learn from the same batches; they take turns, one group of batches at a
+time. ImitKD is measured at β = 0, where it takes longest: every context is a rollout, and its time counts. The length
+of a rollout depends on the student, so start from a trained one (``--run``): an untrained one writes up to the limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.measure.result_file import write_json
+from benchmarks.measure.timing import interleave, median, percentile, stopwatch
+from compressor.config import Recipe, dump_recipe, load_recipe
+from compressor.data.batching import Batch
+from compressor.distillation.setup import Setup, set_up
+from compressor.distillation.trainer import Trainer
+from compressor.errors import ConfigError, ModelError
+from compressor.models.weights import load_run
+from compressor.progress import Bar
+from compressor.provenance import provenance, sanitize
+
+BASE = "vanilla+full"
+METHODS = (BASE, "imitkd", "imitkd+full")
+BETA = 0.0
+
+
+def update_cost(
+    config: Path,
+    overrides: Sequence[str] = (),
+    *,
+    run: Path | None = None,
+    groups: int = 4,
+    repeats: int = 3,
+    warmup: int = 1,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Measures one update of each method.
+
+    Args:
+        config: A recipe with a teacher.
+        overrides: ``key.path=value`` settings.
+        run: A run of the same architecture whose weights the student starts from.
+        groups: Groups of batches (as many together as the recipe rolls out at once).
+        repeats: Measured passes over them.
+        warmup: Groups of each method that are not counted.
+        progress: Whether a bar is shown on stderr.
+
+    Returns:
+        ``{"provenance": ..., "settings": ..., "rows": [...]}``: milliseconds an update, and ``ratio``, the median over
+        that of Vanilla + Full. ``rollout_tokens`` and ``reference_tokens`` are means a sentence.
+
+    Raises:
+        CompressError: the recipe is wrong, has no teacher, or the run does not fit it.
+    """
+    recipes = {name: load_recipe(config, [*overrides, *_settings(name)]) for name in METHODS}
+    if recipes[BASE].teacher is None:
+        raise ConfigError(f"{config}: has no teacher; add teacher.path")
+    setup = set_up(recipes[BASE])
+    if run is not None:
+        _start_from(run, setup)
+    trainers = {name: _trainer(setup, recipe) for name, recipe in recipes.items()}
+    work = _groups(trainers["imitkd"], recipes["imitkd"].method.rollout.batches, groups)
+    # Update 0: the learning rate is near zero in warm-up, so the student does not change.
+    probes = {name: stopwatch(partial(own.train_group, update=0)) for name, own in trainers.items()}
+    with Bar(Console(stderr=True), progress) as bar:
+        advance = bar.start("updates", len(METHODS) * (warmup + repeats * len(work)))
+        seconds = interleave(probes, work, repeats=repeats, warmup=warmup, progress=advance)
+    samples = {name: _per_update(seconds[name], work) for name in METHODS}
+    lengths = _lengths(setup, trainers["imitkd"], work)
+    return {
+        "provenance": provenance(seed=recipes[BASE].training.seed),
+        "settings": {
+            "recipe": sanitize(dump_recipe(recipes[BASE])),
+            "groups": len(work),
+            "repeats": repeats,
+            **lengths,
+        },
+        "rows": [_row(name, samples) for name in METHODS],
+    }
+
+
+def _settings(method: str) -> list[str]:
+    """Overrides that give all methods the same data, sources with references, and ImitKD rollouts alone."""
+    schedule = [f"method.schedule={{name: constant, value: {BETA}}}"]  # replaces the whole schedule, warm-up included
+    return [f"method.name={method}", "method.contexts=references", "data.mono=[]", *schedule]
+
+
+def _start_from(run: Path, setup: Setup) -> None:
+    model = load_run(run).model
+    if model.config != setup.student.config:
+        raise ModelError(f"{run}: its architecture is not the recipe's student; give the recipe that made it")
+    setup.student.load_state_dict(model.state_dict())
+
+
+def _trainer(setup: Setup, recipe: Recipe) -> Trainer:
+    """A trainer with its own copy of the student, and the shared data and teacher."""
+    return Trainer(replace(setup, recipe=recipe, student=copy.deepcopy(setup.student)))
+
+
+def _groups(trainer: Trainer, size: int, count: int) -> list[list[Batch]]:
+    batches = trainer.batches.epoch(0)
+    groups = [list(itertools.islice(batches, size)) for _ in range(count)]
+    return [group for group in groups if group]
+
+
+def _per_update(seconds: Sequence[Sequence[float]], work: Sequence[Sequence[Batch]]) -> list[float]:
+    """Seconds an update, one sample for each group and repeat."""
+    return [value / len(group) for group, values in zip(work, seconds, strict=True) for value in values]
+
+
+def _lengths(setup: Setup, trainer: Trainer, work: Sequence[Sequence[Batch]]) -> dict[str, float]:
+    chosen = [index for batch in work[0] for index in batch.indices]
+    written = sum(map(len, trainer.roll_out(chosen)))
+    given = sum(len(setup.train.targets[index]) for index in chosen)
+    return {"rollout_tokens": round(written / len(chosen), 2), "reference_tokens": round(given / len(chosen), 2)}
+
+
+def _row(name: str, samples: dict[str, list[float]]) -> dict[str, Any]:
+    own = samples[name]
+    return {
+        "method": name,
+        "beta": None if name == BASE else BETA,
+        "p50_ms": round(median(own) * 1e3, 2),
+        "p90_ms": round(percentile(own, 90) * 1e3, 2),
+        "p99_ms": round(percentile(own, 99) * 1e3, 2),
+        "ratio": round(median(own) / median(samples[BASE]), 3),
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("config", type=Path, help="recipe with a teacher")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a field of the recipe")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="run whose weights the student starts from")
+    parser.add_argument("--groups", type=int, default=4, help="groups of batches")
+    parser.add_argument("--repeats", type=int, default=3, help="measured passes over them")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measures, writes the file, and prints a table."""
+    table = update_cost(options.config, options.set, run=options.run, groups=options.groups, repeats=options.repeats)
+    if options.json:
+        write_json(table, options.json)
+    for row in table["rows"]:
+        print(f"{row['method']:<14} {row['p50_ms']:9.1f} ms an update   {row['ratio']:.2f} times {BASE}")
+    lengths = table["settings"]
+    print(f"{lengths['rollout_tokens']} tokens a rollout, {lengths['reference_tokens']} a reference")

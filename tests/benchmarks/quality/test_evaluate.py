@@ -1,0 +1,55 @@
+"""Order and blanks of a translated file, and what a score says of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.engines.base import EngineSpec
+from benchmarks.quality.evaluate import evaluate, read_test_set, translate_all
+from compressor.errors import ConfigError
+
+
+def test_outputs_keep_their_lines_and_blank_stays_blank(stage: Any) -> None:
+    host = stage.connect(EngineSpec(engine="torch", model="student", path="x"), 1)
+    seen: list[tuple[int, int]] = []
+    sources = ["ccc", "", "a", "  ", "bb"]
+    outputs = translate_all(host, sources, 1, 2, lambda done, total: seen.append((done, total)))
+    assert outputs == ["CCC", "", "A", "", "BB"]
+    assert [texts for _, texts, _ in stage.log] == [2, 1]
+    assert seen == [(2, 3), (3, 3)]
+
+
+def test_a_bundle_is_scored_in_its_default_precision(
+    stage: Any, manifest_only: Path, test_set: Callable[[int], tuple[Path, Path]]
+) -> None:
+    source, reference = test_set(5)
+    done = evaluate(manifest_only, source=source, reference=reference, connect=stage.connect)
+    assert (done.scores["engine"], done.scores["precision"], done.scores["task"]) == ("onnx", "int8", "translation")
+    assert (done.scores["bleu"], done.scores["sentences"], done.scores["rouge_l"]) == (100.0, 5, None)
+    assert done.hypotheses[0] == "SENTENCE NUMBER 0 OF THIS FILE"
+    assert stage.hosts[0].closed
+    with pytest.raises(ConfigError, match="at most 1 beam"):
+        evaluate(manifest_only, source=source, reference=reference, num_beams=5, connect=stage.connect)
+
+
+def test_json_lines_hold_both_sides(tmp_path: Path) -> None:
+    path = tmp_path / "test.jsonl"
+    path.write_text("".join(json.dumps({"source": s, "target": t}) + "\n" for s, t in [("a", "b"), ("c", "d")]))
+    assert read_test_set(path, None) == (["a", "c"], ["b", "d"])
+
+
+def test_a_checkpoint_is_told_its_task_and_languages(
+    stage: Any, manifest_only: Path, test_set: Callable[[int], tuple[Path, Path]]
+) -> None:
+    (source, reference), told = test_set(2), {"source_prefix": "translate: ", "target_language": "en_XX"}
+    stage.cast = {"student transformers fp32": (0.1, 10, None)}
+    evaluate("owner/name", source=source, reference=reference, checkpoint_options=told, connect=stage.connect)
+    spec = stage.hosts[0].spec
+    assert (spec.source_prefix, spec.target_language, spec.source_language) == ("translate: ", "en_XX", None)
+    with pytest.raises(ConfigError, match="source_prefix, target_language: for Hugging Face checkpoints"):
+        evaluate(manifest_only, source=source, reference=reference, checkpoint_options=told, connect=stage.connect)

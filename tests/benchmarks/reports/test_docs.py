@@ -1,0 +1,56 @@
+"""Documents are filled from result files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.measure.result_file import load
+from benchmarks.reports import docs
+from compressor.errors import DataError
+
+
+def test_marked_tables_are_replaced_and_prose_stays() -> None:
+    text = (
+        "Before.\n\n<!-- peers -->\nold\n<!-- /peers -->\n\nBetween.\n<!-- roofline -->\n<!-- /roofline -->\nAfter.\n"
+    )
+    filled = docs.fill(text)
+    assert filled.startswith("Before.\n\n<!-- peers -->\n| shape | data |") and "old" not in filled
+    assert "\nBetween.\n<!-- roofline -->\n| varied |" in filled and filled.endswith("<!-- /roofline -->\nAfter.\n")
+    assert docs.fill(filled) == filled
+
+
+def test_a_mark_without_a_table_is_refused() -> None:
+    with pytest.raises(DataError, match="<!-- other -->: no such table; choose from summary"):
+        docs.fill("<!-- other -->\n<!-- /other -->\n")
+
+
+def test_the_summary_has_at_most_ten_rows_of_teacher_and_onnx() -> None:
+    lines = docs.summary(load(docs.RESULTS / "de-en.json")).splitlines()[2:]
+    assert 0 < len(lines) <= 10
+    engines = [tuple(cell.strip() for cell in line.split("|")[1:4]) for line in lines]
+    assert set(engines) == {
+        ("teacher", "transformers", "fp32"),
+        ("student", "onnx", "fp32"),
+        ("student", "onnx", "int8"),
+    }
+
+
+@pytest.mark.parametrize("file", sorted({file for file, _ in docs.SECTIONS.values()}))
+def test_every_committed_result_can_be_shown(file: str) -> None:
+    if (docs.RESULTS / file).exists():
+        table = load(docs.RESULTS / file)
+        assert all(make(table) for name, make in docs.SECTIONS.values() if name == file)
+
+
+def test_the_plot_is_a_file_of_its_own(tmp_path: Path) -> None:
+    out = tmp_path / "plot.svg"
+    assert main(["report", str(docs.RESULTS / "de-en.json"), "--plot", str(out)]) == 0
+    text = out.read_text(encoding="utf-8")
+    assert text.startswith("<?xml") and "batch 32" in text and "student, onnx int8" in text
+    empty = tmp_path / "rows.json"
+    empty.write_text(json.dumps({"rows": []}))
+    assert main(["report", str(empty), "--plot", str(out)]) == 1

@@ -1,0 +1,46 @@
+"""The cost of an update, measured on the tiny run as its own teacher."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.training.update_cost import _settings, update_cost
+from compressor.config import load_recipe
+from compressor.distillation.schedules import beta
+from compressor.errors import ConfigError, ModelError
+
+
+def test_ratios_are_of_medians_and_imitkd_keeps_no_reference(tiny_recipe: Path, tiny_run: Path, tmp_path: Path) -> None:
+    overrides = [f"teacher.path={tiny_run}", "method.rollout.batches=2"]
+    result = update_cost(tiny_recipe, overrides, run=tiny_run, groups=2, repeats=1, warmup=0, progress=False)
+    assert [row["method"] for row in result["rows"]] == ["vanilla+full", "imitkd", "imitkd+full"]
+    assert [row["beta"] for row in result["rows"]] == [None, 0.0, 0.0]
+    base = result["rows"][0]["p50_ms"]
+    for row in result["rows"]:
+        assert row["ratio"] == pytest.approx(row["p50_ms"] / base, rel=0.02)
+        assert row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
+    assert 1 <= result["settings"]["rollout_tokens"] <= 24
+    assert result["settings"]["reference_tokens"] > 1
+    json.dumps(result, allow_nan=False)
+
+
+def test_no_warm_up_of_the_recipes_is_left(tiny_recipe: Path, tiny_run: Path) -> None:
+    overrides = [f"teacher.path={tiny_run}", "method.schedule={name: linear, warmup: 0.5}"]
+    schedule = load_recipe(tiny_recipe, [*overrides, *_settings("imitkd")]).method.schedule
+    assert beta(schedule, 0.0) == 0.0
+
+
+def test_a_recipe_without_a_teacher_is_refused(tiny_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match="needs a teacher"):
+        update_cost(tiny_recipe)
+    assert main(["update-cost", str(tiny_recipe)]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_run_of_another_size_is_refused(tiny_recipe: Path, tiny_run: Path) -> None:
+    with pytest.raises(ModelError, match="architecture"):
+        update_cost(tiny_recipe, [f"teacher.path={tiny_run}", "student.encoder_ffn=48"], run=tiny_run)
