@@ -11,6 +11,7 @@ from benchmarks.quality import batch_independence, compare
 from benchmarks.reports import docs
 from benchmarks.roofline import axes
 from benchmarks.training import update_cost
+from compressor.cli.errors import exit_code_of
 from compressor.errors import CompressError
 
 COMMANDS = {
@@ -37,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         COMMANDS[options.command].run(options)
     except CompressError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return exit_code_of(error)
     return 0
 
 

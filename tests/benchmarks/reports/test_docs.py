@@ -53,4 +53,4 @@ def test_the_plot_is_a_file_of_its_own(tmp_path: Path) -> None:
     assert text.startswith("<?xml") and "batch 32" in text and "student, onnx int8" in text
     empty = tmp_path / "rows.json"
     empty.write_text(json.dumps({"rows": []}))
-    assert main(["report", str(empty), "--plot", str(out)]) == 1
+    assert main(["report", str(empty), "--plot", str(out)]) == 3

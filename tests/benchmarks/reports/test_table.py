@@ -159,7 +159,7 @@ def test_what_is_no_bench_is_refused_in_one_line(
         path.write_text(content)
     with pytest.raises(DataError):
         result_file.load(path)
-    assert main(["report", str(path)]) == 1
+    assert main(["report", str(path)]) == 3
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1 and str(path) in captured.err
 

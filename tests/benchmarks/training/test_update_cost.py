@@ -37,7 +37,7 @@ def test_no_warm_up_of_the_recipes_is_left(tiny_recipe: Path, tiny_run: Path) ->
 def test_a_recipe_without_a_teacher_is_refused(tiny_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match="needs a teacher"):
         update_cost(tiny_recipe)
-    assert main(["update-cost", str(tiny_recipe)]) == 1
+    assert main(["update-cost", str(tiny_recipe)]) == 2
     assert capsys.readouterr().err.startswith("error: ")
 
 
