@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from compressor import export as export_bundle
 from compressor.bundle import open_bundle
 from compressor.decoding.search import greedy, pad_sources
 from compressor.errors import (
@@ -23,7 +24,7 @@ from compressor.errors import (
     StorageError,
 )
 from compressor.exporters import export as exporters
-from compressor.exporters.export import dev_set, export_bundle
+from compressor.exporters.checks.dev_set import dev_set
 from compressor.exporters.quantization import kernel_choice as mixing
 from compressor.exporters.quantization import quality_gate as gate
 from compressor.models.weights import load_run

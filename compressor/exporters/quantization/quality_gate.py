@@ -16,9 +16,6 @@ from compressor.errors import ExportError
 from compressor.exporters.quantization.rewrite import products, weight_key
 from compressor.models.base import Seq2SeqModel
 
-BUDGET = 0.3
-"""BLEU or ROUGE-L that a precision may lose."""
-
 LARGEST_SHARE = 0.5
 """Of the layers that may stay in fp32: with more of them, a precision is hardly worth its name."""
 

@@ -9,9 +9,9 @@ import onnx_ir as ir
 import pytest
 import torch
 
+from compressor import export as export_bundle
 from compressor.bundle import open_bundle
 from compressor.errors import ExportError
-from compressor.exporters.export import export_bundle
 from compressor.exporters.quantization import quality_gate as gate
 from compressor.exporters.quantization.rewrite import float_products
 from compressor.models.weights import load_run, save_run
