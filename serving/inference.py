@@ -61,11 +61,13 @@ def _refusal(model: Model, body: SummarizeRequest, error: InputError) -> Problem
     """Returns the 422 for what an engine refused: every text over the limit, by its index."""
     if not isinstance(error, TooLongError):
         return Problem(422, str(error))
+    lengths = [len(model.engine.tokenizer.encode_source(text)) for text in body.inputs]
     hint = "shorten it, or send truncation: longest_first"
     return Problem(
         422,
         errors=[
             ProblemItem(message=f"has {length} tokens, the limit is {error.limit}; {hint}", pointer=f"/inputs/{index}")
-            for index, length in error.texts
+            for index, length in enumerate(lengths)
+            if length > error.limit
         ],
     )

@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 
+from compressor.cli.errors import EXIT_CODES
 from compressor.cli.options import flag
 from compressor.errors import CompressError, ConfigError, InputError, TooLongError
 
@@ -53,3 +54,8 @@ def test_a_reader_may_name_texts() -> None:
     error = TooLongError([(1, 12)], limit=9)
     assert error.render(text=lambda index: f"line {index + 1}").startswith("line 2 has 12 tokens, the limit is 9")
     assert (error.index, error.actual, error.limit, error.texts) == (1, 12, 9, ((1, 12),))
+
+
+def test_every_error_class_has_an_exit_code_of_its_own_or_of_a_base() -> None:
+    direct = [kind for kind in CompressError.__subclasses__() if kind.__module__ == CompressError.__module__]
+    assert set(direct) | {CompressError} == set(EXIT_CODES)
