@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from compressor.config import Recipe
@@ -79,65 +79,33 @@ def export(
     run: str | PathLike[str],
     out: str | PathLike[str],
     *,
-    precisions: Sequence[str] | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
-    batch_size: int = 1,
-    task: Literal["translation", "summarization"] | None = None,
-    dev_source: str | PathLike[str] | None = None,
-    dev_reference: str | PathLike[str] | None = None,
-    shortlist_source: str | PathLike[str] | None = None,
-    shortlist_target: str | PathLike[str] | None = None,
-    quality_budget: float = 0.3,
-    ungated: bool = False,
     force: bool = False,
     progress: bool = True,
+    **options: Any,
 ) -> Path:
-    """Exports a run as an ONNX bundle and proves that it computes the same (``compress export``).
+    """Exports a run as an ONNX bundle and checks that it computes the same (``compress export``).
 
     Args:
         run: folder that ``distill`` or ``train`` wrote, or a Hugging Face checkpoint in Marian's or BART's layout.
         out: folder of the bundle; it must not exist unless ``force``.
-        precisions: any of ``fp32``, ``fp16``, ``int8``, ``int4`` and ``mixed``; default: fp32 and int8, for a GPU fp32
-            and fp16. ``int8+shortlist`` is int8, and again with a lexical shortlist.
-        device: where the bundle is proved.
-        batch_size: sentences a call that the precision ``mixed`` is made for.
-        task: of a checkpoint; default: translation.
-        dev_source: text file whose lines are compared token by token; default: the dev set of the run's recipe.
-        dev_reference: its references, for BLEU or ROUGE of each precision.
-        shortlist_source: text file that a shortlist is learned from; default: what the run recorded of its teacher.
-        shortlist_target: what a teacher writes for it, line by line.
-        quality_budget: the most BLEU or ROUGE-L that a precision may lose; where one loses more, some layers stay in
-            fp32.
-        ungated: publish precisions whatever they lose, and without references, too.
         force: replace ``out``.
         progress: show a progress bar on standard error.
+        **options: fields of ``compressor.exporters.config.ExportConfig``, among them ``precisions``, ``device``,
+            ``dev_source``, ``dev_reference``, ``quality_budget`` and ``ungated``.
 
     Returns:
         The bundle folder.
 
     Raises:
+        ConfigError: an option is unknown or wrong.
         ExportError: an exported graph does not compute what the model computes, or a precision loses too much.
     """
+    from compressor.config import validate_options
+    from compressor.exporters.config import ExportConfig
     from compressor.exporters.export import export_bundle
 
-    given = (dev_source, dev_reference, shortlist_source, shortlist_target)
-    source, reference, asked, written = (None if path is None else Path(path) for path in given)
-    return export_bundle(
-        Path(run),
-        Path(out),
-        precisions=precisions,
-        device=device,
-        batch_size=batch_size,
-        task=task,
-        dev_source=source,
-        dev_reference=reference,
-        shortlist_source=asked,
-        shortlist_target=written,
-        quality_budget=quality_budget,
-        ungated=ungated,
-        force=force,
-        progress=progress,
-    )
+    config = validate_options(ExportConfig, options)
+    return export_bundle(Path(run), Path(out), config, force=force, progress=progress)
 
 
 def load(

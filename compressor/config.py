@@ -7,14 +7,15 @@ at ``data.root``; ``teacher.path`` is a folder or a hub name.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from compressor.errors import ConfigError
 from compressor.model_config import ARCHITECTURES, Section, StudentConfig, TransformerConfig
 
+Options = TypeVar("Options", bound=BaseModel)
 Task = Literal["translation", "summarization"]
 Initialization = Literal["random", "teacher_embeddings", "teacher_layers"]
 MethodName = Literal["vanilla", "vanilla+full", "seqkd", "seqkd+full", "imitkd", "imitkd+full"]
@@ -239,6 +240,24 @@ def parse_recipe(values: dict[str, Any], where: str = "recipe") -> Recipe:
         raise ConfigError(f"{where}: {len(problems)} mistake{'s' * (len(problems) > 1)}", problems) from None
 
 
+def validate_options(model: type[Options], values: dict[str, Any]) -> Options:
+    """Returns options as their pydantic model.
+
+    Args:
+        model: Such as ``ExportConfig``. Messages of its validators may have names of fields in braces.
+        values: By field.
+
+    Raises:
+        ConfigError: listing every mistake, with options in braces (see ``compressor.errors``).
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = [_describe_option(item) for item in error.errors()]
+        message, more = (problems[0], []) if len(problems) == 1 else (f"{len(problems)} options are wrong", problems)
+        raise ConfigError(message, more, options=[*model.model_fields, *values]) from None
+
+
 def references_only(recipe: Recipe) -> Recipe:
     """The recipe of the same model trained from references alone: no teacher, and nothing that needs one."""
     values = recipe.model_dump()
@@ -280,3 +299,8 @@ def _describe(item: Any) -> str:
     path = ".".join(map(str, location))
     message = item["msg"].removeprefix("Value error, ")
     return f"{path}: {message}" if path else message
+
+
+def _describe_option(item: Any) -> str:
+    name = f"{{{item['loc'][0]}}}: " if item["loc"] else ""
+    return name + str(item["msg"]).removeprefix("Value error, ")

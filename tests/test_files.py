@@ -44,7 +44,7 @@ def test_an_existing_folder_is_replaced_only_when_told_to(tmp_path: Path) -> Non
     with pytest.raises(OutputExistsError, match="neither a run nor a bundle"), new_folder(target, force=True):
         raise AssertionError("the block must not run")
     (target / "bundle.json").write_text("{}")
-    with pytest.raises(OutputExistsError, match="--force"), new_folder(target):
+    with pytest.raises(OutputExistsError, match="force=True"), new_folder(target):
         raise AssertionError("the block must not run")
     with pytest.raises(RuntimeError), new_folder(target, force=True):
         raise RuntimeError

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from compressor.exporters.export import export_bundle
+from compressor import export as export_bundle
 from compressor.files import write_atomic
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import TransformerModelConfig

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import types
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import annotated_types
 import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from compressor.bundle import PRECISIONS
+from compressor.config import validate_options
 from compressor.errors import ConfigError
 
 Bundle = Annotated[
@@ -115,3 +122,86 @@ def numbers(text: str) -> tuple[int, ...]:
     if wrong:
         raise ConfigError(f"{text!r}: {wrong[0]!r} is not a positive number")
     return tuple(int(part) for part in found)
+
+
+def from_model(
+    model: type[BaseModel], *, arguments: Mapping[str, Any] | None = None, omit: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Returns a decorator that gives a command an option for each field of a pydantic model.
+
+    The command has a parameter ``config`` of the model; in its place the decorated command has the options, whose
+    names, types, bounds, defaults and help texts are the fields'. Lists are given as one text, separated by commas.
+    ::
+
+        @options.from_model(ExportConfig)
+        def command(run: Run, out: options.Out, config: ExportConfig, force: options.Force = False) -> None: ...
+
+    Args:
+        model: The model.
+        arguments: Annotations (``Annotated[type, typer.Argument(...)]``) of fields that are no options, or that need
+            another help text.
+        omit: Fields that are left at their defaults.
+    """
+    fields = {name: field for name, field in model.model_fields.items() if name not in omit}
+    written = [_parameter(name, field, (arguments or {}).get(name)) for name, field in fields.items()]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        own = [
+            parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in inspect.signature(command).parameters.values()
+        ]
+        place = [parameter.name for parameter in own].index("config")
+        parameters = [*own[:place], *written, *own[place + 1 :]]
+
+        def run(**values: Any) -> None:
+            given = {name: _parsed(fields[name], values.pop(name)) for name in fields}
+            command(config=validate_options(model, given), **values)
+
+        run.__doc__ = command.__doc__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
+
+
+def _parameter(name: str, field: FieldInfo, annotation: Any) -> inspect.Parameter:
+    """Returns the parameter of a command for a field."""
+    kind, optional = _without_none(field.annotation)
+    default = inspect.Parameter.empty if field.is_required() else field.default
+    if _is_list(field):
+        kind, default = str, ",".join(map(str, default)) if isinstance(default, tuple) and default else None
+        optional = default is None
+    metavar = "LIST" if _is_list(field) else "FILE" if kind is Path else None
+    switch = flag(name) if default is not True else f"{flag(name)}/--no-{flag(name)[2:]}"
+    least: Any = next((item.ge for item in field.metadata if isinstance(item, annotated_types.Ge)), None)
+    option = typer.Option(
+        switch, help=field.description, metavar=metavar, min=least, show_default=not field.is_required()
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=annotation or Annotated[kind | None if optional else kind, option],
+    )
+
+
+def _parsed(field: FieldInfo, value: Any) -> Any:
+    """Returns the value of a field for what the command line gave: lists are split at their commas."""
+    if not _is_list(field) or not isinstance(value, str):
+        return field.default if _is_list(field) and value is None else value
+    (item, *_) = get_args(_without_none(field.annotation)[0])
+    return numbers(value) if item is int else names(value)
+
+
+def _is_list(field: FieldInfo) -> bool:
+    return get_origin(_without_none(field.annotation)[0]) is tuple
+
+
+def _without_none(annotation: Any) -> tuple[Any, bool]:
+    """Returns the type ``X`` of ``X | None``, and whether None was allowed."""
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return annotation, False
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    return kinds[0], True

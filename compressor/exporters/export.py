@@ -1,4 +1,4 @@
-"""A trained run, or a checkpoint, becomes an ONNX bundle, proved against PyTorch before it is published."""
+"""Exports a trained run or a checkpoint as an ONNX bundle, checked against PyTorch before it is published."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from compressor.bundle import (
     CARD_FILE,
     MANIFEST_FILE,
     PARITY_FILE,
-    PRECISIONS,
     SHORTLIST,
     TOKENIZER_FOLDER,
     Manifest,
@@ -23,12 +22,12 @@ from compressor.bundle import (
     dump_manifest,
     file_records,
 )
-from compressor.config import Task
 from compressor.decoding.shortlist import LexicalTable
-from compressor.errors import ConfigError, ExportError
+from compressor.errors import ExportError
 from compressor.exporters.checkpoints import load_exportable
 from compressor.exporters.checks import parity
 from compressor.exporters.checks.dev_set import DevSet, load_dev_set
+from compressor.exporters.config import ExportConfig
 from compressor.exporters.graphs.search_loop import build_graphs, build_half_graphs
 from compressor.exporters.graphs.weights import write_graphs
 from compressor.exporters.manifest import draft
@@ -50,51 +49,19 @@ from compressor.runtime.generator import Generator
 from compressor.runtime.session import Device, check_onnxruntime, probe_device
 from compressor.text.metrics import score
 
-UNASKED: dict[Device, tuple[str, ...]] = {"cpu": ("fp32", "int8"), "cuda": ("fp32", "fp16")}
-"""What is exported unless precisions are named."""
-
-PROCESSOR_ONLY = ("int8", "mixed")
-"""Precisions with products that ONNX Runtime has for processors alone."""
-
 
 def export_bundle(
-    run_dir: Path,
-    out_dir: Path,
-    *,
-    precisions: Sequence[str] | None = None,
-    device: Device = "cpu",
-    batch_size: int = 1,
-    task: Task | None = None,
-    dev_source: Path | None = None,
-    dev_reference: Path | None = None,
-    shortlist_source: Path | None = None,
-    shortlist_target: Path | None = None,
-    quality_budget: float = gate.BUDGET,
-    ungated: bool = False,
-    force: bool = False,
-    progress: bool = True,
+    run_dir: Path, out_dir: Path, config: ExportConfig, *, force: bool = False, progress: bool = True
 ) -> Path:
-    """Exports a run, whole or not at all.
+    """Exports a run as a bundle, whole or not at all.
 
-    fp32 is always built, for it is what every other precision is compared with, and published if it was asked for.
+    fp32 is always built, since every other precision is compared with it, and published if it was asked for.
 
     Args:
         run_dir: A run folder, or a Hugging Face checkpoint in Marian's or BART's layout (folder or hub name).
         out_dir: The bundle's folder.
-        precisions: Any of ``PRECISIONS``; None: fp32 and int8, for a GPU fp32 and fp16. ``int8+shortlist`` publishes
-            int8, and again with a lexical shortlist; so may every precision but fp16.
-        device: Where the bundle is proved.
-        batch_size: Sentences of the batch that mixed is meant for.
-        task: Of a checkpoint; by default translation.
-        dev_source: Sources to prove the export on, one a line; by default the run's own dev set.
-        dev_reference: Their references.
-        shortlist_source: Sources that a shortlist is learned from, one a line; by default the run's, where it has its
-            teacher's outputs.
-        shortlist_target: What a teacher writes for them.
-        quality_budget: The most BLEU or ROUGE-L that a precision may lose on dev data. Where a quantized one loses
-            more, the layers to blame stay in fp32.
-        ungated: Publish every precision whatever it loses, and without references, too. Where there are no dev sources
-            at all, fp32 and fp16 are proved on random tokens then, and no quality is recorded.
+        config: Options. With ``ungated`` and no dev sources, fp32 and fp16 are checked on random tokens, and no
+            quality is recorded.
         force: Replace ``out_dir`` if it exists.
         progress: Show a bar on standard error.
 
@@ -102,41 +69,39 @@ def export_bundle(
         ``out_dir``.
 
     Raises:
-        ConfigError: a precision is unknown, or not for this device; a shortlist has files, and none is wanted.
-        DependencyError: the device is not to be had.
-        ExportError: a precision loses more than the budget, or there are no references to tell.
+        ConfigError: options do not fit the model or each other.
+        DependencyError: the device is not available.
         ModelError: the run is damaged.
         DataError: dev files are missing or do not match.
-        ExportError: the model cannot be exported, or the export differs from it.
+        ExportError: the model cannot be exported, the export differs from it, a precision loses more than the budget,
+            or there are no references to measure that.
         OutputExistsError: ``out_dir`` exists and ``force`` is not set.
         StorageError: the disk is full.
     """
-    precisions = _checked(UNASKED.get(device, ("fp32",)) if precisions is None else precisions, device, batch_size)
+    precisions, device = config.built_precisions, config.device
     check_onnxruntime()
     probe_device(device)
     with new_folder(out_dir, force=force) as folder, Bar(Console(stderr=True), progress) as bar:
         bar.start("tracing", None)
-        run = load_exportable(run_dir, task)
+        run = load_exportable(run_dir, config.task)
         quantized = set(QUANTIZED).intersection(precisions)  # their scales are found on text
-        dev = load_dev_set(run, dev_source, dev_reference, allow_random=ungated and not quantized)
+        dev = load_dev_set(run, config.dev_source, config.dev_reference, allow_random=config.ungated and not quantized)
         lossy = [name for name in precisions if name != "fp32"]
-        if lossy and not ungated and dev.references is None:
+        if lossy and not config.ungated and dev.references is None:
             raise ExportError(
                 f"{', '.join(lossy)}: losses are unknown without references: "
-                "give --dev-reference FILE, or say --ungated"
+                "give {dev_reference}, or publish them as they are with {ungated}",
+                options={"dev_reference": None, "ungated": True},
             )
-        wants_shortlist = any(name.endswith(SHORTLIST) for name in precisions)
-        if not wants_shortlist and (shortlist_source or shortlist_target):
-            raise ConfigError(f"--shortlist-source and --shortlist-target are for a precision like int8{SHORTLIST}")
         table = None
-        if wants_shortlist:
-            pairs = teacher_pairs(run_dir, run.tokenizer, shortlist_source, shortlist_target)
+        if any(name.endswith(SHORTLIST) for name in precisions):
+            pairs = teacher_pairs(run_dir, run.tokenizer, config.shortlist_source, config.shortlist_target)
             table = learn_table(pairs, run.model.config.vocab_size, run.generation.eos_id)
         graphs, shortlisted = _graphs(run, table)
         forms: dict[str, QuantizedPrecision] = {}
         if quantized:
             inputs = QuantizationInputs(run, graphs, shortlisted, dev.sample(CALIBRATION_SOURCES), folder)
-            forms = _quantized(inputs, precisions, batch_size)
+            forms = _quantized(inputs, precisions, config.batch_size)
         write_graphs(graphs | (shortlisted if f"fp32{SHORTLIST}" in precisions else {}), folder / "fp32")
         for form in forms.values():
             form.write()
@@ -145,24 +110,10 @@ def export_bundle(
         run.tokenizer.save(folder / TOKENIZER_FOLDER)
         proof = _Proof(run, folder, draft(run, folder, table), dev, device, forms)
         report = proof.report(bar)
-        if not ungated:
-            report = _gate(proof, report, lossy, quality_budget, bar)
+        if not config.ungated:
+            report = _gate(proof, report, lossy, config.quality_budget, bar)
         _finish(folder, proof.described(), report, precisions)
     return out_dir
-
-
-def _checked(precisions: Sequence[str], device: Device, batch_size: int) -> tuple[str, ...]:
-    """The precisions, each once. Raises ConfigError where one is unknown, or not for the device."""
-    known = [*PRECISIONS, *(f"{name}{SHORTLIST}" for name in PRECISIONS if name != "fp16")]
-    unknown = [name for name in precisions if name not in known]
-    if unknown or not precisions:
-        raise ConfigError(f"precisions: give some of {', '.join(known)}, not {', '.join(unknown) or 'nothing'}")
-    elsewhere = [name for name in precisions if base_precision(name) in PROCESSOR_ONLY]
-    if device == "cuda" and elsewhere:
-        raise ConfigError(f"precisions: {', '.join(elsewhere)} are for processors: export them with --device cpu")
-    if batch_size < 1:
-        raise ConfigError(f"batch_size is {batch_size}: give 1 or more")
-    return tuple(dict.fromkeys(part for name in precisions for part in (base_precision(name), name)))
 
 
 def _graphs(run: Run, table: LexicalTable | None) -> tuple[dict[str, ir.Model], dict[str, ir.Model]]:
@@ -248,7 +199,10 @@ def _gate(
     report = proof.report(bar) if over else report
     for name in lossy:
         if name not in proof.forms and (lost := gate.score_loss(report.quality, name)) > budget:
-            raise ExportError(f"{name} loses {lost:.2f} on dev where {budget:g} is allowed: {gate.REMEDIES}")
+            raise ExportError(
+                f"{name} loses {lost:.2f} on dev where {budget:g} is allowed: {gate.REMEDIES}",
+                options=gate.REMEDY_OPTIONS,
+            )
     return report
 
 

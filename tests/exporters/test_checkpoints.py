@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BartForConditionalGeneration, MarianMTModel
 
+from compressor import export as export_bundle
 from compressor.errors import ConfigError, ExportError, ModelError
 from compressor.exporters.checkpoints import load_exportable
-from compressor.exporters.export import export_bundle
 from compressor.runtime.generator import Generator
 from tests.teachers import checkpoints
 from tests.teachers.conftest import SENTENCES

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from compressor import export as export_bundle
 from compressor.bundle import open_bundle
 from compressor.decoding.search import greedy, pad_sources
 from compressor.errors import (
@@ -24,7 +25,6 @@ from compressor.errors import (
 )
 from compressor.exporters import export as exporters
 from compressor.exporters.checks.dev_set import load_dev_set
-from compressor.exporters.export import export_bundle
 from compressor.exporters.quantization import kernel_choice
 from compressor.exporters.quantization import quality_gate as gate
 from compressor.models.weights import load_run
@@ -142,7 +142,7 @@ def test_without_dev_sources_fp32_alone_is_exported_and_only_when_told_to(
     shutil.copytree(tiny_run, moved)
     (moved / "recipe.yaml").unlink()
     for precisions, ungated in ((["fp32"], False), (["fp32", "int8"], True)):
-        with pytest.raises(ExportError, match="give --dev-source FILE; without any, --precision fp32 --ungated"):
+        with pytest.raises(ExportError, match=r"give dev_source, or take precisions=\('fp32',\) with ungated=True"):
             export_bundle(moved, tmp_path / "out", precisions=precisions, ungated=ungated, progress=False)
     manifest = open_bundle(export_bundle(moved, tmp_path / "out", precisions=["fp32"], ungated=True, progress=False))
     assert manifest.precisions["fp32"].quality is None
@@ -279,7 +279,7 @@ def test_a_shortlist_is_another_precision_over_the_same_weights(tiny_run: Path, 
 def test_a_shortlist_needs_a_teachers_outputs(tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "source").write_text("a b\n", encoding="utf-8")
     asked = {"precisions": ("int8+shortlist",), "dev_source": tmp_path / "source", "ungated": True, "progress": False}
-    with pytest.raises(ExportError, match=r"has no outputs of a teacher: give --shortlist-source FILE"):
+    with pytest.raises(ExportError, match=r"has no outputs of a teacher: give shortlist_source"):
         export_bundle(tiny_run, tmp_path / "bundle", **asked)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="shortlist_source and shortlist_target go together"):
         export_bundle(tiny_run, tmp_path / "bundle", shortlist_source=tmp_path / "source", **asked)  # type: ignore[arg-type]

@@ -16,9 +16,6 @@ from compressor.errors import ExportError
 from compressor.exporters.quantization.rewrite import weight_key, weight_matmuls
 from compressor.models.base import Seq2SeqModel
 
-BUDGET = 0.3
-"""Default budget: BLEU or ROUGE-L points that a precision may lose."""
-
 MAX_FP32_SHARE = 0.5
 """Largest share of the layers that may stay in fp32 in a quantized precision."""
 

@@ -9,9 +9,9 @@ import onnx_ir as ir
 import pytest
 import torch
 
+from compressor import export as export_bundle
 from compressor.bundle import open_bundle
 from compressor.errors import ExportError
-from compressor.exporters.export import export_bundle
 from compressor.exporters.quantization import quality_gate as gate
 from compressor.exporters.quantization.rewrite import fp32_matmuls
 from compressor.models.weights import load_run, save_run
@@ -89,6 +89,6 @@ def test_layer_with_outliers_stays_in_fp32(
 
 
 def test_lossy_precision_without_references_is_refused(tiny_run: Path, tiny_corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"--dev-reference FILE, or say --ungated"):
+    with pytest.raises(ExportError, match="give dev_reference, or publish them as they are with ungated=True"):
         export_bundle(tiny_run, tmp_path / "out", dev_source=tiny_corpus / "dev.de")
     assert list(tmp_path.iterdir()) == []
