@@ -14,7 +14,7 @@ def describe(run: Run, folder: Path) -> None:
     rules = run.generation
     run.tokenizer.save(folder / TOKENIZER)
     about = About(
-        parameters=run.info.get("parameters") or count_parameters(run.model),
+        parameters=run.record.parameters or count_parameters(run.model),
         eos_id=rules.eos_id,
         pad_id=rules.pad_id,
         max_source_tokens=rules.max_source_tokens,

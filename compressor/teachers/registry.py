@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compressor.config import TeacherConfig
-from compressor.models.weights import is_run
+from compressor.run_folder import is_run
 from compressor.teachers.base import Teacher
 from compressor.teachers.huggingface import HuggingFaceTeacher
 from compressor.teachers.native import NativeTeacher
