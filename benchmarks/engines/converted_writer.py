@@ -14,7 +14,7 @@ def write_description(run: Run, folder: Path) -> None:
     generation = run.generation
     run.tokenizer.save(folder / TOKENIZER)
     described = ConvertedModel(
-        parameters=run.info.get("parameters") or count_parameters(run.model),
+        parameters=run.record.parameters or count_parameters(run.model),
         eos_id=generation.eos_id,
         pad_id=generation.pad_id,
         max_source_tokens=generation.max_source_tokens,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -11,13 +10,11 @@ from typing import Any, Literal, NamedTuple
 from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.registry import engine_for
 from compressor.bundle import MANIFEST_FILE, Manifest, read_manifest
-from compressor.config import load_recipe
-from compressor.errors import ConfigError, ModelError
-from compressor.generation_config import GenerationConfig
+from compressor.errors import ConfigError
+from compressor.run_folder import is_run, read_model, read_recipe
 from compressor.teachers.conversion.layout import has_marian_layout
 
 Task = Literal["translation", "summarization"]
-RUN_MODEL_FILE, RECIPE_FILE = "model.json", "recipe.yaml"  # of a run folder; compressor.models imports torch
 
 
 class ModelFolder(NamedTuple):
@@ -51,7 +48,7 @@ def read_folder(path: str | Path) -> ModelFolder:
     folder = Path(path)
     if (folder / MANIFEST_FILE).exists():
         return _read_bundle(read_manifest(folder))
-    return _read_run(folder) if (folder / RUN_MODEL_FILE).is_file() else ModelFolder(engine_for("checkpoint").name)
+    return _read_run(folder) if is_run(folder) else ModelFolder(engine_for("checkpoint").name)
 
 
 def spec_of(path: str | Path, model: str, precision: str | None, max_new_tokens: int | None) -> EngineSpec:
@@ -83,14 +80,13 @@ def _read_bundle(manifest: Manifest) -> ModelFolder:
 
 
 def _read_run(folder: Path) -> ModelFolder:
-    try:
-        described = json.loads((folder / RUN_MODEL_FILE).read_text(encoding="utf-8"))
-        generation = GenerationConfig.model_validate(described["generation"])
-        marian = has_marian_layout(described["model"], generation)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{folder / RUN_MODEL_FILE}: damaged ({' '.join(str(error).split())[:200]})") from None
-    run = ModelFolder(engine_for("run").name, max_new_tokens=generation.max_new_tokens, marian=marian)
-    if not (folder / RECIPE_FILE).is_file():
+    described = read_model(folder)
+    run = ModelFolder(
+        engine_for("run").name,
+        max_new_tokens=described.generation.max_new_tokens,
+        marian=has_marian_layout(described.model, described.generation),
+    )
+    recipe = read_recipe(folder)
+    if recipe is None:
         return run
-    recipe = load_recipe(folder / RECIPE_FILE)
     return run._replace(task=recipe.task, teacher=recipe.teacher.model_dump() if recipe.teacher else {})

@@ -21,7 +21,8 @@ from compressor.files import write_atomic
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import TransformerModelConfig
 from compressor.models.registry import build_model
-from compressor.models.weights import Run, is_run, save_run
+from compressor.models.weights import Run, save_run
+from compressor.run_folder import RunRecord, is_run
 from compressor.text.tokenizer import JsonTokenizer, TextFrame
 
 EOS, UNKNOWN = 0, 1
@@ -68,7 +69,7 @@ def random_run(shape: Shape, seed: int = 1, max_length: int = 128) -> Run:
     generation = GenerationConfig(
         start_id=pad, eos_id=EOS, pad_id=pad, suppressed_ids=(pad,), forced_eos_id=EOS, max_new_tokens=max_length
     )
-    return Run(model, generation, word_tokenizer(shape.vocab_size), info={"task": "translation"})
+    return Run(model, generation, word_tokenizer(shape.vocab_size), record=RunRecord(task="translation"))
 
 
 def word_tokenizer(vocab_size: int) -> JsonTokenizer:

@@ -1,4 +1,4 @@
-"""What a folder holds: a run, a bundle, or a Hugging Face checkpoint. Read from its JSON files, without torch."""
+"""Describes a folder that is a run, a bundle or a Hugging Face checkpoint, from its JSON files. Needs no torch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from typing import Any
 
 from compressor.bundle import MANIFEST_FILE, digest, open_bundle
 from compressor.errors import ModelError
-
-_RUN_FILES = ("model.json", "run.json", "model.safetensors")
+from compressor.run_folder import (
+    CHECKPOINT_FOLDER,
+    MODEL_FILE,
+    is_run,
+    missing_files,
+    read_model,
+    read_record,
+)
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """What ``compress inspect`` shows: ``kind`` (run, bundle or checkpoint), then what that kind has to say.
+    """Returns what ``compress inspect`` shows: ``kind`` (run, bundle or checkpoint), then the fields of that kind.
 
     Raises:
         ModelError: the folder is missing or none of the three, or one of its files is damaged.
@@ -24,30 +30,29 @@ def describe(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder}: no such folder")
     if (folder / MANIFEST_FILE).is_file():
         return _bundle(folder)
-    if (folder / _RUN_FILES[0]).is_file():
+    if is_run(folder):
         return _run(folder)
     if (folder / "config.json").is_file():
         return _checkpoint(folder)
     raise ModelError(
-        f"{folder}: neither a run ({_RUN_FILES[0]}), a bundle ({MANIFEST_FILE}) nor a checkpoint (config.json)"
+        f"{folder}: neither a run ({MODEL_FILE}), a bundle ({MANIFEST_FILE}) nor a checkpoint (config.json)"
     )
 
 
 def _run(folder: Path) -> dict[str, Any]:
-    missing = [name for name in _RUN_FILES if not (folder / name).is_file()]
+    missing = missing_files(folder)
     if missing:
-        resumable = "; `compress distill --resume` goes on" if (folder / "checkpoint").is_dir() else ""
+        resumable = "; `compress distill --resume` goes on" if (folder / CHECKPOINT_FOLDER).is_dir() else ""
         raise ModelError(f"{folder}: an unfinished run ({', '.join(missing)} missing){resumable}")
-    described, info = _json(folder / "model.json"), _json(folder / "run.json")
+    described, record = read_model(folder).model_dump(mode="json"), read_record(folder)
     return {
         "kind": "run",
         "folder": str(folder),
-        **{name: value for name, value in info.items() if name not in ("provenance", "recipe")},
-        "model": described.get("model"),
-        "generation": described.get("generation"),
-        "parameters": info.get("parameters") or _parameters(folder),
+        **record.model_dump(mode="json", exclude={"provenance"}),
+        **described,
+        "parameters": record.parameters or _parameters(folder),
         "size_mb": _size_mb(folder),
-        "provenance": info.get("provenance"),
+        "provenance": record.provenance,
     }
 
 

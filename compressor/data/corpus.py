@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from compressor.config import DataConfig, DataSource
 from compressor.data.batching import TokenRows
@@ -20,6 +20,7 @@ from compressor.data.readers import (
 )
 from compressor.data.synthetic.corpus import generate
 from compressor.errors import DataError
+from compressor.run_folder import DropRecord, Fingerprint
 from compressor.text.tokenizer import cut
 
 __all__ = ["Corpus", "DropReport", "Encoded", "Example", "Fingerprint", "clean", "encode", "file_fingerprint",
@@ -35,15 +36,6 @@ class Encoder(Protocol):
     def eos_id(self) -> int: ...
     def encode_source(self, text: str) -> list[int]: ...
     def encode_target(self, text: str) -> list[int]: ...
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What was read, to be recognised later. ``name`` is relative: never a folder of this machine."""
-
-    name: str
-    rows: int
-    sha256: str
 
 
 @dataclass
@@ -80,9 +72,9 @@ class DropReport:
         parts = [f"{count:,} {reason} (such as {self.shown[reason][0]!r})" for reason, count in self.dropped.items()]
         return f"Kept {self.kept:,} of {self.read:,} examples; dropped {', '.join(parts)}."
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report for JSON: read, kept, counts by reason, and the first examples of each."""
-        return {"read": self.read, "kept": self.kept, "dropped": dict(self.dropped), "examples": dict(self.shown)}
+    def record(self) -> DropRecord:
+        """The report as it is written into ``run.json``."""
+        return DropRecord(read=self.read, kept=self.kept, dropped=dict(self.dropped), examples=dict(self.shown))
 
 
 @dataclass(frozen=True)
@@ -92,10 +84,6 @@ class Corpus:
     examples: list[Example]
     report: DropReport
     fingerprints: list[Fingerprint]
-
-    def fingerprints_dict(self) -> list[dict[str, Any]]:
-        """The fingerprints for JSON."""
-        return [asdict(item) for item in self.fingerprints]
 
 
 @dataclass(frozen=True)
@@ -224,12 +212,12 @@ def _refuse_nothing(kept: Sequence[Example], report: DropReport) -> None:
 def _fingerprints(spec: DataSource, root: Path, rows: Sequence[Example]) -> list[Fingerprint]:
     names = [name for name in (spec.source, spec.target, spec.path) if name]
     if names:
-        return [Fingerprint(_public(name), len(rows), file_fingerprint(root / name)) for name in names]
+        return [Fingerprint(name=_public(name), rows=len(rows), sha256=file_fingerprint(root / name)) for name in names]
     digest = hashlib.sha256()
     for row in rows:
         digest.update(f"{row.source}\t{row.target or ''}\n".encode())
     origin = f"hub:{spec.hub}:{spec.split}" if spec.hub else f"synthetic:{spec.synthetic}:{spec.synthetic_split}"
-    return [Fingerprint(origin, len(rows), digest.hexdigest())]
+    return [Fingerprint(name=origin, rows=len(rows), sha256=digest.hexdigest())]
 
 
 def _public(name: str) -> str:

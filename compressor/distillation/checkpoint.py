@@ -14,8 +14,7 @@ from torch import nn
 from compressor.errors import ModelError
 from compressor.files import new_folder, write_atomic
 from compressor.models.weights import load_weights, save_weights
-
-FOLDER = "checkpoint"
+from compressor.run_folder import CHECKPOINT_FOLDER
 
 
 @dataclass
@@ -35,7 +34,7 @@ class Progress:
 
 def save_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Replaces the run's checkpoint in one step. Raises StorageError, and the old checkpoint stays."""
-    with new_folder(run / FOLDER, force=True) as folder:
+    with new_folder(run / CHECKPOINT_FOLDER, force=True) as folder:
         save_weights(folder / "model.safetensors", model.state_dict())
         moments = {
             f"{index}.{name}": value
@@ -52,7 +51,7 @@ def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
     Raises:
         ModelError: there is none, it is damaged, or it belongs to another recipe.
     """
-    folder = run / FOLDER
+    folder = run / CHECKPOINT_FOLDER
     try:
         progress = Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
         tensors = load_file(folder / "optimizer.safetensors")

@@ -15,9 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from compressor.config import Recipe, load_recipe
+from compressor.config import Recipe
 from compressor.distillation.checkpoint import (
-    FOLDER,
     Progress,
     load_checkpoint,
     save_checkpoint,
@@ -29,10 +28,17 @@ from compressor.distillation.trainer import Step, Trainer, recipe_digest
 from compressor.errors import InterruptedRun, ModelError, OutputExistsError
 from compressor.files import check_replaceable, storage_errors, write_atomic
 from compressor.models.base import count_parameters
-from compressor.models.weights import RECIPE_FILE, Run, save_run
+from compressor.models.weights import Run, save_run
 from compressor.provenance import provenance
-
-METRICS_FILE = "metrics.jsonl"
+from compressor.run_folder import (
+    CHECKPOINT_FOLDER,
+    METRICS_FILE,
+    DevScores,
+    RunRecord,
+    TeacherRecord,
+    is_finished,
+    read_recipe,
+)
 
 
 def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = False, progress: bool = True) -> Path:
@@ -68,7 +74,7 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
     if process.is_main_process:
         _make_folder(out, fresh=force and not resume)
     console = Console(stderr=True, quiet=not progress or not process.is_main_process)
-    console.print(setup.data["report_text"], highlight=False)
+    console.print(setup.data.report_text, highlight=False)
     trainer = Trainer(setup)
     with process.main_process_first():
         outputs, seconds = teacher_outputs(setup, out, console)
@@ -76,18 +82,19 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
         trainer.outputs = outputs
     state = Progress(recipe_digest=recipe_digest(recipe), seconds=seconds)
     if resume:
-        if (out / FOLDER).is_dir():
+        if (out / CHECKPOINT_FOLDER).is_dir():
             state = load_checkpoint(out, setup.student, trainer.optimizer, state.recipe_digest)
         if process.is_main_process:
             _cut_metrics(out / METRICS_FILE, state.updates)
     _Loop(trainer, state, out, console).run()
     if process.is_main_process:
-        shutil.rmtree(out / FOLDER, ignore_errors=True)
+        shutil.rmtree(out / CHECKPOINT_FOLDER, ignore_errors=True)
     return out
 
 
 def _check_recipe(out: Path, recipe: Recipe) -> None:
-    if recipe_digest(load_recipe(out / RECIPE_FILE)) != recipe_digest(recipe):
+    recorded = read_recipe(out)
+    if recorded is None or recipe_digest(recorded) != recipe_digest(recipe):
         message = f"{out}: is finished, with another recipe; choose another folder, or replace it with {{force}}"
         raise ModelError(message, options={"force": True})
 
@@ -98,14 +105,6 @@ def _make_folder(out: Path, *, fresh: bool) -> None:
         shutil.rmtree(out, ignore_errors=True)
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-
-
-def is_finished(out: Path) -> bool:
-    """Whether a run folder holds a run that came to its end."""
-    try:
-        return bool(json.loads((out / "run.json").read_text(encoding="utf-8"))["finished"])
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 class _Loop:
@@ -163,33 +162,29 @@ class _Loop:
         if not self.main:
             return
         setup = self.trainer.setup
-        run = Run(setup.student, setup.generation, setup.tokenizer, setup.recipe, self._info(finished))
+        run = Run(setup.student, setup.generation, setup.tokenizer, setup.recipe, self._record(finished))
         save_run(self.out, run, weights=not finished)
 
-    def _info(self, finished: bool) -> dict[str, Any]:
+    def _record(self, finished: bool) -> RunRecord:
         setup, state = self.trainer.setup, self.state
         recipe, teacher = setup.recipe, setup.teacher
-        lineage = teacher and {
-            "name": teacher.name,
-            "revision": recipe.teacher and recipe.teacher.revision,
-            "parameters": teacher.parameters,
-        }
-        return {
-            "finished": finished,
-            "task": recipe.task,
-            "source_language": recipe.source_language,
-            "target_language": recipe.target_language,
-            "licence": recipe.licence,
-            "method": recipe.method.name,
-            "parameters": count_parameters(setup.student),
-            "updates": state.updates,
-            "best_update": state.best_update,
-            "seconds": round(state.seconds, 1),
-            "dev": state.best_scores,
-            "teacher": lineage,
-            "data": setup.data,
-            "provenance": self.provenance,
-        }
+        revision = recipe.teacher and recipe.teacher.revision
+        return RunRecord(
+            finished=finished,
+            task=recipe.task,
+            source_language=recipe.source_language,
+            target_language=recipe.target_language,
+            licence=recipe.licence,
+            method=recipe.method.name,
+            parameters=count_parameters(setup.student),
+            updates=state.updates,
+            best_update=state.best_update,
+            seconds=round(state.seconds, 1),
+            dev=DevScores.model_validate(state.best_scores) if state.best_scores else None,
+            teacher=teacher and TeacherRecord(name=teacher.name, revision=revision, parameters=teacher.parameters),
+            data=setup.data,
+            provenance=self.provenance,
+        )
 
     def _checkpoint(self) -> None:
         if self.main:

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,6 +23,7 @@ from compressor.generation_config import GenerationConfig
 from compressor.model_config import ModelConfig
 from compressor.models.base import Seq2SeqModel
 from compressor.models.registry import build_model, complete_config
+from compressor.run_folder import DataRecord
 from compressor.teachers.base import Teacher, check_lengths, check_vocabularies
 from compressor.teachers.registry import load_teacher
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
@@ -40,7 +40,7 @@ class Setup:
     student: Seq2SeqModel
     train: Encoded
     dev: list[Example]
-    data: dict[str, Any]
+    data: DataRecord
     """Fingerprints and drop reports, for the records."""
 
 
@@ -52,14 +52,13 @@ def set_up(recipe: Recipe) -> Setup:
     """
     dev = load_corpus(recipe.data, "dev")
     train = load_corpus(recipe.data, "train", held_out=(example.source for example in dev.examples))
-    examples, fingerprints = list(train.examples), train.fingerprints_dict()
-    records: dict[str, Any] = {"dev": dev.fingerprints_dict(), "train": fingerprints}
+    examples, mono_fingerprints = list(train.examples), []
     if recipe.data.mono:
         known = [example.source for example in (*dev.examples, *train.examples)]
         mono = load_corpus(recipe.data, "mono", held_out=known)
         examples += mono.examples
         train.report.add(mono.report)
-        records["mono"] = mono.fingerprints_dict()
+        mono_fingerprints = mono.fingerprints
     teacher = load_teacher(recipe.teacher) if recipe.teacher else None
     tokenizer = _tokenizer(recipe, teacher, train.examples)
     generation = _generation(recipe, teacher, tokenizer)
@@ -75,8 +74,14 @@ def set_up(recipe: Recipe) -> Setup:
     student = build_model(config)
     if teacher is not None:
         initialize(student, teacher, recipe.training.initialization)
-    records |= {"report": train.report.to_dict(), "report_text": train.report.text()}
-    return Setup(recipe, teacher, tokenizer, generation, student, encoded, dev.examples, records)
+    data = DataRecord(
+        dev=tuple(dev.fingerprints),
+        train=tuple(train.fingerprints),
+        mono=tuple(mono_fingerprints),
+        report=train.report.record(),
+        report_text=train.report.text(),
+    )
+    return Setup(recipe, teacher, tokenizer, generation, student, encoded, dev.examples, data)
 
 
 def _tokenizer(recipe: Recipe, teacher: Teacher | None, examples: list[Example]) -> Tokenizer:

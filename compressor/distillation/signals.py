@@ -18,9 +18,8 @@ from compressor.distillation.methods import resolve
 from compressor.distillation.rollout import chunks
 from compressor.distillation.setup import Setup
 from compressor.files import storage_errors, write_atomic
+from compressor.run_folder import TEACHER_OUTPUTS_FILE
 from compressor.teachers.base import Teacher
-
-FILE = "teacher_outputs.jsonl"
 
 
 def teacher_outputs(setup: Setup, out: Path, console: Console) -> tuple[TokenRows | None, float]:
@@ -34,7 +33,7 @@ def teacher_outputs(setup: Setup, out: Path, console: Console) -> tuple[TokenRow
     recipe, teacher = setup.recipe, setup.teacher
     if teacher is None or recipe.teacher is None or not resolve(recipe.method).needs_teacher_outputs:
         return None, 0.0
-    path, key = out / FILE, _key(setup)
+    path, key = out / TEACHER_OUTPUTS_FILE, _key(setup)
     found, seconds = _read(path, key)
     missing = [index for index in range(len(setup.train.sources)) if index not in found]
     beams, clock = recipe.teacher.num_beams, time.monotonic()
@@ -56,7 +55,7 @@ def teacher_outputs(setup: Setup, out: Path, console: Console) -> tuple[TokenRow
 
 def recorded_pairs(run_dir: Path) -> Iterator[tuple[list[int], list[int]]]:
     """Token ids of the sources and outputs that lie in a run folder, none if there are none."""
-    path = run_dir / FILE
+    path = run_dir / TEACHER_OUTPUTS_FILE
     if path.exists():
         with path.open(encoding="utf-8") as stream:
             records = map(json.loads, stream)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from compressor.config import Task, TeacherConfig
 from compressor.errors import ConfigError, ExportError
-from compressor.models.weights import Run, is_run, load_run
+from compressor.models.weights import Run, load_run
+from compressor.run_folder import RunRecord, TeacherRecord, is_run
 from compressor.teachers.registry import load_teacher
 
 
@@ -33,9 +34,9 @@ def load_exportable(path: Path, task: Task | None = None) -> Run:
         raise ExportError(
             f"{path}: only runs, Marian and BART checkpoints can be exported as they are: distil a student of it"
         )
-    origin = {"name": teacher.name, "parameters": teacher.parameters}
-    info = {"task": task or "translation", "teacher": origin, "parameters": teacher.parameters}
-    return Run(model, teacher.generation, teacher.tokenizer, info=info)
+    origin = TeacherRecord(name=teacher.name, parameters=teacher.parameters)
+    record = RunRecord(task=task or "translation", teacher=origin, parameters=teacher.parameters)
+    return Run(model, teacher.generation, teacher.tokenizer, record=record)
 
 
 def _is_checkpoint(path: Path) -> bool:

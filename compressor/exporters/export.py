@@ -30,7 +30,7 @@ from compressor.exporters.checks.dev_set import DevSet, load_dev_set
 from compressor.exporters.config import ExportConfig
 from compressor.exporters.graphs.search_loop import build_graphs, build_half_graphs
 from compressor.exporters.graphs.weights import write_graphs
-from compressor.exporters.manifest import draft
+from compressor.exporters.manifest import draft as draft_manifest
 from compressor.exporters.model_card import model_card
 from compressor.exporters.quantization import quality_gate as gate
 from compressor.exporters.quantization.precision import (
@@ -78,14 +78,16 @@ def export_bundle(
         OutputExistsError: ``out_dir`` exists and ``force`` is not set.
         StorageError: the disk is full.
     """
-    precisions, device = config.built_precisions, config.device
+    precisions = config.built_precisions
     check_onnxruntime()
-    probe_device(device)
+    probe_device(config.device)
     with new_folder(out_dir, force=force) as folder, Bar(Console(stderr=True), progress) as bar:
         bar.start("tracing", None)
         run = load_exportable(run_dir, config.task)
-        quantized = set(QUANTIZED).intersection(precisions)  # their scales are found on text
-        dev = load_dev_set(run, config.dev_source, config.dev_reference, allow_random=config.ungated and not quantized)
+        has_quantized = not set(QUANTIZED).isdisjoint(precisions)
+        dev = load_dev_set(
+            run, config.dev_source, config.dev_reference, allow_random=config.ungated and not has_quantized
+        )
         lossy = [name for name in precisions if name != "fp32"]
         if lossy and not config.ungated and dev.references is None:
             raise ExportError(
@@ -97,27 +99,27 @@ def export_bundle(
         if any(name.endswith(SHORTLIST) for name in precisions):
             pairs = teacher_pairs(run_dir, run.tokenizer, config.shortlist_source, config.shortlist_target)
             table = learn_table(pairs, run.model.config.vocab_size, run.generation.eos_id)
-        graphs, shortlisted = _graphs(run, table)
-        forms: dict[str, QuantizedPrecision] = {}
-        if quantized:
+        graphs, shortlisted = _build_graphs(run, table)
+        quantized: dict[str, QuantizedPrecision] = {}
+        if has_quantized:
             inputs = QuantizationInputs(run, graphs, shortlisted, dev.sample(CALIBRATION_SOURCES), folder)
-            forms = _quantized(inputs, precisions, config.batch_size)
+            quantized = _quantize(inputs, precisions, config.batch_size)
         write_graphs(graphs | (shortlisted if f"fp32{SHORTLIST}" in precisions else {}), folder / "fp32")
-        for form in forms.values():
-            form.write()
+        for precision in quantized.values():
+            precision.write()
         if "fp16" in precisions:
-            _write_half(run, folder / "fp16")
+            _write_fp16(run, folder / "fp16")
         run.tokenizer.save(folder / TOKENIZER_FOLDER)
-        proof = _Proof(run, folder, draft(run, folder, table), dev, device, forms)
-        report = proof.report(bar)
+        draft = _Draft(run, folder, draft_manifest(run, folder, table), dev, config.device, quantized)
+        report = draft.check(bar)
         if not config.ungated:
-            report = _gate(proof, report, lossy, config.quality_budget, bar)
-        _finish(folder, proof.described(), report, precisions)
+            report = _apply_gate(draft, report, lossy, config.quality_budget, bar)
+        _finish(folder, draft.complete_manifest(), report, precisions)
     return out_dir
 
 
-def _graphs(run: Run, table: LexicalTable | None) -> tuple[dict[str, ir.Model], dict[str, ir.Model]]:
-    """The graphs in fp32, and those with a shortlist, if there is a table, each by the name of its file."""
+def _build_graphs(run: Run, table: LexicalTable | None) -> tuple[dict[str, ir.Model], dict[str, ir.Model]]:
+    """Returns the fp32 graphs by file name, without a shortlist and with one (none where there is no table)."""
     plain = build_graphs(run.model, run.generation)
     if table is None:
         return plain, {}
@@ -125,8 +127,8 @@ def _graphs(run: Run, table: LexicalTable | None) -> tuple[dict[str, ir.Model], 
     return plain, {f"{name}{SHORTLIST}": graph for name, graph in shortlisted.items()}
 
 
-def _quantized(inputs: QuantizationInputs, precisions: Sequence[str], batch_size: int) -> dict[str, QuantizedPrecision]:
-    """The quantized ones of some precisions, not yet written."""
+def _quantize(inputs: QuantizationInputs, precisions: Sequence[str], batch_size: int) -> dict[str, QuantizedPrecision]:
+    """Returns the quantized precisions among ``precisions`` by name; nothing is written yet."""
     return {
         name: QuantizedPrecision(
             name, inputs, plan_precision(name, inputs, batch_size), f"{name}{SHORTLIST}" in precisions
@@ -136,16 +138,17 @@ def _quantized(inputs: QuantizationInputs, precisions: Sequence[str], batch_size
     }
 
 
-def _write_half(run: Run, folder: Path) -> None:
+def _write_fp16(run: Run, folder: Path) -> None:
+    """Writes the fp16 graphs. Raises ExportError if a matmul is still in fp32."""
     graphs = build_half_graphs(run.model, run.generation)
-    left = {name: found for name, graph in graphs.items() if (found := fp32_matmuls(graph))}
-    if left:
-        raise ExportError(f"fp16: these matmuls were left in fp32: {left}")
+    in_fp32 = {name: matmuls for name, graph in graphs.items() if (matmuls := fp32_matmuls(graph))}
+    if in_fp32:
+        raise ExportError(f"fp16: these matmuls were left in fp32: {in_fp32}")
     write_graphs(graphs, folder)
 
 
-class _Proof:
-    """The precisions of a folder, and the runs that show what they compute."""
+class _Draft:
+    """A bundle before it is published: its precisions on disk, and what they are checked against."""
 
     def __init__(
         self,
@@ -154,69 +157,73 @@ class _Proof:
         manifest: Manifest,
         dev: DevSet,
         device: Device,
-        forms: dict[str, QuantizedPrecision],
+        quantized: dict[str, QuantizedPrecision],
     ) -> None:
         self.run, self.folder, self.manifest, self.dev, self.device = run, folder, manifest, dev, device
-        self.forms = forms
+        self.quantized = quantized
 
     def generator(self, name: str) -> Generator:
+        """Opens a precision."""
         return Generator(self.folder, self.manifest, precision=name, intra_threads=1, device=self.device)
 
-    def report(self, bar: Bar) -> parity.ParityReport:
+    def check(self, bar: Bar) -> parity.ParityReport:
+        """Compares every precision with PyTorch and with fp32. Raises ExportError where fp32 differs."""
         generators = {name: self.generator(name) for name in self.manifest.precisions}
         return parity.check_parity(self.run.model, self.run.generation, generators, self.dev, bar)
 
-    def score(self, name: str, float_layers: Collection[str]) -> float:
-        """The dev score of a quantized precision with these layers in fp32; so it lies on disk afterwards."""
+    def score(self, name: str, fp32_layers: Collection[str]) -> float:
+        """Writes a quantized precision with these layers in fp32, and returns its score on the dev set."""
         assert self.dev.references is not None
-        self.forms[name].write(float_layers)
+        self.quantized[name].write(fp32_layers)
         generator = self.generator(name)
         texts = [generator.tokenizer.decode(ids) for ids in generator.generate_ids(self.dev.ids, batch_size=1)]
         return score(self.manifest.task, texts, self.dev.references).headline
 
-    def described(self) -> Manifest:
-        """The manifest, with what is known of the quantized precisions."""
+    def complete_manifest(self) -> Manifest:
+        """Returns the manifest with the fp32 layers, matmul formats and batch size of quantized precisions."""
         precisions = dict(self.manifest.precisions)
         for name, precision in precisions.items():
-            if form := self.forms.get(base_precision(name)):
-                batch_size, products = form.plan.batch_size, form.plan.products
-                known = {"float_layers": form.fp32_layers, "batch_size": batch_size, "products": products}
-                precisions[name] = precision.model_copy(update=known)
+            if quantized := self.quantized.get(base_precision(name)):
+                batch_size, products = quantized.plan.batch_size, quantized.plan.products
+                fields = {"float_layers": quantized.fp32_layers, "batch_size": batch_size, "products": products}
+                precisions[name] = precision.model_copy(update=fields)
         return self.manifest.model_copy(update={"precisions": precisions})
 
 
-def _gate(
-    proof: _Proof, report: parity.ParityReport, lossy: Sequence[str], budget: float, bar: Bar
+def _apply_gate(
+    draft: _Draft, report: parity.ParityReport, lossy: Sequence[str], budget: float, bar: Bar
 ) -> parity.ParityReport:
-    """Mends precisions that lose more than the budget, and proves all again. Raises ExportError where one cannot be."""
+    """Puts layers of quantized precisions that lose more than the budget back to fp32, and checks everything again.
+
+    Raises:
+        ExportError: a precision still loses more than ``budget`` (BLEU or ROUGE-L).
+    """
     fp32 = report.quality["fp32"]
-    over = [name for name in lossy if name in proof.forms and gate.score_loss(report.quality, name) > budget]
+    over = [name for name in lossy if name in draft.quantized and gate.score_loss(report.quality, name) > budget]
     for name in over:
         bar.start(f"{name}: looking for layers to keep in fp32", None)
-        layers = list(proof.forms[name].inputs.layers)
+        layers = list(draft.quantized[name].inputs.layers)
         target = gate.reference_score(fp32) - budget
-        gate.choose_fp32_layers(name, layers, functools.partial(proof.score, name), target)
-    report = proof.report(bar) if over else report
+        gate.choose_fp32_layers(name, layers, functools.partial(draft.score, name), target)
+    report = draft.check(bar) if over else report
     for name in lossy:
-        if name not in proof.forms and (lost := gate.score_loss(report.quality, name)) > budget:
-            raise ExportError(
-                f"{name} loses {lost:.2f} on dev where {budget:g} is allowed: {gate.REMEDIES}",
-                options=gate.REMEDY_OPTIONS,
-            )
+        if name not in draft.quantized and (lost := gate.score_loss(report.quality, name)) > budget:
+            message = f"{name} loses {lost:.2f} on dev where {budget:g} is allowed: {gate.REMEDIES}"
+            raise ExportError(message, options=gate.REMEDY_OPTIONS)
     return report
 
 
 def _finish(folder: Path, manifest: Manifest, report: parity.ParityReport, precisions: Sequence[str]) -> None:
-    """Takes out what was not asked for, then writes report, card and, last of all, the manifest."""
+    """Deletes precisions that were not asked for, then writes report, card and manifest, the manifest last."""
     for name in {base_precision(name) for name in manifest.precisions} - set(precisions):
         shutil.rmtree(folder / name)
-    kept = {
+    published = {
         name: precision.model_copy(update={"quality": report.quality.get(name)})
         for name, precision in manifest.precisions.items()
         if name in precisions
     }
     files = file_records(folder)
-    manifest = manifest.model_copy(update={"precisions": kept, "parity": report.summary(), "files": files})
+    manifest = manifest.model_copy(update={"precisions": published, "parity": report.summary(), "files": files})
     (folder / PARITY_FILE).write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
     (folder / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")
     manifest = manifest.model_copy(update={"files": file_records(folder)})  # report and card among them

@@ -21,11 +21,12 @@ from compressor.exporters.graphs.modules import max_beams, max_source_tokens
 from compressor.models.base import count_parameters
 from compressor.models.weights import Run
 from compressor.provenance import provenance, sanitize
+from compressor.run_folder import DataRecord, RunPart
 
 
 def draft(run: Run, folder: Path, table: LexicalTable | None = None) -> Manifest:
     """The manifest of what is in the folder so far; ``table`` is that of its shortlists."""
-    files, config, info = file_records(folder), run.model.config, run.info
+    files, config, record = file_records(folder), run.model.config, run.record
     names = [name for name in PRECISIONS if (folder / name).is_dir()]
     precisions = {name: _precision(folder, name, "") for name in names}
     if table is not None:
@@ -37,9 +38,9 @@ def draft(run: Run, folder: Path, table: LexicalTable | None = None) -> Manifest
     generation["max_source_tokens"] = max_source_tokens(run)
     return Manifest.model_validate(
         {
-            "task": info.get("task") or recipe.get("task") or "translation",
-            "source_language": info.get("source_language") or recipe.get("source_language"),
-            "target_language": info.get("target_language") or recipe.get("target_language"),
+            "task": record.task or recipe.get("task") or "translation",
+            "source_language": record.source_language or recipe.get("source_language"),
+            "target_language": record.target_language or recipe.get("target_language"),
             "architecture": config.architecture,
             "sizes": config.model_dump(mode="json"),
             "parameters": count_parameters(run.model),
@@ -70,25 +71,26 @@ def _sizes(table: LexicalTable) -> ShortlistSizes:
 
 
 def _lineage(run: Run, recipe: dict[str, Any]) -> Lineage:
-    info = run.info
-    licences = {"weights": info.get("licence")}
+    record = run.record
+    licences = {"weights": record.licence}
     return Lineage(
-        method=info.get("method"),
-        teacher=_published(info.get("teacher")),
+        method=record.method,
+        teacher=_published(_dump(record.teacher)),
         recipe=_published(recipe) or None,
-        data=_published(_without_texts(info.get("data"))),
+        data=_published(_without_texts(record.data)),
         licences={name: text for name, text in licences.items() if text},
-        scores=info.get("dev") or {},
-        provenance={"training": info.get("provenance"), "export": provenance()},
+        scores=_dump(record.dev) or {},
+        provenance={"training": record.provenance, "export": provenance()},
     )
 
 
-def _without_texts(data: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What a run records of its data, without the example sentences of its report: a corpus may be private."""
-    if data is None:
-        return None
-    report = {key: value for key, value in data.get("report", {}).items() if key != "examples"}
-    return {key: value for key, value in data.items() if key != "report_text"} | {"report": report}
+def _dump(part: RunPart | None) -> dict[str, Any] | None:
+    return part.model_dump(mode="json", exclude_unset=True) if part else None
+
+
+def _without_texts(data: DataRecord | None) -> dict[str, Any] | None:
+    """The record of the data without the example sentences of its report: a corpus may be private."""
+    return data.model_dump(mode="json", exclude={"report_text": True, "report": {"examples"}}) if data else None
 
 
 def _published(value: Any) -> Any:

@@ -100,7 +100,7 @@ def test_report_can_be_read_and_stored() -> None:
     for i in range(5):
         report.drop("repeated", Example(f"s{i}", "t" * 300))
     assert report.text().startswith("Kept 1,195 of 1,200 examples; dropped 5 repeated (such as 's0 ||| ttt")
-    stored = json.loads(json.dumps(report.to_dict()))
+    stored = json.loads(json.dumps(report.record().model_dump()))
     assert (stored["read"], stored["kept"], stored["dropped"]) == (1200, 1195, {"repeated": 5})
     assert len(stored["examples"]["repeated"]) == 3
     assert DropReport(read=2).text() == "Kept all 2 examples."
@@ -153,7 +153,7 @@ def test_load_corpus(tmp_path: Path) -> None:
     assert dev.examples == [Example("Zwei.", "Two.")]
     assert train.examples == [Example("eins", "one"), Example("drei", "three")]
     assert load_corpus(data, "mono").examples == [Example("eins"), Example("vier")]
-    assert [(print_["name"], print_["rows"]) for print_ in train.fingerprints_dict()] == [
+    assert [(fingerprint.name, fingerprint.rows) for fingerprint in train.fingerprints] == [
         ("a.de", 3), ("a.en", 3), ("b.jsonl", 1),
     ]  # fmt: skip
     assert train.fingerprints[0].sha256 == hashlib.sha256(b"eins\nzwei\n\n").hexdigest()

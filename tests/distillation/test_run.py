@@ -16,8 +16,7 @@ from compressor.config import Recipe
 from compressor.decoding.search import beam_search, pad_sources
 from compressor.distillation import run as run_module
 from compressor.distillation import signals as teacher_outputs_module
-from compressor.distillation.checkpoint import FOLDER
-from compressor.distillation.run import distill, is_finished
+from compressor.distillation.run import distill
 from compressor.distillation.setup import Setup
 from compressor.distillation.signals import FILE
 from compressor.distillation.trainer import Trainer
@@ -28,6 +27,7 @@ from compressor.errors import (
     StorageError,
 )
 from compressor.models.weights import load_run
+from compressor.run_folder import CHECKPOINT_FOLDER, is_finished
 from compressor.teachers.native import NativeTeacher
 
 Make = Callable[..., Recipe]
@@ -38,11 +38,11 @@ def test_every_method_leaves_a_run_that_can_be_loaded(make_recipe: Make, tmp_pat
     out = distill(make_recipe(method, updates=5), tmp_path / "run", progress=False)
     run = load_run(out)
     assert run.recipe is not None
-    assert run.recipe.method.name == run.info["method"] == method
-    assert run.info["finished"] and run.info["updates"] == 5
-    assert 0 <= run.info["dev"]["bleu"] <= 100
-    assert run.info["teacher"]["parameters"] > run.info["parameters"]
-    assert not (out / FOLDER).exists()
+    assert run.recipe.method.name == run.record.method == method
+    assert run.record.finished and run.record.updates == 5
+    assert 0 <= run.record.dev.bleu <= 100
+    assert run.record.teacher.parameters > run.record.parameters
+    assert not (out / CHECKPOINT_FOLDER).exists()
 
 
 def test_training_with_advice_lowers_the_loss(make_recipe: Make, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     resumed = load_run(distill(recipe, tmp_path / "resumed", resume=True, progress=False))
     for name, value in whole.model.state_dict().items():
         torch.testing.assert_close(resumed.model.state_dict()[name], value, msg=name)
-    assert resumed.info["dev"] == whole.info["dev"]
+    assert resumed.record.dev == whole.record.dev
     updates = [json.loads(line)["update"] for line in (tmp_path / "resumed/metrics.jsonl").read_text().splitlines()]
     assert updates == sorted(updates)
 
@@ -171,7 +171,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
         with pytest.raises(StorageError, match="full"):
             distill(recipe, tmp_path / "run", progress=False)
     monkeypatch.undo()
-    progress = json.loads((tmp_path / "run" / FOLDER / "progress.json").read_text())
+    progress = json.loads((tmp_path / "run" / CHECKPOINT_FOLDER / "progress.json").read_text())
     assert progress["updates"] == 4
     assert [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")] == []
     assert is_finished(distill(recipe, tmp_path / "run", resume=True, progress=False))

@@ -18,7 +18,7 @@ def test_a_run_comes_back(tiny_run: Path, tmp_path: Path) -> None:
     again = load_run(tmp_path / "copy")
     assert again.generation == run.generation
     assert again.recipe == run.recipe
-    assert again.info == run.info
+    assert again.record == run.record
     assert again.tokenizer.vocab == run.tokenizer.vocab
     for name, value in run.model.state_dict().items():
         assert value.dtype == torch.float32

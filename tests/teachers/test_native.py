@@ -98,6 +98,6 @@ def test_recipe_overrides_max_new_tokens(tiny_run: Path) -> None:
 
 def test_damaged_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("{")
-    with pytest.raises(ModelError, match=r"model\.json or run\.json is damaged") as error:
+    with pytest.raises(ModelError, match=r"model\.json: damaged") as error:
         load_teacher(TeacherConfig(path=str(tmp_path)))
     assert "\n" not in str(error.value)

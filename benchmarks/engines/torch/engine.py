@@ -12,7 +12,8 @@ from benchmarks.engines.torch.device import torch_device
 from compressor.decoding.search import beam_search, greedy, pad_sources
 from compressor.errors import ModelError
 from compressor.models.base import count_parameters
-from compressor.models.weights import WEIGHTS_FILE, load_run
+from compressor.models.weights import load_run
+from compressor.run_folder import WEIGHTS_FILE
 from compressor.text.tokenizer import cut
 
 

@@ -16,7 +16,8 @@ from benchmarks.engines.torch.device import torch_device
 from compressor.decoding.search import pad_sources
 from compressor.errors import ModelError
 from compressor.models.base import count_parameters
-from compressor.models.weights import Run, is_run, load_run
+from compressor.models.weights import Run, load_run
+from compressor.run_folder import is_run
 from compressor.teachers.conversion.marian import to_marian
 from compressor.text.tokenizer import cut
 

@@ -45,7 +45,7 @@ def test_every_model_is_scored_on_every_set(
     texts = [run.tokenizer.decode(tokens) for tokens in greedy(run.model, run.generation, *batch)]
     student = next(row for row in quality if row["method"] == "vanilla" and row["precision"] == "fp32")
     assert student["test_bleu"] == pytest.approx(sacrebleu.corpus_bleu(texts, [references]).score)
-    assert student["updates"] == run.info["updates"] and student["data"] == "references"
+    assert student["updates"] == run.record.updates and student["data"] == "references"
 
 
 def test_mistakes_are_one_line(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,173 @@
+"""Records and file names of a run folder, the result of ``compress train`` and ``compress distill``. Needs no torch.
+
+::
+
+    model.json             `ModelRecord`: architecture and search defaults
+    model.safetensors      weights of the best dev score, fp16
+    run.json               `RunRecord`: task, method, scores, lineage, provenance
+    recipe.yaml            the whole recipe, defaults included
+    tokenizer/             as ``compressor.text.tokenizer`` saves it
+    metrics.jsonl          training curves
+    teacher_outputs.jsonl  the teacher's outputs, for the methods that learn from them
+    checkpoint/            what ``--resume`` reads; removed when the run is finished
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from compressor.config import Recipe, Task, dump_recipe, load_recipe
+from compressor.errors import ModelError
+from compressor.files import write_atomic
+from compressor.generation_config import GenerationConfig
+from compressor.model_config import ModelConfig
+
+MODEL_FILE, WEIGHTS_FILE, RUN_FILE, RECIPE_FILE = "model.json", "model.safetensors", "run.json", "recipe.yaml"
+METRICS_FILE, TEACHER_OUTPUTS_FILE = "metrics.jsonl", "teacher_outputs.jsonl"
+TOKENIZER_FOLDER, CHECKPOINT_FOLDER = "tokenizer", "checkpoint"
+
+
+class RunPart(BaseModel):
+    """Base of the records of a run: frozen, unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelRecord(RunPart):
+    """Content of ``model.json``."""
+
+    model: ModelConfig
+    generation: GenerationConfig
+
+
+class Fingerprint(RunPart):
+    """Identity of a data file or data set."""
+
+    name: str = Field(description="Relative path, or the name of the data set; never a folder of this machine.")
+    rows: int = Field(ge=0, description="Examples that were read.")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="Hexadecimal digest of the file as it lies on disk.")
+
+
+class DropRecord(RunPart):
+    """Number of examples that were read, kept and dropped."""
+
+    read: int = Field(ge=0, description="Examples that were read.")
+    kept: int = Field(ge=0, description="Examples that remain.")
+    dropped: dict[str, int] = Field({}, description="Reason to count.")
+    examples: dict[str, list[str]] = Field({}, description="Reason to the first examples dropped for it.")
+
+
+class DataRecord(RunPart):
+    """Data that a run was trained and selected on."""
+
+    dev: tuple[Fingerprint, ...] = Field(description="Files of the development set.")
+    train: tuple[Fingerprint, ...] = Field(description="Files of the parallel data.")
+    mono: tuple[Fingerprint, ...] = Field(
+        (), exclude_if=lambda value: not value, description="Files of the sources without references."
+    )
+    report: DropRecord = Field(description="Counts over train and mono.")
+    report_text: str = Field(description="The counts as a paragraph.")
+
+
+class TeacherRecord(RunPart):
+    """Identity of the teacher."""
+
+    name: str = Field(description="Last part of the folder, or the hub name.")
+    revision: str | None = Field(None, description="Revision on the hub.")
+    parameters: int | None = Field(None, ge=0, description="Trained numbers.")
+
+
+class DevScores(RunPart):
+    """Scores on the development set; null where the task has no such metric."""
+
+    bleu: float | None = None
+    chrf: float | None = None
+    rouge1: float | None = None
+    rouge2: float | None = None
+    rouge_l: float | None = None
+    signature: str | None = Field(None, description="Signature of the metrics.")
+
+
+class RunRecord(RunPart):
+    """Content of ``run.json``. The fields are null where a model was not trained by a recipe."""
+
+    finished: bool = Field(False, description="Whether training came to its end.")
+    task: Task | None = Field(None, description="What the model does.")
+    source_language: str | None = Field(None, description="ISO code.")
+    target_language: str | None = Field(None, description="ISO code.")
+    licence: str | None = Field(None, description="Terms of the weights.")
+    method: str | None = Field(None, description="Row of the method table.")
+    parameters: int | None = Field(None, ge=0, description="Trained numbers, tied weights once.")
+    updates: int | None = Field(None, ge=0, description="Updates that were made.")
+    best_update: int | None = Field(None, ge=0, description="Update with the best dev score.")
+    seconds: float | None = Field(None, ge=0, description="Time of updates and of the teacher's outputs.")
+    dev: DevScores | None = Field(None, description="Best dev scores.")
+    teacher: TeacherRecord | None = Field(None, description="Null without a teacher.")
+    data: DataRecord | None = Field(None, description="What it was trained on.")
+    provenance: dict[str, Any] | None = Field(None, description="See ``compressor.provenance.provenance``.")
+
+
+Record = TypeVar("Record", ModelRecord, RunRecord)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run."""
+    return (folder / MODEL_FILE).is_file()
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a folder holds a run that came to its end. Raises ModelError if its ``run.json`` is damaged."""
+    return (folder / RUN_FILE).is_file() and read_record(folder).finished
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Names of the required files that a run folder lacks."""
+    return [name for name in (MODEL_FILE, RUN_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
+
+
+def read_model(folder: Path) -> ModelRecord:
+    """Reads ``model.json``.
+
+    Raises:
+        ModelError: the folder is not a run, or the file is damaged or has unknown or wrong fields (all listed).
+    """
+    if not is_run(folder):
+        raise ModelError(f"{folder}: not a run folder ({MODEL_FILE} is missing)")
+    return _read(folder / MODEL_FILE, ModelRecord)
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Reads ``run.json``; an empty record if there is no such file.
+
+    Raises:
+        ModelError: the file is damaged or has unknown or wrong fields (all listed).
+    """
+    path = folder / RUN_FILE
+    return _read(path, RunRecord) if path.exists() else RunRecord()
+
+
+def read_recipe(folder: Path) -> Recipe | None:
+    """Reads ``recipe.yaml``; None if there is no such file. Raises ConfigError if it is wrong."""
+    path = folder / RECIPE_FILE
+    return load_recipe(path) if path.exists() else None
+
+
+def write_records(folder: Path, model: ModelRecord, record: RunRecord, recipe: Recipe | None = None) -> None:
+    """Writes the records, each whole or not at all, ``model.json`` last. Raises StorageError."""
+    if recipe is not None:
+        write_atomic(folder / RECIPE_FILE, dump_recipe(recipe))
+    write_atomic(folder / RUN_FILE, record.model_dump_json(indent=1) + "\n")
+    write_atomic(folder / MODEL_FILE, model.model_dump_json(indent=1) + "\n")
+
+
+def _read(path: Path, kind: type[Record]) -> Record:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}".lstrip(": ") for item in error.errors())
+        raise ModelError(f"{path}: damaged ({wrong})") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
