@@ -6,7 +6,7 @@ the search finished; the start token is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,12 @@ from compressor.decoding.greedy import (
     Choose,
     Greedy,
     GreedySearch,
-    best_column,
 )
 from compressor.generation_config import GenerationConfig, until_eos
 from compressor.models.base import Seq2SeqModel
+
+Chooser = Callable[[Tensor, int], Choose]
+"""Rows of the batch that are still open (int64 [n]) and the step -> how their columns are chosen there."""
 
 WORTH_SHRINKING = 0.75
 """Finished sentences leave the batch when less than this share of it goes on."""
@@ -40,17 +42,17 @@ def greedy(
     source: Tensor,
     source_mask: Tensor,
     max_new_tokens: int | None = None,
-    choose: Choose = best_column,
+    chooser: Chooser | None = None,
 ) -> list[list[int]]:
     """One output a source; rows that are finished leave the batch.
 
     Args:
         source, source_mask: int64 and bool [batch, source_len].
         max_new_tokens: overrides the configuration's limit.
-        choose: how a column of the constrained logits is picked.
+        chooser: how a column of the constrained logits is chosen at each step; None: the best one.
     """
     device = source.device
-    search = GreedySearch(generation, model.config.vocab_size, choose=choose).to(device)
+    search = GreedySearch(generation, model.config.vocab_size).to(device)
     options = SearchOptions(*_moved(search_options(generation, source.shape[0], max_new_tokens), device))
     limit = int(options.max_new_tokens)
     state = model.initial_state(model.encode(source, source_mask))
@@ -58,6 +60,8 @@ def greedy(
     outputs = source.new_full((source.shape[0], limit), generation.pad_id)
     found = search.start(rows)
     for step in range(limit):
+        if chooser is not None:
+            search.choose = chooser(rows, step)
         _, state, found = search.advance(model, state, found, torch.tensor(step, device=device), options)
         outputs[rows, step] = found.sequences[:, -1]
         alive = int(found.open.sum())

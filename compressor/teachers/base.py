@@ -36,14 +36,14 @@ class Teacher(ABC):
 
     @abstractmethod
     def logits(
-        self, source: Tensor, source_mask: Tensor, context: Tensor, kept: Tensor, tokens: Tensor | None = None
+        self, source: Tensor, source_mask: Tensor, context: Tensor, loss_mask: Tensor, tokens: Tensor | None = None
     ) -> Tensor:
-        """Raw next-token logits [kept positions, vocab], or of the given tokens alone, without gradient.
+        """Raw next-token logits [positions, vocab], or of the given tokens alone, without gradient.
 
         Args:
             source, source_mask: int64 and bool [batch, source_len].
             context: int64 [batch, context_len], beginning with the start token.
-            kept: bool [batch, context_len], the positions wanted, read row by row.
+            loss_mask: bool [batch, context_len], the positions wanted, read row by row.
             tokens: int64 [n], the tokens wanted; None: all.
         """
 

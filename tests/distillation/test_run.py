@@ -15,7 +15,7 @@ import torch
 from compressor.config import Recipe
 from compressor.decoding.search import beam_search, pad_sources
 from compressor.distillation import run as run_module
-from compressor.distillation import signals as teacher_outputs_module
+from compressor.distillation import signals as signals_module
 from compressor.distillation.checkpoint import FOLDER
 from compressor.distillation.run import distill, is_finished
 from compressor.distillation.setup import Setup
@@ -139,13 +139,13 @@ def test_a_run_killed_before_its_first_checkpoint_keeps_the_teachers_outputs(
     (out / FILE).write_text("".join(cut[:-3]) + cut[-3][:-9])  # killed in the middle of a line
     (out / "metrics.jsonl").write_text('{"update": 1, "lo')
     written: list[int] = []
-    best = teacher_outputs_module._best
+    best = signals_module._best_outputs
 
     def watched(teacher: NativeTeacher, setup: Setup, rows: list[int], beams: int) -> list[list[int]]:
         written.extend(rows)
         return best(teacher, setup, rows, beams)
 
-    monkeypatch.setattr(teacher_outputs_module, "_best", watched)
+    monkeypatch.setattr(signals_module, "_best_outputs", watched)
     assert is_finished(distill(recipe, out, resume=True, progress=False))
     assert len(written) == len(written_outputs("".join(cut[-3:]))) > 0
     assert written_outputs((out / FILE).read_text()) == written_outputs(whole)
