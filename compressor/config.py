@@ -19,6 +19,10 @@ Options = TypeVar("Options", bound=BaseModel)
 Task = Literal["translation", "summarization"]
 Initialization = Literal["random", "teacher_embeddings", "teacher_layers"]
 MethodName = Literal["vanilla", "vanilla+full", "seqkd", "seqkd+full", "imitkd", "imitkd+full"]
+TEACHERLESS_METHODS: frozenset[MethodName] = frozenset({"vanilla"})
+"""Methods that read nothing of a teacher."""
+ROLLOUT_METHODS: frozenset[MethodName] = frozenset({"imitkd", "imitkd+full"})
+"""Methods whose contexts the student writes; they alone learn from sources without a reference."""
 
 
 class DataSource(Section):
@@ -100,7 +104,7 @@ class TeacherConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """β, the probability that an example keeps its data-set target as context, over progress u in [0, 1]."""
+    """β, the probability that an example's contexts come from the data set, over progress u in [0, 1]."""
 
     name: Literal["exponential", "linear", "reversed_sigmoid", "constant"] = Field(
         "exponential", description="r^-u, 1-u, 1/(1+exp(20(u-0.5))), or a constant."
@@ -111,28 +115,28 @@ class ScheduleConfig(Section):
 
 
 class RolloutConfig(Section):
-    """How the student writes its own contexts."""
+    """How the student writes contexts."""
 
-    batches: int = Field(4, ge=1, description="Batches that are rolled out together.")
+    batches: int = Field(4, ge=1, description="Updates whose rollouts are written together.")
     strategy: Literal["greedy", "topk"] = Field("greedy", description="Best token, or a sample among the best `top_k`.")
     top_k: int = Field(5, ge=1, description="Candidates of the topk strategy.")
     max_new_tokens: int | None = Field(None, ge=1, description="Longest rollout; null: data.max_target_tokens.")
     max_source_ratio: float | None = Field(
         2.0,
         gt=0,
-        description="Longest rollout, too, as this multiple of the source's tokens, plus 10; null: no such limit.",
+        description="Second limit of a rollout: this multiple of the source's tokens, plus 10; null: none.",
     )
 
 
 class MethodConfig(Section):
-    """Where contexts come from, and what is learned there (PAPER: two axes)."""
+    """Where contexts come from, and what is learned there."""
 
     name: MethodName = Field("imitkd+full", description="Row of the method table.")
     contexts: Literal["references", "teacher"] = Field(
-        "references", description="Data-set side of the ImitKD mixture; `teacher` is ImitKD*."
+        "references", description="Data-set side of the ImitKD mixture: references, or the teacher's outputs (ImitKD*)."
     )
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="Schedule of β.")
-    rollout: RolloutConfig = Field(default_factory=RolloutConfig, description="The student's own outputs.")
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig, description="The student's outputs.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Of hard losses only.")
 
 
@@ -142,6 +146,9 @@ class TrainingConfig(Section):
     updates: int | None = Field(None, ge=1, description="Number of updates; give this or `epochs`.")
     epochs: float | None = Field(None, gt=0, description="Passes over the training data; give this or `updates`.")
     batch_tokens: int = Field(2800, ge=16, description="Padded tokens a side in a batch.")
+    accumulation: int = Field(
+        1, ge=1, description="Batches of each process in an update; the loss is averaged over those of all processes."
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Peak of the schedule.")
     lr_schedule: Literal["linear", "inverse_sqrt", "cosine"] = Field("linear", description="Decay after the warm-up.")
     warmup_updates: int = Field(400, ge=0, description="Updates of linear warm-up.")
@@ -185,7 +192,7 @@ class Recipe(Section):
         problems = []
         if self.task == "translation" and not (self.source_language and self.target_language):
             problems.append("source_language and target_language: needed for translation")
-        if self.teacher is None and self.method.name != "vanilla":
+        if self.teacher is None and self.method.name not in TEACHERLESS_METHODS:
             problems.append(f"method.name: {self.method.name} needs a teacher")
         if self.teacher is None and self.training.initialization != "random":
             problems.append(f"training.initialization: {self.training.initialization} needs a teacher")
@@ -193,7 +200,7 @@ class Recipe(Section):
             for index, source in enumerate(getattr(self.data, split)):
                 if not source.has_target:
                     problems.append(f"data.{split}.{index}: has no target; sources without one belong into data.mono")
-        if self.data.mono and not self.method.name.startswith("imitkd"):
+        if self.data.mono and self.method.name not in ROLLOUT_METHODS:
             problems.append(f"data.mono: {self.method.name} cannot learn from sources without a reference")
         longest = max(self.data.max_source_tokens, self.data.max_target_tokens)
         if longest > self.student.max_length:

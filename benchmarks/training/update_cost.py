@@ -20,7 +20,7 @@ from rich.console import Console
 
 from benchmarks.measure.result_file import write_json
 from benchmarks.measure.timing import interleave, median, percentile, stopwatch
-from compressor.config import Recipe, dump_recipe, load_recipe
+from compressor.config import ROLLOUT_METHODS, Recipe, dump_recipe, load_recipe
 from compressor.data.batching import Batch
 from compressor.distillation.setup import Setup, set_up
 from compressor.distillation.trainer import Trainer
@@ -120,7 +120,7 @@ def _per_update(seconds: Sequence[Sequence[float]], work: Sequence[Sequence[Batc
 
 def _lengths(setup: Setup, trainer: Trainer, work: Sequence[Sequence[Batch]]) -> dict[str, float]:
     chosen = [index for batch in work[0] for index in batch.indices]
-    written = sum(map(len, trainer.roll_out(chosen)))
+    written = sum(map(len, trainer.roll_out(chosen, [0] * len(chosen))))
     given = sum(len(setup.train.targets[index]) for index in chosen)
     return {"rollout_tokens": round(written / len(chosen), 2), "reference_tokens": round(given / len(chosen), 2)}
 
@@ -129,7 +129,7 @@ def _row(name: str, samples: dict[str, list[float]]) -> dict[str, Any]:
     own = samples[name]
     return {
         "method": name,
-        "beta": None if name == BASE else BETA,
+        "beta": BETA if name in ROLLOUT_METHODS else None,
         "p50_ms": round(median(own) * 1e3, 2),
         "p90_ms": round(percentile(own, 90) * 1e3, 2),
         "p99_ms": round(percentile(own, 99) * 1e3, 2),

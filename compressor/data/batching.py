@@ -1,4 +1,4 @@
-"""Length-bucketed batches under a token budget: the same for the same (seed, epoch), sharded, resumable.
+"""Length-bucketed batches under a token budget, decided by seed, epoch and batches per update alone.
 
 Shapes: ``b`` rows of a batch, ``s`` longest source in it, ``t`` longest target in it (both in tokens).
 A plan is made from lengths alone: 200,000 pairs take a fraction of a second.
@@ -27,17 +27,19 @@ class Batch(NamedTuple):
         source_mask: [b, s] bool, True for a real token.
         target: [b, t] int64, padded after its EOS; None where the rows have no reference (never mixed in a batch).
         indices: position of each row in the corpus.
+        visit: how often these rows were trained on before: passes over the corpus so far.
     """
 
     source: torch.Tensor
     source_mask: torch.Tensor
     target: torch.Tensor | None
     indices: list[int]
+    visit: int = 0
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch with its tensors on ``device``."""
+        """Returns the batch with its tensors on ``device``."""
         target = None if self.target is None else self.target.to(device)
-        return Batch(self.source.to(device), self.source_mask.to(device), target, self.indices)
+        return Batch(self.source.to(device), self.source_mask.to(device), target, self.indices, self.visit)
 
 
 def pad(rows: Sequence[Sequence[int]] | Sequence[NDArray[np.int32]], pad_id: int) -> tuple[IntArray, NDArray[np.bool_]]:
@@ -91,11 +93,13 @@ def plan_batches(
     shuffle: bool = True,
     rank: int = 0,
     world_size: int = 1,
+    accumulation: int = 1,
 ) -> list[IntArray]:
     """Cuts a corpus into batches of indices.
 
-    Every index stands in exactly one batch of one shard. All shards have equally many batches, so that processes that
-    average their gradients never wait for one another in vain: the largest batches are halved until the count divides.
+    Every index is in exactly one batch of one shard. An update takes ``world_size * accumulation`` batches, and the
+    largest batches are halved until the count is a multiple of that. So an update has the same examples for any way to
+    divide its batches among processes, and all processes make equally many updates.
 
     Args:
         source_lengths: [rows] tokens of each source.
@@ -107,6 +111,7 @@ def plan_batches(
         shuffle: False gives corpus order among equal lengths, and batches from short to long.
         rank: which shard to return.
         world_size: how many shards there are.
+        accumulation: batches of a shard in an update.
 
     Raises:
         DataError: one example alone is over the budget, or there are fewer rows than shards.
@@ -118,7 +123,7 @@ def plan_batches(
     for group in (rows[target_lengths[rows] > 0], rows[target_lengths[rows] == 0]):
         ordered = _by_length(group, source_lengths, target_lengths)
         batches += _cut(ordered, source_lengths, target_lengths, max_tokens, max_rows or len(ordered))
-    _halve_until_divisible(batches, world_size)
+    _halve_until_divisible(batches, world_size * accumulation)
     if shuffle:
         batches = [batches[i] for i in rng.permutation(len(batches))]
     return batches[rank::world_size]
@@ -158,13 +163,13 @@ def _cut(
     return [*batches, rows[start:]] if len(rows) else batches
 
 
-def _halve_until_divisible(batches: list[IntArray], world_size: int) -> None:
-    while len(batches) % world_size or not batches:
+def _halve_until_divisible(batches: list[IntArray], count: int) -> None:
+    while len(batches) % count or not batches:
         largest = max(range(len(batches)), key=lambda i: len(batches[i]), default=-1)
         if largest < 0 or len(batches[largest]) < 2:
             raise DataError(
-                f"{sum(map(len, batches))} examples are too few for {world_size} process(es): "
-                "add data, or start fewer processes"
+                f"{sum(map(len, batches))} examples are too few for {count} batches an update: "
+                "add data, or start fewer processes, or accumulate fewer batches"
             )
         batch = batches[largest]
         batches[largest] = batch[: len(batch) // 2]
@@ -184,6 +189,7 @@ class Batches:
         shuffle: False for evaluation.
         rank: this process.
         world_size: number of processes.
+        accumulation: batches of a process in an update.
     """
 
     def __init__(
@@ -198,6 +204,7 @@ class Batches:
         shuffle: bool = True,
         rank: int = 0,
         world_size: int = 1,
+        accumulation: int = 1,
     ) -> None:
         if targets is not None and len(sources) != len(targets):
             raise DataError(f"{len(sources)} sources but {len(targets)} targets: they must correspond one to one")
@@ -207,6 +214,7 @@ class Batches:
         self.targets = targets if targets is not None else TokenRows([None] * len(sources))
         self.pad_id, self.max_tokens, self.max_rows = pad_id, max_tokens, max_rows
         self.seed, self.shuffle, self.rank, self.world_size = seed, shuffle, rank, world_size
+        self.accumulation = accumulation
 
     def plan(self, epoch: int = 0) -> list[IntArray]:
         """The index batches of one epoch, for this process."""
@@ -220,17 +228,18 @@ class Batches:
             shuffle=self.shuffle,
             rank=self.rank,
             world_size=self.world_size,
+            accumulation=self.accumulation,
         )
 
     def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yields the batches of one epoch, from batch ``start`` on (where an interrupted run stopped)."""
         for indices in self.plan(epoch)[start:]:
-            yield self.collate(indices.tolist())
+            yield self.collate(indices.tolist(), epoch)
 
-    def collate(self, indices: list[int]) -> Batch:
+    def collate(self, indices: list[int], visit: int = 0) -> Batch:
         """Pads the rows with these indices into one `Batch`; all have a target, or none has."""
         source, mask = pad([self.sources[i] for i in indices], self.pad_id)
         target = None
         if self.targets.lengths[indices].all():
             target = torch.from_numpy(pad([self.targets[i] for i in indices], self.pad_id)[0])
-        return Batch(torch.from_numpy(source), torch.from_numpy(mask), target, indices)
+        return Batch(torch.from_numpy(source), torch.from_numpy(mask), target, indices, visit)

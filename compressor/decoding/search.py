@@ -6,7 +6,7 @@ the search finished; the start token is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,12 @@ from compressor.decoding.greedy import (
     Choose,
     Greedy,
     GreedySearch,
-    best_column,
 )
 from compressor.generation_config import GenerationConfig, until_eos
 from compressor.models.base import Seq2SeqModel
+
+Chooser = Callable[[Tensor, int], Choose]
+"""Rows of the batch that are still open (int64 [n]) and the step -> how their columns are chosen there."""
 
 WORTH_SHRINKING = 0.75
 """Finished sentences leave the batch when less than this share of it goes on, or one has reached its limit."""
@@ -40,7 +42,7 @@ def greedy(
     source: Tensor,
     source_mask: Tensor,
     max_new_tokens: PerSentence | None = None,
-    choose: Choose = best_column,
+    chooser: Chooser | None = None,
     min_new_tokens: PerSentence | None = None,
 ) -> list[list[int]]:
     """One output a source; rows that are finished leave the batch.
@@ -48,20 +50,21 @@ def greedy(
     Args:
         source, source_mask: int64 and bool [batch, source_len].
         max_new_tokens: longest output, in place of the configuration's: one for all sentences, or one for each.
-        choose: how a column of the constrained logits is picked.
+        chooser: how a column of the constrained logits is chosen at each step; None: the best one.
         min_new_tokens: EOS is forbidden before so many tokens, in place of the configuration's; as above.
     """
     device = source.device
-    search = GreedySearch(generation, model.config.vocab_size, choose=choose).to(device)
-    options = SearchOptions(
-        *_moved(search_options(generation, source.shape[0], max_new_tokens, min_new_tokens=min_new_tokens), device)
-    )
+    search = GreedySearch(generation, model.config.vocab_size).to(device)
+    asked = search_options(generation, source.shape[0], max_new_tokens, min_new_tokens=min_new_tokens)
+    options = SearchOptions(*_moved(asked, device))
     limit = int(options.max_new_tokens.max())
     state = model.initial_state(model.encode(source, source_mask))
     rows = torch.arange(source.shape[0], device=device)
     outputs = source.new_full((source.shape[0], limit), generation.pad_id)
     found = search.start(rows)
     for step in range(limit):
+        if chooser is not None:
+            search.choose = chooser(rows, step)
         _, state, found = search.advance(model, state, found, torch.tensor(step, device=device), options)
         outputs[rows, step] = found.sequences[:, -1]
         below_limit = step + 1 < options.max_new_tokens

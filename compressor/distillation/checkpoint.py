@@ -1,7 +1,8 @@
-"""What a killed run resumes from: weights and optimiser as safetensors, counters as JSON, swapped in whole."""
+"""The checkpoint that a killed run resumes from: weights and optimizer as safetensors, counters as JSON."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from compressor.config import Recipe
 from compressor.errors import ModelError
 from compressor.files import new_folder, write_atomic
 from compressor.models.weights import load_weights, save_weights
@@ -19,13 +21,13 @@ from compressor.run_folder import CHECKPOINT_FOLDER
 
 @dataclass
 class Progress:
-    """Where a run stands, at the boundary of a group of batches."""
+    """Counters of a run between two groups of batches."""
 
     recipe_digest: str
     updates: int = 0
     epoch: int = 0
     batch: int = 0
-    """Batches of the epoch that are done."""
+    """Batches of this epoch that this process has trained on."""
     seconds: float = 0.0
     best_score: float = -1.0
     best_update: int = 0
@@ -33,7 +35,7 @@ class Progress:
 
 
 def save_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Replaces the run's checkpoint in one step. Raises StorageError, and the old checkpoint stays."""
+    """Replaces the run's checkpoint in one step; raises StorageError and leaves the old one if that fails."""
     with new_folder(run / CHECKPOINT_FOLDER, force=True) as folder:
         save_weights(folder / "model.safetensors", model.state_dict())
         moments = {
@@ -41,15 +43,15 @@ def save_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
             for index, state in optimizer.state_dict()["state"].items()
             for name, value in state.items()
         }
-        save_weights(folder / "optimizer.safetensors", {**moments, "torch_rng": torch.get_rng_state()})
+        save_weights(folder / "optimizer.safetensors", moments)
         write_atomic(folder / "progress.json", json.dumps(asdict(progress), indent=1) + "\n")
 
 
 def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe_digest: str) -> Progress:
-    """Puts a run back to its last checkpoint.
+    """Loads the last checkpoint into ``model`` and ``optimizer`` and returns its counters.
 
     Raises:
-        ModelError: there is none, it is damaged, or it belongs to another recipe.
+        ModelError: the checkpoint is missing, damaged, or of another recipe.
     """
     folder = run / CHECKPOINT_FOLDER
     try:
@@ -66,10 +68,15 @@ def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
         message = f"{folder}: belongs to another recipe; resume with the same one, or start again with {{force}}"
         raise ModelError(message, options={"force": True})
     load_weights(folder / "model.safetensors", model)
-    torch.set_rng_state(tensors.pop("torch_rng"))
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
         index, moment = name.split(".")
         state.setdefault(int(index), {})[moment] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return progress
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Returns a digest of the fields that decide a run's result: all but paths, threads and checkpoint times."""
+    excluded = {"data": {"root"}, "teacher": {"path"}, "training": {"threads", "checkpoint_minutes"}}
+    return hashlib.sha256(recipe.model_dump_json(exclude=excluded).encode()).hexdigest()

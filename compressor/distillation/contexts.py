@@ -1,11 +1,14 @@
-"""From outputs (references, the teacher's or the student's own) to contexts, labels and kept positions.
+"""Context policies, and the tensors built from the outputs that a policy chooses.
 
-Shapes: batch, context_len.
+Shapes: batch = examples, context_len = tokens of the longest context.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +16,80 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from compressor.data.batching import Batch
+from compressor.distillation.random_draws import Stream, uniform
 from compressor.generation_config import GenerationConfig
+
+TokenIds = Sequence[int] | NDArray[np.int32]
+
+WORTH_CUTTING = 0.8
+"""A batch is cut where the pieces have less than this share of its padded positions."""
+SMALLEST_PIECE = 256
+"""Fewest padded positions of a batch that is cut; below, the extra calls cost more than the padding."""
+
+
+class Origin(Enum):
+    """Who wrote the output whose prefixes are an example's contexts."""
+
+    REFERENCE = "reference"
+    TEACHER = "teacher"
+    STUDENT = "student"
+
+
+class ContextPolicy(ABC):
+    """Says where the contexts of each example come from."""
+
+    origins: frozenset[Origin]
+    """Every origin that the policy can choose."""
+
+    @abstractmethod
+    def choose(self, indices: Sequence[int], beta: float, seed: int, visit: int) -> list[Origin]:
+        """Returns the origin of each example.
+
+        Args:
+            indices: examples' positions in the corpus.
+            beta: probability of the data-set side, where the policy is a mixture.
+            seed: of the run.
+            visit: how often these examples were trained on before.
+        """
+
+
+@dataclass(frozen=True)
+class Always(ContextPolicy):
+    """All contexts come from one origin."""
+
+    origin: Origin
+
+    @property
+    def origins(self) -> frozenset[Origin]:  # type: ignore[override]
+        """See ContextPolicy."""
+        return frozenset({self.origin})
+
+    def choose(self, indices: Sequence[int], beta: float, seed: int, visit: int) -> list[Origin]:
+        """See ContextPolicy."""
+        return [self.origin] * len(indices)
+
+
+@dataclass(frozen=True)
+class Mixture(ContextPolicy):
+    """Each example draws a coin: ``first`` with probability β, else ``second``."""
+
+    first: Origin
+    second: Origin
+
+    @property
+    def origins(self) -> frozenset[Origin]:  # type: ignore[override]
+        """See ContextPolicy."""
+        return frozenset({self.first, self.second})
+
+    def choose(self, indices: Sequence[int], beta: float, seed: int, visit: int) -> list[Origin]:
+        """See ContextPolicy."""
+        return [self.first if heads else self.second for heads in draw_coins(beta, indices, seed, visit)]
+
+
+def draw_coins(beta: float, indices: Sequence[int], seed: int, visit: int) -> list[bool]:
+    """Returns one coin per example, True with probability ``beta``; keyed by seed, visit and example."""
+    return [uniform(Stream.COIN, seed, visit, index)[0] < beta for index in indices]
 
 
 class Contexts(NamedTuple):
@@ -23,20 +99,27 @@ class Contexts(NamedTuple):
     """[batch, context_len] int64: start token, then the output without its EOS, then padding."""
     labels: Tensor
     """[batch, context_len] int64: the output's own next token; padding where there is none."""
-    kept: Tensor
+    loss_mask: Tensor
     """[batch, context_len] bool: positions that carry loss."""
-    labelled: Tensor
-    """[batch] bool: rows whose labels are targets; the others are the student's own outputs."""
+    from_data: Tensor
+    """[batch] bool: rows written by a reference or the teacher, whose labels are hard targets; else by the student."""
+
+    def to(self, device: torch.device) -> Contexts:
+        """Returns the contexts with their tensors on ``device``."""
+        return Contexts(*(tensor.to(device) for tensor in self))
 
 
-def build_contexts(
-    outputs: Sequence[Sequence[int] | NDArray[np.int32]], labelled: Sequence[bool], generation: GenerationConfig
-) -> Contexts:
-    """Contexts of a batch of outputs.
+def build_contexts(outputs: Sequence[TokenIds], from_data: Sequence[bool], generation: GenerationConfig) -> Contexts:
+    """Returns the contexts of a batch of outputs.
 
-    Position 0 (the start token, whatever its id) always carries loss. After it, a position is kept if its input is a
-    real token before the first EOS: so the label at the last kept position may be EOS, and an output that was cut at
-    its length limit is kept to its end. Lengths decide, not ids (PAPER: masks).
+    Position 0 (the start token, whatever its id) always carries loss. After it, a position carries loss if its input
+    is a real token before the first EOS. The label at the last such position may be EOS; an output that was cut at its
+    length limit has no label there. Lengths decide, not ids (Lin et al. 2020: masks).
+
+    Args:
+        outputs: token ids of each example, with or without EOS.
+        from_data: whether an example's labels are hard targets.
+        generation: start, end and padding tokens.
     """
     eos, pad = generation.eos_id, generation.pad_id
     inputs = [_before_eos(output, eos) for output in outputs]
@@ -49,17 +132,35 @@ def build_contexts(
         ended = len(output) > len(before)
         labels[row, : len(before) + ended] = output[: len(before) + ended]
     lengths = np.array([1 + len(before) for before in inputs])
-    kept = np.arange(width) < lengths[:, None]
-    arrays = torch.from_numpy(tokens), torch.from_numpy(labels), torch.from_numpy(kept)
-    return Contexts(*arrays, torch.tensor(list(labelled), dtype=torch.bool))
+    loss_mask = np.arange(width) < lengths[:, None]
+    arrays = torch.from_numpy(tokens), torch.from_numpy(labels), torch.from_numpy(loss_mask)
+    return Contexts(*arrays, torch.tensor(list(from_data), dtype=torch.bool))
 
 
-def _before_eos(output: Sequence[int] | NDArray[np.int32], eos_id: int) -> Sequence[int] | NDArray[np.int32]:
+def _before_eos(output: TokenIds, eos_id: int) -> TokenIds:
     ends = np.flatnonzero(np.asarray(output) == eos_id)
     return output[: ends[0]] if len(ends) else output
 
 
-def draw_coins(beta: float, rows: int, seed: Sequence[int]) -> list[bool]:
-    """One coin an example: True keeps the data set's target (with probability β)."""
-    heads: list[bool] = (np.random.default_rng(seed).random(rows) < beta).tolist()
-    return heads
+def cut_by_length(batch: Batch, contexts: Contexts) -> Iterator[tuple[Batch, Contexts]]:
+    """Yields a batch in pieces whose contexts have similar lengths, so that one long rollout pads few other rows."""
+    lengths = contexts.loss_mask.sum(dim=1)
+    order = lengths.argsort(stable=True)
+    for rows in _pieces(order.tolist(), lengths[order].tolist()):
+        index, width = torch.tensor(rows), int(lengths[rows].max())
+        target = None if batch.target is None else batch.target[index]
+        indices = [batch.indices[row] for row in rows]
+        part = Batch(batch.source[index], batch.source_mask[index], target, indices, batch.visit)
+        tokens, labels, loss_mask = (tensor[index, :width] for tensor in contexts[:-1])
+        yield part, Contexts(tokens, labels, loss_mask, contexts.from_data[index])
+
+
+def _pieces(rows: list[int], lengths: list[int]) -> list[list[int]]:
+    """Cuts rows of ascending length where that saves at least a fifth of the padded positions; again in each half."""
+    count = len(rows)
+    whole = count * lengths[-1]
+    costs = [(at * lengths[at - 1] + (count - at) * lengths[-1], at) for at in range(1, count)]
+    best, at = min(costs, default=(whole, 0))
+    if best >= WORTH_CUTTING * whole or whole < SMALLEST_PIECE:
+        return [rows]
+    return _pieces(rows[:at], lengths[:at]) + _pieces(rows[at:], lengths[at:])

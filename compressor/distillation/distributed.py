@@ -1,4 +1,4 @@
-"""One process, or several that share a run: ``torchrun --nproc-per-node N -m compressor distill ...``."""
+"""Processes that share a run: ``torchrun --nproc-per-node N -m compressor distill ...``; one process is the default."""
 
 from __future__ import annotations
 
@@ -7,28 +7,51 @@ from datetime import timedelta
 import torch
 from accelerate import Accelerator, PartialState
 
+from compressor.provenance import cpu
+
 LONGEST_WAIT = timedelta(days=7)
-"""The main process may write a teacher's outputs for hours before the others are needed."""
+"""Time limit of collective operations: the other processes wait while the main one writes the teacher's outputs."""
 
 
 def this_process() -> PartialState:
-    """This process among those that torchrun started."""
+    """Returns the state of this process among those that torchrun started."""
     return PartialState(cpu=_on_processor(), timeout=LONGEST_WAIT)
 
 
 def accelerator(mixed_precision: str) -> Accelerator:
-    """Places a model, and averages its gradients over the processes."""
+    """Returns what places a model on its device and averages its gradients over the processes."""
     this_process()
     return Accelerator(cpu=_on_processor(), mixed_precision=mixed_precision)
 
 
 def any_process(accelerator: Accelerator, flag: bool) -> bool:
-    """Whether the flag is set in any process: what ends the loop must end it for all, or the others wait for ever."""
+    """Returns whether the flag is set in any process; all must leave the loop together, or some wait for the others."""
     if accelerator.num_processes == 1:
         return flag
     return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)) > 0)
 
 
+def sum_over_processes(accelerator: Accelerator, *numbers: float) -> tuple[float, ...]:
+    """Returns each number summed over the processes, in one collective operation."""
+    if accelerator.num_processes == 1:
+        return numbers
+    local = torch.tensor(numbers, dtype=torch.float64, device=accelerator.device)
+    return tuple(accelerator.reduce(local, reduction="sum").tolist())
+
+
+def mixed_precision(precision: str) -> str:
+    """Returns accelerate's name of a recipe's ``training.precision``; "auto" is bf16 where the hardware has it."""
+    match precision:
+        case "bf16":
+            return "bf16"
+        case "fp32":
+            return "no"
+        case _:
+            if torch.cuda.is_available():
+                return "bf16" if torch.cuda.is_bf16_supported() else "no"
+            return "bf16" if {"avx512_bf16", "amx_bf16", "bf16"} & set(cpu()["features"]) else "no"
+
+
 def _on_processor() -> bool:
-    """Must be said: without it, the processes of a machine without accelerators each make a run of their own."""
+    """Returns whether to train on the CPU; unless told so, accelerate starts no process group without a GPU."""
     return not torch.accelerator.is_available()

@@ -1,4 +1,4 @@
-"""What a recipe will cost, found by doing a little of it."""
+"""The estimated time and memory of a run, from a few real updates."""
 
 from __future__ import annotations
 
@@ -8,38 +8,39 @@ import time
 from typing import Any
 
 from compressor.config import Recipe
-from compressor.distillation.checkpoint import Progress
+from compressor.distillation.checkpoint import Progress, recipe_digest
 from compressor.distillation.setup import set_up
-from compressor.distillation.signals import estimated_seconds
-from compressor.distillation.trainer import Trainer, recipe_digest
+from compressor.distillation.signals import RecordedOutputs, estimated_seconds
+from compressor.distillation.trainer import Trainer
 from compressor.models.base import count_parameters
 
 GROUPS = 3
-"""Groups of batches that are timed; the first one warms up and does not count."""
+"""Groups of batches that are run; the first is a warm-up and is not timed."""
 
 
 def estimate(recipe: Recipe) -> dict[str, Any]:
-    """Sizes of teacher and student, and the time and memory of the run, from a few real updates at β = 1/2.
+    """Returns sizes of teacher and student, and the run's time and memory, from a few real updates at β = 1/2.
 
     Returns:
         ``student_parameters``, ``teacher_parameters`` (null without a teacher), ``ratio``, ``updates``,
-        ``updates_per_pass``, ``seconds_per_update``, ``minutes`` of updates, ``teacher_outputs_minutes`` for what
-        SeqKD and ImitKD* have the teacher write beforehand (else null), ``memory_mb`` (peak of this process). Time
-        for dev scores is not in it. A young student's rollouts end late, so ``minutes`` leans to the high side.
+        ``updates_per_pass``, ``seconds_per_update``, ``minutes`` of updates, ``teacher_outputs_minutes`` (to write the
+        outputs that SeqKD and ImitKD* read; else null), ``memory_mb`` (peak of this process). Dev scores are not
+        included. Rollouts of an untrained student run to the length limit, so ``minutes`` is rather too high.
 
     Raises:
         DataError, ModelError, VocabularyError: as the run itself would.
     """
     half = {"schedule": recipe.method.schedule.model_copy(update={"name": "constant", "value": 0.5, "warmup": 0.0})}
     setup = set_up(recipe.model_copy(update={"method": recipe.method.model_copy(update=half)}))
-    trainer = Trainer(setup)
+    # References stand in for the teacher's outputs, whose time is estimated apart.
+    trainer = Trainer(setup, RecordedOutputs(setup, setup.train.targets))
     state, seconds, counted = Progress(recipe_digest(recipe)), 0.0, 0
     for number, group in enumerate(trainer.groups(state)):
         start = time.perf_counter()
-        trainer.train_group(group, state.updates)
-        state.updates += len(group)
+        done = len(trainer.train_group(group, state.updates))
+        state.updates += done
         if number > 0 or state.updates >= trainer.updates:
-            seconds, counted = seconds + time.perf_counter() - start, counted + len(group)
+            seconds, counted = seconds + time.perf_counter() - start, counted + done
         if number + 1 == GROUPS:
             break
     written = estimated_seconds(setup)
@@ -51,7 +52,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         "ratio": round(student / teacher, 3) if teacher else None,
         "examples": len(setup.train.sources),
         "updates": trainer.updates,
-        "updates_per_pass": len(trainer.batches.plan(0)),
+        "updates_per_pass": len(trainer.batches.plan(0)) // recipe.training.accumulation,
         "seconds_per_update": round(seconds / counted, 3),
         "minutes": round(seconds / counted * trainer.updates / 60, 1),
         "teacher_outputs_minutes": None if written is None else round(written / 60, 1),

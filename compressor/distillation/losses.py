@@ -1,6 +1,6 @@
-"""What the student learns at a position. Losses are means over positions (Lin et al. 2020, section 3).
+"""Losses of a batch, each a mean over positions (Lin et al. 2020, section 3).
 
-Shapes: positions = kept positions of a batch, tokens = those that may be generated.
+Shapes: positions = those of a batch that carry loss, columns = tokens that may be generated.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 IGNORED = -100
-"""Label of a position whose token may not be generated: it carries no hard loss."""
+"""Label of a position whose token may not be generated; it adds nothing to a hard loss."""
 
 
 class _SoftCrossEntropy(torch.autograd.Function):
-    """Cross-entropy to a distribution; the gradient, softmax minus target, is made at once and needs no graph."""
+    """Cross-entropy to a distribution, whose gradient (softmax minus target) is computed in the forward pass."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, probabilities: Tensor) -> Tensor:
@@ -32,23 +32,23 @@ class _SoftCrossEntropy(torch.autograd.Function):
         return gradient * upstream[0], None
 
 
-def full(logits: Tensor, probabilities: Tensor) -> Tensor:
-    """-Σ_v π*(v) log π(v): cross-entropy to the teacher's distribution, which is forward KL plus a constant.
+def soft_cross_entropy(logits: Tensor, probabilities: Tensor) -> Tensor:
+    """Returns -Σ_v π*(v) log π(v): cross-entropy to the teacher's distribution, forward KL plus a constant.
 
     Args:
-        logits: the student's [positions, tokens].
-        probabilities: the teacher's [positions, tokens], rows sum to 1.
+        logits: the student's [positions, columns].
+        probabilities: the teacher's [positions, columns], rows sum to 1.
     """
     loss: Tensor = _SoftCrossEntropy.apply(logits.float(), probabilities)  # type: ignore[no-untyped-call]
     return loss
 
 
-def hard(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """-log π(label), optionally smoothed over all tokens.
+def hard_cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Returns -log π(label), optionally smoothed over all columns.
 
     Args:
-        logits: the student's [positions, tokens].
-        labels: int64 [positions], places among the tokens, or ``IGNORED``.
+        logits: the student's [positions, columns].
+        labels: int64 [positions], columns, or ``IGNORED``.
         label_smoothing: weight of the uniform distribution.
     """
     return F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, label_smoothing=label_smoothing)

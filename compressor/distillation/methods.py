@@ -1,48 +1,53 @@
-"""The methods as a table: where contexts come from, and what is learned there (PAPER: two axes)."""
+"""The method table: each row says where contexts come from and what is learned there (Lin et al. 2020, section 3)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from compressor.config import MethodConfig
+from compressor.distillation.contexts import Always, ContextPolicy, Mixture, Origin
+from compressor.distillation.losses import soft_cross_entropy
+from compressor.distillation.targets import BestToken, Distribution, OwnToken, Target
 
 
 @dataclass(frozen=True)
 class Method:
     """One row of the table."""
 
-    data_contexts: Literal["references", "teacher"]
-    """Contexts of the data-set side: the references, or the teacher's own outputs."""
-    own_contexts: bool
-    """Whether examples are replaced, with probability 1 - β, by the student's own output."""
-    full: bool
-    """Learn the teacher's distribution; else one token: the context's own, or the teacher's best on own contexts."""
+    contexts: ContextPolicy
+    target: Target
 
     @property
-    def needs_teacher_outputs(self) -> bool:
-        """Whether the teacher must write an output for every source beforehand."""
-        return self.data_contexts == "teacher"
+    def uses_rollouts(self) -> bool:
+        """Whether the student writes contexts; such a method can learn from sources without a reference."""
+        return Origin.STUDENT in self.contexts.origins
 
     @property
-    def needs_teacher_logits(self) -> bool:
-        """Whether the teacher must look at contexts during training."""
-        return self.full or self.own_contexts
+    def reads_teacher_outputs(self) -> bool:
+        """Whether contexts are outputs of the teacher, written before training."""
+        return Origin.TEACHER in self.contexts.origins
 
+
+CROSS_ENTROPY = Distribution(soft_cross_entropy)
 
 METHODS = {
-    "vanilla": Method("references", own_contexts=False, full=False),
-    "vanilla+full": Method("references", own_contexts=False, full=True),
-    "seqkd": Method("teacher", own_contexts=False, full=False),
-    "seqkd+full": Method("teacher", own_contexts=False, full=True),
-    "imitkd": Method("references", own_contexts=True, full=False),
-    "imitkd+full": Method("references", own_contexts=True, full=True),
+    "vanilla": Method(Always(Origin.REFERENCE), OwnToken()),
+    "vanilla+full": Method(Always(Origin.REFERENCE), CROSS_ENTROPY),
+    "seqkd": Method(Always(Origin.TEACHER), OwnToken()),
+    "seqkd+full": Method(Always(Origin.TEACHER), CROSS_ENTROPY),
+    "imitkd": Method(Mixture(Origin.REFERENCE, Origin.STUDENT), BestToken()),
+    "imitkd+full": Method(Mixture(Origin.REFERENCE, Origin.STUDENT), CROSS_ENTROPY),
 }
+"""By ``method.name``."""
+
+TEACHER_CONTEXTS = {
+    "imitkd": Method(Mixture(Origin.TEACHER, Origin.STUDENT), BestToken()),
+    "imitkd+full": Method(Mixture(Origin.TEACHER, Origin.STUDENT), CROSS_ENTROPY),
+}
+"""ImitKD*: the rows that ``method.contexts: teacher`` replaces."""
 
 
 def resolve(config: MethodConfig) -> Method:
-    """The row that a recipe names; ImitKD with ``contexts: teacher`` is ImitKD*."""
-    row = METHODS[config.name]
-    if row.own_contexts and config.contexts == "teacher":
-        return Method("teacher", own_contexts=True, full=row.full)
-    return row
+    """Returns the row that a recipe names."""
+    rows = METHODS | TEACHER_CONTEXTS if config.contexts == "teacher" else METHODS
+    return rows[config.name]

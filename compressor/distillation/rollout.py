@@ -1,8 +1,9 @@
-"""The student's own outputs, written without gradient and in eval mode."""
+"""Rollouts: outputs that the student generates for training, without gradient and in eval mode."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,10 +11,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compressor.config import RolloutConfig
-from compressor.decoding.greedy import Choose, best_column
-from compressor.decoding.search import greedy, pad_sources
+from compressor.decoding.greedy import Choose
+from compressor.decoding.search import Chooser, greedy, pad_sources
+from compressor.distillation.random_draws import Stream, uniform
 from compressor.generation_config import GenerationConfig
 from compressor.models.base import Seq2SeqModel
+
+FULL_BATCH_ROLLOUT = 4
+"""Rollouts need no gradients, so this many times the tokens of a training batch are decoded together."""
+
+
+class SampleKey(NamedTuple):
+    """Identifies the random numbers of one source's rollout."""
+
+    seed: int
+    visit: int
+    example: int
 
 
 def rollout(
@@ -24,21 +37,22 @@ def rollout(
     *,
     max_new_tokens: int,
     batch_tokens: int,
+    keys: Sequence[SampleKey] | None = None,
 ) -> list[list[int]]:
-    """One output for every source, in order.
+    """Returns one output per source, in order.
 
     Sources are sorted by length and cut under a token budget, so that little is padded and short ones stop early.
 
     Args:
-        model: the student; put into eval mode and back.
+        model: the student; it is in eval mode during the call.
         sources: token ids.
-        generation: start, end and suppressed tokens; n-gram blocking is a rule of serving and not applied here.
+        generation: start, end and suppressed tokens; n-gram blocking is not applied in training.
         config: strategy and length limits.
         max_new_tokens: longest output.
         batch_tokens: padded source tokens decoded together.
+        keys: of each source's random numbers, needed where the strategy samples; an output depends on nothing else.
     """
     rules = generation.model_copy(update={"no_repeat_ngram_size": 0})
-    choose = best_column if config.strategy == "greedy" else sample_top_k(config.top_k)
     device = next(model.parameters()).device
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     outputs: list[list[int]] = [[] for _ in sources]
@@ -51,29 +65,46 @@ def rollout(
             if config.max_source_ratio is not None:
                 limit = min(limit, int(config.max_source_ratio * longest) + 10)
             source, mask = pad_sources([list(sources[index]) for index in chunk], generation.pad_id, device)
-            for index, tokens in zip(chunk, greedy(model, rules, source, mask, limit, choose), strict=True):
+            chooser = None
+            if config.strategy == "topk":
+                if keys is None:
+                    raise ValueError("sampled rollouts need keys")
+                chooser = _top_k_sampler(config.top_k, [keys[index] for index in chunk], limit, device)
+            for index, tokens in zip(chunk, greedy(model, rules, source, mask, limit, chooser), strict=True):
                 outputs[index] = tokens
     finally:
         model.train(training)
     return outputs
 
 
-def sample_top_k(k: int) -> Choose:
-    """Samples among the ``k`` most probable tokens, by their renormalised probabilities."""
+def _top_k_sampler(k: int, keys: Sequence[SampleKey], limit: int, device: torch.device) -> Chooser:
+    """Returns a chooser that samples by numbers of each row's own key, one per step."""
+    numbers = np.stack([uniform(Stream.ROLLOUT, *key, count=limit) for key in keys])
+    draws = torch.from_numpy(numbers).to(device)
+    return lambda rows, step: sample_top_k(k, draws[rows, step])
+
+
+def sample_top_k(k: int, draws: Tensor) -> Choose:
+    """Returns a choice among the ``k`` most probable tokens, by their renormalised probabilities.
+
+    Args:
+        k: number of candidates.
+        draws: float [batch] in [0, 1): a row takes the first candidate whose cumulative probability exceeds its draw.
+    """
 
     def choose(logits: Tensor) -> Tensor:
         best, tokens = logits.topk(min(k, logits.shape[-1]), dim=-1)
-        picked = torch.multinomial(best.softmax(dim=-1), 1)
-        return tokens.gather(1, picked)[:, 0]
+        below = best.double().softmax(dim=-1).cumsum(dim=-1)[:, :-1]  # the last candidate takes what remains
+        return tokens.gather(1, (draws[:, None] >= below).sum(dim=-1, keepdim=True))[:, 0]
 
     return choose
 
 
 def chunks(order: Sequence[int], lengths: Sequence[int] | NDArray[np.int64], batch_tokens: int) -> list[list[int]]:
-    """Cuts indices in the order of ascending length so that no padded chunk is over the budget."""
-    found: list[list[int]] = []
+    """Cuts indices, which are in the order of ascending length, so that no padded chunk is over the budget."""
+    cut: list[list[int]] = []
     for index in order:  # the newest is the longest
-        if not found or (len(found[-1]) + 1) * int(lengths[index]) > batch_tokens:
-            found.append([])
-        found[-1].append(index)
-    return found
+        if not cut or (len(cut[-1]) + 1) * int(lengths[index]) > batch_tokens:
+            cut.append([])
+        cut[-1].append(index)
+    return cut

@@ -1,4 +1,4 @@
-"""A whole run: train in groups, score on dev, keep the best weights, leave a checkpoint that can be resumed."""
+"""A run from recipe to run folder: updates, dev scores, the best weights, and checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from compressor.config import Recipe
 from compressor.distillation.checkpoint import (
     Progress,
     load_checkpoint,
+    recipe_digest,
     save_checkpoint,
 )
 from compressor.distillation.distributed import any_process, this_process
+from compressor.distillation.evaluation import dev_scores
 from compressor.distillation.setup import set_up
-from compressor.distillation.signals import teacher_outputs
-from compressor.distillation.trainer import Step, Trainer, recipe_digest
+from compressor.distillation.signals import prepare_signal
+from compressor.distillation.trainer import Trainer, UpdateStats
 from compressor.errors import InterruptedRun, ModelError, OutputExistsError
 from compressor.files import check_replaceable, storage_errors, write_atomic
 from compressor.models.base import count_parameters
@@ -42,18 +44,18 @@ from compressor.run_folder import (
 
 
 def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = False, progress: bool = True) -> Path:
-    """Makes a student as the recipe says.
+    """Trains a student by a recipe and returns the run folder.
 
     Args:
-        recipe: what to do.
+        recipe: data, teacher, student, method and training.
         out: the run folder; its weights are always those of the best dev score so far.
-        resume: go on from the last checkpoint in ``out``, or from the start where the run was killed before its first.
+        resume: continue from the last checkpoint in ``out``, or from the start if the run was killed before its first.
         force: replace ``out``.
         progress: show a progress bar and a log line per dev score on standard error.
 
     Raises:
         OutputExistsError: ``out`` exists, and neither ``resume`` nor ``force`` is set.
-        ModelError: there is nothing to resume, or it is of another recipe.
+        ModelError: there is no run to resume, or it has another recipe.
         InterruptedRun: Ctrl-C or SIGTERM; the checkpoint was written first.
         DataError, ModelError, VocabularyError, StorageError: see ``compressor.errors``.
     """
@@ -69,7 +71,7 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
             options={"resume": True, "force": True},
         )
     process = this_process()
-    process.wait_for_everyone()  # nobody writes before all have looked
+    process.wait_for_everyone()  # no process writes before all have checked that the folder is free
     setup = set_up(recipe)
     if process.is_main_process:
         _make_folder(out, fresh=force and not resume)
@@ -77,9 +79,7 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
     console.print(setup.data.report_text, highlight=False)
     trainer = Trainer(setup)
     with process.main_process_first():
-        outputs, seconds = teacher_outputs(setup, out, console)
-    if outputs is not None:
-        trainer.outputs = outputs
+        trainer.signal, seconds = prepare_signal(setup, out, console)
     state = Progress(recipe_digest=recipe_digest(recipe), seconds=seconds)
     if resume:
         if (out / CHECKPOINT_FOLDER).is_dir():
@@ -108,7 +108,7 @@ def _make_folder(out: Path, *, fresh: bool) -> None:
 
 
 class _Loop:
-    """The bookkeeping around the trainer."""
+    """Updates, with the logging, dev scores and checkpoints between them."""
 
     def __init__(self, trainer: Trainer, state: Progress, out: Path, console: Console) -> None:
         self.trainer, self.state, self.out, self.console = trainer, state, out, console
@@ -117,18 +117,18 @@ class _Loop:
         self.provenance = provenance(seed=trainer.recipe.training.seed)
 
     def run(self) -> None:
-        """Trains to the end, or stops at a group's boundary when the user asks."""
+        """Trains to the end; a stop request (SIGINT, SIGTERM) takes effect between two groups of batches."""
         trainer, state = self.trainer, self.state
         clock, saved = time.monotonic(), time.monotonic()
         with _stop_requests() as stop, self._bar() as bar:
             task = bar.add_task("training", total=trainer.updates, completed=state.updates)
             for group in trainer.groups(state):
                 before = state.updates
-                steps = trainer.train_group(group, before)
-                state.updates += len(group)
+                stats = trainer.train_group(group, before)
+                state.updates += len(stats)
                 state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
-                bar.update(task, completed=state.updates, description=f"loss {steps[-1].loss:.3f}")
-                self._log(steps, before)
+                bar.update(task, completed=state.updates, description=f"loss {stats[-1].loss:.3f}")
+                self._log(stats, before)
                 if state.updates // self.eval_every > before // self.eval_every or state.updates >= trainer.updates:
                     self._evaluate()
                     clock = time.monotonic()
@@ -145,7 +145,7 @@ class _Loop:
 
     def _evaluate(self) -> None:
         state = self.state
-        scores = self.trainer.evaluate()
+        scores = dev_scores(self.trainer.setup)
         self._append({"update": state.updates, "dev": scores.to_dict(), "seconds": round(state.seconds, 1)})
         better = scores.selection > state.best_score
         mark = " (best)" if better else ""
@@ -158,7 +158,7 @@ class _Loop:
             self._save(finished=False)
 
     def _save(self, *, finished: bool) -> None:
-        """The weights of the best score are on disk already when the run ends: only the record changes then."""
+        """Writes the run folder; at the end the best weights are on disk already, so only the record is written."""
         if not self.main:
             return
         setup = self.trainer.setup
@@ -190,9 +190,9 @@ class _Loop:
         if self.main:
             save_checkpoint(self.out, self.trainer.student, self.trainer.optimizer, self.state)
 
-    def _log(self, steps: list[Step], first: int) -> None:
-        last = steps[-1]
-        self._append({"update": first + len(steps), **last._asdict(), "seconds": round(self.state.seconds, 1)})
+    def _log(self, stats: list[UpdateStats], first: int) -> None:
+        last = stats[-1]
+        self._append({"update": first + len(stats), **last._asdict(), "seconds": round(self.state.seconds, 1)})
 
     def _append(self, record: dict[str, Any]) -> None:
         if self.main:
@@ -217,7 +217,7 @@ def _stop_requests() -> Iterator[list[int]]:
 
     try:
         previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: whoever called us handles signals
+    except ValueError:  # not the main thread: the caller handles signals
         previous = {}
     try:
         yield received
@@ -227,12 +227,12 @@ def _stop_requests() -> Iterator[list[int]]:
 
 
 def _cut_metrics(path: Path, updates: int) -> None:
-    """Forgets what was logged after the checkpoint, for it is going to happen again, and a line that was cut short."""
-    kept = []
+    """Removes the lines logged after the checkpoint, which will be logged again, and a line that a kill cut short."""
+    lines = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []:
         try:
             if json.loads(line)["update"] <= updates:
-                kept.append(line)
+                lines.append(line)
         except ValueError:
             continue
-    write_atomic(path, "".join(kept))
+    write_atomic(path, "".join(lines))

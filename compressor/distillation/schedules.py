@@ -1,4 +1,4 @@
-"""How β (the share of data-set contexts) and the learning rate change over a run."""
+"""Schedules of β (the probability of a data-set context) and of the learning rate."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from compressor.config import ScheduleConfig, TrainingConfig
 
 
 def beta(schedule: ScheduleConfig, progress: float) -> float:
-    """Probability that an example keeps its data-set target at ``progress`` in [0, 1] (Lin et al. 2020, section 3).
+    """Returns the probability of a data-set context at ``progress`` in [0, 1] (Lin et al. 2020, section 3).
 
-    During the schedule's warm-up it is 1; the rest of the run counts as progress from 0 to 1.
+    It is 1 during the schedule's warm-up; after it, progress is rescaled to run from 0 to 1.
     """
     if progress < schedule.warmup:
         return 1.0
@@ -27,7 +27,7 @@ def beta(schedule: ScheduleConfig, progress: float) -> float:
 
 
 def learning_rate(training: TrainingConfig, update: int, updates: int) -> float:
-    """Learning rate of update number ``update`` (from 0) out of ``updates``: linear warm-up, then decay."""
+    """Returns the learning rate of update number ``update`` (from 0) out of ``updates``: linear warm-up, then decay."""
     warmup = min(training.warmup_updates, updates)
     if update < warmup:
         return training.learning_rate * (update + 1) / warmup

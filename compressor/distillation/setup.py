@@ -1,4 +1,4 @@
-"""What a run starts from: corpora as token ids, the teacher, and a fresh student that speaks the teacher's tokens."""
+"""What a run starts from: corpora as token ids, the teacher, and a new student with the teacher's vocabulary."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from compressor.text.tokenizer import Tokenizer, load_tokenizer
 
 @dataclass
 class Setup:
-    """Everything that training needs."""
+    """Inputs of training."""
 
     recipe: Recipe
     teacher: Teacher | None
@@ -45,7 +45,7 @@ class Setup:
 
 
 def set_up(recipe: Recipe) -> Setup:
-    """Loads data and teacher, and builds the student.
+    """Loads data and teacher, builds the student, and returns them.
 
     Raises:
         ConfigError, DataError, ModelError, VocabularyError: see ``load_corpus`` and ``compressor.teachers``.
@@ -99,7 +99,7 @@ def _tokenizer(recipe: Recipe, teacher: Teacher | None, examples: list[Example])
 
 
 def _generation(recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer) -> GenerationConfig:
-    """The teacher's rules, with limits that the student was trained for."""
+    """Returns the teacher's generation rules, with the length limits of the student."""
     longest = recipe.student.max_length
     if teacher is None:
         return GenerationConfig(
@@ -121,10 +121,10 @@ def _generation(recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer) -
 def _suppress_unwritten(
     generation: GenerationConfig, targets: TokenRows, tokenizer: Tokenizer, vocab_size: int
 ) -> GenerationConfig:
-    """The rules, with the tokens suppressed that no target has and that are more than a character."""
-    written = {index for token, index in tokenizer.vocab.items() if len(token.removeprefix("▁")) <= 1}
+    """Returns the rules with more suppressed tokens: those longer than a character that no target contains."""
+    characters = {index for token, index in tokenizer.vocab.items() if len(token.removeprefix("▁")) <= 1}
     framing = {generation.eos_id, generation.forced_bos_id, generation.forced_eos_id}
-    unwritten = set(range(vocab_size)) - written - framing - targets.distinct()
+    unwritten = set(range(vocab_size)) - characters - framing - targets.distinct()
     return generation.model_copy(update={"suppressed_ids": tuple(sorted(unwritten.union(generation.suppressed_ids)))})
 
 
@@ -136,7 +136,7 @@ def _model_config(
 
 
 def _with_first_token(encoded: Encoded, token: int) -> Encoded:
-    """References as the decoder writes them where its first token is forced (the target language)."""
+    """Returns the corpus with ``token`` (the forced target language) before every reference."""
 
     def rows() -> Iterator[list[int] | None]:
         for index in range(len(encoded.targets)):

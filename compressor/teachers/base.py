@@ -37,14 +37,14 @@ class Teacher(ABC):
 
     @abstractmethod
     def logits(
-        self, source: Tensor, source_mask: Tensor, context: Tensor, kept: Tensor, tokens: Tensor | None = None
+        self, source: Tensor, source_mask: Tensor, context: Tensor, loss_mask: Tensor, tokens: Tensor | None = None
     ) -> Tensor:
-        """Returns next-token logits [kept positions, vocab], unprocessed and without gradient.
+        """Returns next-token logits [positions, vocab], unprocessed and without gradient.
 
         Args:
             source, source_mask: int64 and bool [batch, source_len].
             context: int64 [batch, context_len], beginning with the start token.
-            kept: bool [batch, context_len], the positions to return, in row-major order.
+            loss_mask: bool [batch, context_len], the positions to return, in row-major order.
             tokens: int64 [n], the tokens to return logits of; None: all.
         """
 

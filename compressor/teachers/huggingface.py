@@ -79,12 +79,12 @@ class HuggingFaceTeacher(Teacher):
 
     @torch.no_grad()
     def logits(
-        self, source: Tensor, source_mask: Tensor, context: Tensor, kept: Tensor, tokens: Tensor | None = None
+        self, source: Tensor, source_mask: Tensor, context: Tensor, loss_mask: Tensor, tokens: Tensor | None = None
     ) -> Tensor:
         """See Teacher."""
         if self._transformer is not None:
             features = self._transformer(source, source_mask, context)
-            return self._transformer.project(features[kept], tokens)
+            return self._transformer.project(features[loss_mask], tokens)
         attention_mask = source_mask.long()
         hidden = self.model.get_encoder()(input_ids=source, attention_mask=attention_mask).last_hidden_state
         output = self.model(
@@ -93,7 +93,7 @@ class HuggingFaceTeacher(Teacher):
             decoder_input_ids=context,
             use_cache=False,
         )
-        logits: Tensor = output.logits[kept]
+        logits: Tensor = output.logits[loss_mask]
         return logits if tokens is None else logits[:, tokens]
 
     @torch.no_grad()

@@ -52,11 +52,11 @@ class NativeTeacher(Teacher):
 
     @torch.no_grad()
     def logits(
-        self, source: Tensor, source_mask: Tensor, context: Tensor, kept: Tensor, tokens: Tensor | None = None
+        self, source: Tensor, source_mask: Tensor, context: Tensor, loss_mask: Tensor, tokens: Tensor | None = None
     ) -> Tensor:
         """See Teacher."""
         features = self.model.features(self.model.encode(source, source_mask), context)
-        return self.model.project(features[kept], tokens)
+        return self.model.project(features[loss_mask], tokens)
 
     def generate(
         self, source: Tensor, source_mask: Tensor, num_beams: int, num_return: int = 1

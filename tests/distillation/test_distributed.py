@@ -14,6 +14,7 @@ import torch
 from compressor.config import Recipe, dump_recipe
 from compressor.data.batching import Batches
 from compressor.distillation.contexts import build_contexts
+from compressor.distillation.run import distill
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
 from compressor.models.weights import load_run
@@ -25,6 +26,31 @@ def launch(recipe: Recipe, folder: Path, *more: str) -> subprocess.CompletedProc
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "compressor"]
     command = [*torchrun, "distill", str(file), "--out", str(out), *more]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def loss_curve(run: Path) -> list[float]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_two_processes_give_the_loss_curve_of_one(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, dropout: float
+) -> None:
+    method = {
+        "schedule": {"name": "constant", "value": 0.5},
+        "rollout": {"strategy": "topk", "top_k": 3, "batches": 2},
+    }
+    training = {"accumulation": 2, "eval_every": 50, "learning_rate": 0.003}
+    whole = make_recipe("imitkd", updates=50, mono=True, method_section=method, training=training)
+    whole = whole.model_copy(update={"student": whole.student.model_copy(update={"dropout": dropout})})
+    halves = whole.model_copy(update={"training": whole.training.model_copy(update={"accumulation": 1})})
+    expected = loss_curve(distill(whole, tmp_path / "one", progress=False))
+    done = launch(halves, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(expected) >= 25 and expected[-1] < expected[0]
+    assert loss_curve(tmp_path / "run") == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow

@@ -11,22 +11,22 @@ import torch.nn.functional as F
 from compressor.distillation import losses
 
 
-def test_full_is_cross_entropy_to_the_teacher_with_its_gradient() -> None:
+def test_soft_cross_entropy_and_its_gradient_match_torch() -> None:
     torch.manual_seed(0)
     values, teacher = torch.randn(6, 9), torch.randn(6, 9).softmax(dim=-1)
     ours, theirs = values.clone().requires_grad_(), values.clone().requires_grad_()
-    loss, expected = losses.full(ours, teacher), F.cross_entropy(theirs, teacher)
+    loss, expected = losses.soft_cross_entropy(ours, teacher), F.cross_entropy(theirs, teacher)
     (3 * loss).backward()
     (3 * expected).backward()
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def test_full_differs_from_forward_kl_by_the_teachers_entropy() -> None:
+def test_soft_cross_entropy_is_forward_kl_plus_entropy() -> None:
     student, teacher = torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([[0.5, 0.25, 0.25]])
     entropy = 0.5 * math.log(2) + 2 * 0.25 * math.log(4)
     divergence = F.kl_div(student.log_softmax(-1), teacher, reduction="batchmean")
-    assert losses.full(student, teacher).item() == pytest.approx(divergence.item() + entropy)
+    assert losses.soft_cross_entropy(student, teacher).item() == pytest.approx(divergence.item() + entropy)
 
 
 def test_a_label_that_may_not_be_generated_takes_no_part() -> None:
@@ -37,4 +37,4 @@ def test_a_label_that_may_not_be_generated_takes_no_part() -> None:
             log_z = math.log(math.exp(first) + math.exp(second))
             uniform = log_z - (first + second) / 2
             expected.append((1 - smoothing) * (log_z - (first, second)[label]) + smoothing * uniform)
-        assert losses.hard(values, labels, smoothing).item() == pytest.approx(sum(expected) / 2)
+        assert losses.hard_cross_entropy(values, labels, smoothing).item() == pytest.approx(sum(expected) / 2)

@@ -15,10 +15,9 @@ import torch
 from compressor.config import Recipe
 from compressor.decoding.search import beam_search, pad_sources
 from compressor.distillation import run as run_module
-from compressor.distillation import signals as teacher_outputs_module
+from compressor.distillation import signals as signals_module
 from compressor.distillation.run import distill
 from compressor.distillation.setup import Setup
-from compressor.distillation.signals import FILE
 from compressor.distillation.trainer import Trainer
 from compressor.errors import (
     InterruptedRun,
@@ -27,7 +26,7 @@ from compressor.errors import (
     StorageError,
 )
 from compressor.models.weights import load_run
-from compressor.run_folder import CHECKPOINT_FOLDER, is_finished
+from compressor.run_folder import CHECKPOINT_FOLDER, TEACHER_OUTPUTS_FILE, is_finished
 from compressor.teachers.native import NativeTeacher
 
 Make = Callable[..., Recipe]
@@ -134,22 +133,22 @@ def test_a_run_killed_before_its_first_checkpoint_keeps_the_teachers_outputs(
         patch.setattr(Trainer, "train_group", _no_space)
         with pytest.raises(OSError, match="No space"):
             distill(recipe, out, progress=False)
-    whole = (out / FILE).read_text()
+    whole = (out / TEACHER_OUTPUTS_FILE).read_text()
     cut = whole.splitlines(keepends=True)
-    (out / FILE).write_text("".join(cut[:-3]) + cut[-3][:-9])  # killed in the middle of a line
+    (out / TEACHER_OUTPUTS_FILE).write_text("".join(cut[:-3]) + cut[-3][:-9])  # killed in the middle of a line
     (out / "metrics.jsonl").write_text('{"update": 1, "lo')
     written: list[int] = []
-    best = teacher_outputs_module._best
+    best = signals_module._best_outputs
 
     def watched(teacher: NativeTeacher, setup: Setup, rows: list[int], beams: int) -> list[list[int]]:
         written.extend(rows)
         return best(teacher, setup, rows, beams)
 
-    monkeypatch.setattr(teacher_outputs_module, "_best", watched)
+    monkeypatch.setattr(signals_module, "_best_outputs", watched)
     assert is_finished(distill(recipe, out, resume=True, progress=False))
     assert len(written) == len(written_outputs("".join(cut[-3:]))) > 0
-    assert written_outputs((out / FILE).read_text()) == written_outputs(whole)
-    seconds = [json.loads(line)["seconds"] for line in (out / FILE).read_text().splitlines() if '"seconds"' in line]
+    assert written_outputs((out / TEACHER_OUTPUTS_FILE).read_text()) == written_outputs(whole)
+    seconds = [json.loads(line)["seconds"] for line in (out / TEACHER_OUTPUTS_FILE).read_text().splitlines() if '"seconds"' in line]
     assert seconds == sorted(seconds) and json.loads((out / "run.json").read_text())["seconds"] >= seconds[-1]
     assert [json.loads(line)["update"] for line in (out / "metrics.jsonl").read_text().splitlines()][:1] == [1]
 
@@ -190,7 +189,7 @@ def _no_space(*_: object, **__: object) -> None:
 def test_seqkd_learns_from_the_teachers_beam_search(make_recipe: Make, tmp_path: Path) -> None:
     recipe = make_recipe("seqkd", updates=2)
     out = distill(recipe, tmp_path / "run", progress=False)
-    records = written_outputs((out / FILE).read_text())
+    records = written_outputs((out / TEACHER_OUTPUTS_FILE).read_text())
     assert recipe.teacher is not None
     teacher = NativeTeacher(recipe.teacher)
     setup = run_module.set_up(recipe)

@@ -9,20 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compressor.config import Recipe, TokenizerConfig
+from compressor.config import ROLLOUT_METHODS, Recipe, TokenizerConfig
 from compressor.data.batching import Batch
 from compressor.decoding.search import greedy
-from compressor.distillation import trainer as trainer_module
+from compressor.distillation import contexts as contexts_module
+from compressor.distillation import evaluation as evaluation_module
 from compressor.distillation.checkpoint import Progress
-from compressor.distillation.contexts import Contexts, build_contexts
+from compressor.distillation.contexts import Contexts, build_contexts, cut_by_length
+from compressor.distillation.evaluation import dev_scores
 from compressor.distillation.rollout import rollout, sample_top_k
 from compressor.distillation.setup import set_up
-from compressor.distillation.trainer import Trainer, cut_by_length
+from compressor.distillation.trainer import Trainer
 
 
 def first_batch(trainer: Trainer, share: float) -> tuple[Batch, Contexts]:
     group = next(trainer.groups(Progress("")))
-    return group[0], trainer._contexts(group, share, 0)[0]
+    return group[0], trainer.write_contexts(group, share)[0]
 
 
 def log_probs(model, trainer: Trainer, batch: Batch, contexts: Contexts) -> Tensor:
@@ -37,11 +39,11 @@ def expected_loss(trainer: Trainer, batch: Batch, contexts: Contexts, full: bool
     student = log_probs(trainer.student, trainer, batch, contexts)
     teacher = log_probs(trainer.setup.teacher.model, trainer, batch, contexts).exp()
     terms = []
-    for row, column in contexts.kept.nonzero().tolist():
+    for row, column in contexts.loss_mask.nonzero().tolist():
         mine, advice = student[row, column], teacher[row, column]
         if full:
             terms.append(-sum(p * q for p, q in zip(advice.tolist(), mine.tolist(), strict=True) if p > 0))
-        elif contexts.labelled[row]:
+        elif contexts.from_data[row]:
             terms.append(-mine[contexts.labels[row, column]].item())
         else:
             terms.append(-mine[advice.argmax()].item())
@@ -53,8 +55,8 @@ def expected_loss(trainer: Trainer, batch: Batch, contexts: Contexts, full: bool
 def test_the_loss_is_the_papers(make_recipe: Callable[..., Recipe], method: str, share: float) -> None:
     trainer = Trainer(set_up(make_recipe(method)))
     batch, contexts = first_batch(trainer, share)
-    own = 1.0 - contexts.labelled.float().mean().item()
-    assert own == {1.0: 0.0, 0.5: pytest.approx(0.5, abs=0.3), 0.0: 1.0}[share] or not method.startswith("imitkd")
+    own = 1.0 - contexts.from_data.float().mean().item()
+    assert own == {1.0: 0.0, 0.5: pytest.approx(0.5, abs=0.3), 0.0: 1.0}[share] or method not in ROLLOUT_METHODS
     assert trainer.loss(batch, contexts).item() == pytest.approx(
         expected_loss(trainer, batch, contexts, method.endswith("+full")), rel=1e-4
     )
@@ -67,7 +69,7 @@ def test_own_contexts_are_the_students_greedy_output(make_recipe: Callable[..., 
     for row, output in enumerate(outputs):
         before = [token for token in output if token != trainer.setup.generation.eos_id]
         assert contexts.tokens[row, 1 : 1 + len(before)].tolist() == before
-        assert contexts.kept[row].sum() == 1 + len(before)
+        assert contexts.loss_mask[row].sum() == 1 + len(before)
 
 
 def test_sources_without_a_reference_always_use_own_contexts(make_recipe: Callable[..., Recipe]) -> None:
@@ -78,8 +80,8 @@ def test_sources_without_a_reference_always_use_own_contexts(make_recipe: Callab
         "Den Baum malt der Hund.",
         "Den Arzt ruft der Mann.",
     ]
-    contexts = trainer._contexts([trainer.batches.collate(mono)], 1.0, 0)[0]
-    assert not contexts.labelled.any()
+    contexts = trainer.write_contexts([trainer.batches.collate(mono)], 1.0)[0]
+    assert not contexts.from_data.any()
 
 
 def test_dev_sources_are_cut_at_their_end_like_training_sources(
@@ -90,9 +92,9 @@ def test_dev_sources_are_cut_at_their_end_like_training_sources(
     trainer = Trainer(set_up(recipe.model_copy(update={"data": data})))
     seen: list[list[int]] = []
     monkeypatch.setattr(
-        trainer_module, "rollout", lambda _, sources, *rest, **options: seen.extend(sources) or [[2]] * len(sources)
+        evaluation_module, "rollout", lambda _, sources, *rest, **options: seen.extend(sources) or [[2]] * len(sources)
     )
-    trainer.evaluate()
+    dev_scores(trainer.setup)
     whole = [trainer.setup.tokenizer.encode_source(example.source) for example in trainer.setup.dev]
     assert all(len(ids) > 4 for ids in whole)
     assert seen == [[*ids[:3], trainer.setup.tokenizer.eos_id] for ids in whole]
@@ -111,7 +113,7 @@ def test_rollouts_come_back_in_order_whatever_the_chunks(make_recipe: Callable[.
 def test_sampling_stays_among_the_best() -> None:
     torch.manual_seed(0)
     logits = torch.tensor([[0.0, 3.0, 2.0, -torch.inf, 1.0]]).repeat(4000, 1)
-    counts = torch.bincount(sample_top_k(2)(logits), minlength=5) / 4000
+    counts = torch.bincount(sample_top_k(2, torch.rand(4000))(logits), minlength=5) / 4000
     expected = F.softmax(torch.tensor([3.0, 2.0]), dim=0)
     assert counts[[0, 3, 4]].sum() == 0
     torch.testing.assert_close(counts[1:3], expected, atol=0.04, rtol=0)
@@ -126,15 +128,15 @@ def test_a_batch_is_cut_where_one_long_context_would_pad_the_others(make_recipe:
     pieces = list(cut_by_length(batch, contexts))
     assert [tuple(ctx.tokens.shape) for _, ctx in pieces] == [(count - 1, 4), (1, 201)]
     assert [index for part, _ in pieces for index in part.indices] == batch.indices
-    assert sum(int(ctx.kept.sum()) for _, ctx in pieces) == int(contexts.kept.sum())
+    assert sum(int(ctx.loss_mask.sum()) for _, ctx in pieces) == int(contexts.loss_mask.sum())
 
 
 @pytest.mark.parametrize("method", ["imitkd", "imitkd+full"])
 def test_pieces_add_up_to_the_whole_batchs_gradient(
     make_recipe: Callable[..., Recipe], method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer_module, "SMALLEST_PIECE", 0)
-    monkeypatch.setattr(trainer_module, "WORTH_CUTTING", 1.0)
+    monkeypatch.setattr(contexts_module, "SMALLEST_PIECE", 0)
+    monkeypatch.setattr(contexts_module, "WORTH_CUTTING", 1.0)
     trainer = Trainer(set_up(make_recipe(method, training={"clip_norm": 1e9, "learning_rate": 1e-9})))
     batch, contexts = first_batch(trainer, 0.5)
     assert len(list(cut_by_length(batch, contexts))) > 1
@@ -142,7 +144,7 @@ def test_pieces_add_up_to_the_whole_batchs_gradient(
     whole = [parameter.grad.clone() for parameter in trainer.student.parameters()]
     trainer.optimizer.zero_grad()
     monkeypatch.setattr(trainer.optimizer, "zero_grad", lambda **_: None)
-    step = trainer._update(batch, contexts, 0.5, 0)
+    step = trainer._update([(batch, contexts)], 0.5, 0)
     assert step.loss == pytest.approx(trainer.loss(batch, contexts).item(), rel=1e-4)
     for parameter, expected in zip(trainer.student.parameters(), whole, strict=True):
         torch.testing.assert_close(parameter.grad, expected, atol=1e-6, rtol=1e-4)
@@ -160,6 +162,6 @@ def test_a_student_may_write_the_targets_tokens_alone(make_recipe: Callable[...,
     trainer = Trainer(setup)
     assert set(trainer.tokens.tolist()) == set(range(setup.student.config.vocab_size)) - suppressed
     batch, contexts = first_batch(trainer, 0.5)
-    assert suppressed.isdisjoint(contexts.tokens[:, 1:][contexts.kept[:, 1:]].tolist())
+    assert suppressed.isdisjoint(contexts.tokens[:, 1:][contexts.loss_mask[:, 1:]].tolist())
     expected = expected_loss(trainer, batch, contexts, True)
     assert trainer.loss(batch, contexts).item() == pytest.approx(expected, rel=1e-4)
