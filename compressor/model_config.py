@@ -77,23 +77,31 @@ class SsruModelConfig(_ModelFields, SsruConfig):
     """All that is needed to build a model with an SSRU decoder."""
 
 
-def _architecture(value: Any) -> str | None:
+ARCHITECTURES = ("transformer", "ssru")
+
+
+def _architecture(value: Any) -> str:
     """The tag of a configuration; one that names no architecture is a Transformer's."""
     if isinstance(value, dict):
         return str(value.get("architecture", "transformer"))
-    return getattr(value, "architecture", None)
+    return str(getattr(value, "architecture", "transformer"))
+
+
+_BY_ARCHITECTURE = Discriminator(
+    _architecture,
+    custom_error_type="architecture",
+    custom_error_message=f"architecture must be one of {', '.join(ARCHITECTURES)}",
+)
 
 
 StudentConfig = Annotated[
     Annotated[TransformerConfig, Tag("transformer")] | Annotated[SsruConfig, Tag("ssru")],
-    Discriminator(_architecture),
+    _BY_ARCHITECTURE,
 ]
 """What a recipe says of its student."""
 
 ModelConfig = Annotated[
     Annotated[TransformerModelConfig, Tag("transformer")] | Annotated[SsruModelConfig, Tag("ssru")],
-    Discriminator(_architecture),
+    _BY_ARCHITECTURE,
 ]
 """What builds a module."""
-
-ARCHITECTURES = ("transformer", "ssru")

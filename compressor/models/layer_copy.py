@@ -16,7 +16,7 @@ from compressor.models.layers import FeedForward
 EQUAL_FIELDS = ("d_model", "num_heads", "norm", "activation", "scale_embedding", "tie_embeddings")
 """Fields in which teacher and student must agree for layers to be copied."""
 SHRINKING_FIELDS = ("encoder_layers", "decoder_layers", "encoder_ffn", "decoder_ffn")
-"""Fields in which the student must not be larger than the teacher; a decoder's feed-forward layer may be."""
+"""Fields in which the student must not be larger than the teacher."""
 
 
 @torch.no_grad()
@@ -66,7 +66,7 @@ def _copy_layer(source: nn.Module, target: nn.Module) -> None:
                 continue
             case FeedForward() as theirs, FeedForward() as ours:
                 _copy_largest_units(theirs, ours)
-            case theirs, ours:
+            case theirs, ours if type(theirs) is type(ours):
                 ours.load_state_dict(theirs.state_dict())
 
 

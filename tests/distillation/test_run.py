@@ -148,7 +148,8 @@ def test_a_run_killed_before_its_first_checkpoint_keeps_the_teachers_outputs(
     assert is_finished(distill(recipe, out, resume=True, progress=False))
     assert len(written) == len(written_outputs("".join(cut[-3:]))) > 0
     assert written_outputs((out / TEACHER_OUTPUTS_FILE).read_text()) == written_outputs(whole)
-    seconds = [json.loads(line)["seconds"] for line in (out / TEACHER_OUTPUTS_FILE).read_text().splitlines() if '"seconds"' in line]
+    lines = (out / TEACHER_OUTPUTS_FILE).read_text().splitlines()
+    seconds = [json.loads(line)["seconds"] for line in lines if '"seconds"' in line]
     assert seconds == sorted(seconds) and json.loads((out / "run.json").read_text())["seconds"] >= seconds[-1]
     assert [json.loads(line)["update"] for line in (out / "metrics.jsonl").read_text().splitlines()][:1] == [1]
 

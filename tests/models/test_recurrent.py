@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from compressor.decoding.search import beam_search, greedy
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import SsruModelConfig
 from compressor.models.base import Seq2SeqModel
-from compressor.models.recurrent import SsruCell, linear_scan
+from compressor.models.recurrent import SsruCell, _LinearScan, parallel_scan, scan_by_steps
 from compressor.models.registry import build_model
 from tests.models.test_transformer import EOS, PAD, RULES, VOCAB, sources
 
@@ -40,17 +41,19 @@ def plain_recurrence(forget: Tensor, update: Tensor) -> Tensor:
     return torch.stack(cells, dim=1)
 
 
+@pytest.mark.parametrize("scan", [parallel_scan, scan_by_steps])
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 16, 33])
-def test_the_scan_equals_the_recurrence(length: int) -> None:
+def test_scans_equal_the_recurrence(scan: Callable[[Tensor, Tensor], Tensor], length: int) -> None:
     torch.manual_seed(0)
     forget, update = torch.rand(3, length, 5), torch.randn(3, length, 5)
-    torch.testing.assert_close(linear_scan(forget, update), plain_recurrence(forget, update), atol=1e-5, rtol=0)
+    torch.testing.assert_close(scan(forget, update), plain_recurrence(forget, update), atol=1e-5, rtol=0)
 
 
-def test_gates_near_zero_and_one_stay_finite() -> None:
+@pytest.mark.parametrize("scan", [parallel_scan, scan_by_steps])
+def test_gates_near_zero_and_one_stay_finite(scan: Callable[[Tensor, Tensor], Tensor]) -> None:
     forget = torch.tensor([0.0, 1e-30, 1.0, 0.5]).repeat(32)[None, :, None]
     update = torch.full_like(forget, 3.0)
-    torch.testing.assert_close(linear_scan(forget, update), plain_recurrence(forget, update), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(scan(forget, update), plain_recurrence(forget, update), atol=1e-4, rtol=1e-5)
 
 
 def test_gradients_of_the_scan_are_those_of_the_recurrence() -> None:
@@ -63,6 +66,17 @@ def test_gradients_of_the_scan_are_those_of_the_recurrence() -> None:
     found = torch.autograd.grad((cell(inputs) * weights).sum(), parameters)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_do_not_depend_on_the_scan() -> None:
+    torch.manual_seed(0)
+    forget = torch.rand(2, 9, 6, dtype=torch.float64, requires_grad=True)
+    update = torch.randn(2, 9, 6, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(2, 9, 6, dtype=torch.float64)
+    expected = torch.autograd.grad((parallel_scan(forget, update) * weights).sum(), (forget, update))
+    found = torch.autograd.grad((_LinearScan.apply(forget, update) * weights).sum(), (forget, update))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
@@ -105,7 +119,7 @@ def plain_beam_search(net: Seq2SeqModel, rules: GenerationConfig, source: Tensor
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("beams", [2, 4])
+@pytest.mark.parametrize("beams", [3, 4])
 def test_beam_search_equals_one_that_recomputes_every_prefix(beams: int) -> None:
     net, (source, mask) = ssru(), sources(9)
     rules = RULES.model_copy(update={"early_stopping": True})
