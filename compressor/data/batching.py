@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from compressor.batching import cut, pad
 from compressor.errors import DataError
 
 IntArray = NDArray[np.int64]
@@ -40,20 +41,6 @@ class Batch(NamedTuple):
         """Returns the batch with its tensors on ``device``."""
         target = None if self.target is None else self.target.to(device)
         return Batch(self.source.to(device), self.source_mask.to(device), target, self.indices, self.visit)
-
-
-def pad(rows: Sequence[Sequence[int]] | Sequence[NDArray[np.int32]], pad_id: int) -> tuple[IntArray, NDArray[np.bool_]]:
-    """Pads token ids on the right to the longest row.
-
-    Returns:
-        ids [b, longest] int64, and the mask [b, longest] that is True on real tokens (whatever their id).
-    """
-    lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
-    mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
-    ids = np.full(mask.shape, pad_id, dtype=np.int64)
-    if mask.any():
-        ids[mask] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
-    return ids, mask
 
 
 class TokenRows:
@@ -151,16 +138,9 @@ def _by_length(rows: IntArray, source_lengths: IntArray, target_lengths: IntArra
 def _cut(
     rows: IntArray, source_lengths: IntArray, target_lengths: IntArray, max_tokens: int, max_rows: int
 ) -> list[IntArray]:
-    """Cuts sorted rows greedily: a batch ends before the row that would break a budget."""
-    batches, start, widest = [], 0, 0
-    # Both budgets are the same number, so the wider of the two sides decides.
-    for end, width in enumerate(np.maximum(source_lengths[rows], target_lengths[rows]).tolist()):
-        count = end - start + 1
-        if count > 1 and (max(widest, width) * count > max_tokens or count > max_rows):
-            batches.append(rows[start:end])
-            start, widest = end, 0
-        widest = max(widest, width)
-    return [*batches, rows[start:]] if len(rows) else batches
+    """Cuts sorted rows: both sides have the same budget, so the wider of the two decides."""
+    widths = np.maximum(source_lengths[rows], target_lengths[rows]).tolist()
+    return [rows[part] for part in cut(widths, max_tokens, max_rows)]
 
 
 def _halve_until_divisible(batches: list[IntArray], count: int) -> None:

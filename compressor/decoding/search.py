@@ -6,13 +6,14 @@ the search finished; the start token is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from compressor.batching import TokenIds, pad
 from compressor.decoding.beam import (
     STOPPING,
     BeamOptions,
@@ -140,12 +141,7 @@ def _moved(tensors: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
     return (tensor.to(device) for tensor in tensors)
 
 
-def pad_sources(sources: list[list[int]], pad_id: int, device: Any = None) -> tuple[Tensor, Tensor]:
-    """Lists of ids -> int64 [batch, source_len] and its bool mask."""
-    width = max(map(len, sources))
-    source = torch.full((len(sources), width), pad_id, dtype=torch.int64)
-    mask = torch.zeros(len(sources), width, dtype=torch.bool)
-    for row, ids in enumerate(sources):
-        source[row, : len(ids)] = torch.tensor(ids)
-        mask[row, : len(ids)] = True
-    return source.to(device), mask.to(device)
+def pad_sources(sources: Sequence[TokenIds], pad_id: int, device: Any = None) -> tuple[Tensor, Tensor]:
+    """Token ids padded on the right, int64 [batch, source_len], and their mask, bool."""
+    source, mask = pad(sources, pad_id)
+    return torch.from_numpy(source).to(device), torch.from_numpy(mask).to(device)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from compressor.batching import TokenIds, bucket_by_length
 from compressor.config import RolloutConfig
 from compressor.decoding.greedy import Choose
 from compressor.decoding.search import Chooser, greedy, pad_sources
@@ -31,7 +31,7 @@ class SampleKey(NamedTuple):
 
 def rollout(
     model: Seq2SeqModel,
-    sources: Sequence[Sequence[int] | NDArray[np.int32]],
+    sources: Sequence[TokenIds],
     generation: GenerationConfig,
     config: RolloutConfig,
     *,
@@ -54,27 +54,32 @@ def rollout(
     """
     rules = generation.model_copy(update={"no_repeat_ngram_size": 0})
     device = next(model.parameters()).device
-    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
+    lengths = [len(source) for source in sources]
+    limits = [_limit(length, config, max_new_tokens) for length in lengths]
     outputs: list[list[int]] = [[] for _ in sources]
     training = model.training
     model.eval()
     try:
-        for chunk in chunks(order, [len(source) for source in sources], batch_tokens):
-            longest = len(sources[chunk[-1]])
-            limit = max_new_tokens
-            if config.max_source_ratio is not None:
-                limit = min(limit, int(config.max_source_ratio * longest) + 10)
-            source, mask = pad_sources([list(sources[index]) for index in chunk], generation.pad_id, device)
+        for rows in bucket_by_length(lengths, batch_tokens):
+            source, mask = pad_sources([sources[row] for row in rows], generation.pad_id, device)
+            longest = [limits[row] for row in rows]
             chooser = None
             if config.strategy == "topk":
                 if keys is None:
                     raise ValueError("sampled rollouts need keys")
-                chooser = _top_k_sampler(config.top_k, [keys[index] for index in chunk], limit, device)
-            for index, tokens in zip(chunk, greedy(model, rules, source, mask, limit, chooser), strict=True):
-                outputs[index] = tokens
+                chooser = _top_k_sampler(config.top_k, [keys[row] for row in rows], max(longest), device)
+            for row, tokens in zip(rows, greedy(model, rules, source, mask, longest, chooser), strict=True):
+                outputs[row] = tokens
     finally:
         model.train(training)
     return outputs
+
+
+def _limit(source_tokens: int, config: RolloutConfig, max_new_tokens: int) -> int:
+    """Longest rollout of a source; it depends on nothing else, so that neither does the output."""
+    if config.max_source_ratio is None:
+        return max_new_tokens
+    return min(max_new_tokens, int(config.max_source_ratio * source_tokens) + 10)
 
 
 def _top_k_sampler(k: int, keys: Sequence[SampleKey], limit: int, device: torch.device) -> Chooser:
@@ -98,13 +103,3 @@ def sample_top_k(k: int, draws: Tensor) -> Choose:
         return tokens.gather(1, (draws[:, None] >= below).sum(dim=-1, keepdim=True))[:, 0]
 
     return choose
-
-
-def chunks(order: Sequence[int], lengths: Sequence[int] | NDArray[np.int64], batch_tokens: int) -> list[list[int]]:
-    """Cuts indices, which are in the order of ascending length, so that no padded chunk is over the budget."""
-    cut: list[list[int]] = []
-    for index in order:  # the newest is the longest
-        if not cut or (len(cut[-1]) + 1) * int(lengths[index]) > batch_tokens:
-            cut.append([])
-        cut[-1].append(index)
-    return cut

@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.progress import Progress as ProgressBar
 from torch import Tensor
 
+from compressor.batching import bucket_by_length
 from compressor.data.batching import Batch, TokenRows
 from compressor.decoding.search import pad_sources
 from compressor.distillation.contexts import Contexts, TokenIds
 from compressor.distillation.methods import resolve
-from compressor.distillation.rollout import chunks
 from compressor.distillation.setup import Setup
 from compressor.files import storage_errors, write_atomic
 from compressor.run_folder import TEACHER_OUTPUTS_FILE
@@ -136,7 +136,8 @@ def _chunks(setup: Setup, indices: list[int], beams: int) -> list[list[int]]:
     """Returns the sources that are searched together, shortest first."""
     lengths = setup.train.sources.lengths
     budget = max(1, 4 * setup.recipe.training.batch_tokens // beams)
-    return chunks(sorted(indices, key=lambda index: int(lengths[index])), lengths, budget)
+    buckets = bucket_by_length([int(lengths[index]) for index in indices], budget)
+    return [[indices[position] for position in bucket] for bucket in reversed(buckets)]
 
 
 def _best_outputs(teacher: Teacher, setup: Setup, rows: list[int], beams: int) -> list[list[int]]:

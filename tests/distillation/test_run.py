@@ -92,7 +92,7 @@ def test_ctrl_c_stops_with_a_checkpoint(make_recipe: Make, tmp_path: Path, monke
     recipe = make_recipe("vanilla", updates=9)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_group", interrupted)
-        with pytest.raises(InterruptedRun, match=r"update 5 of 9.*--resume"):
+        with pytest.raises(InterruptedRun, match=r"update 5 of 9.*resume=True"):
             distill(recipe, tmp_path / "run", progress=False)
     assert is_finished(distill(recipe, tmp_path / "run", resume=True, progress=False))
 
