@@ -89,7 +89,8 @@ class Mixture(ContextPolicy):
 
 def draw_coins(beta: float, indices: Sequence[int], seed: int, visit: int) -> list[bool]:
     """Returns one coin per example, True with probability ``beta``; keyed by seed, visit and example."""
-    return [uniform(Stream.COIN, seed, visit, index)[0] < beta for index in indices]
+    heads: list[bool] = (uniform(Stream.COIN, seed, visit, indices)[:, 0] < beta).tolist()
+    return heads
 
 
 class Contexts(NamedTuple):

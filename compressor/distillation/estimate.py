@@ -5,12 +5,14 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from compressor.config import Recipe
 from compressor.distillation.checkpoint import Progress, recipe_digest
+from compressor.distillation.contexts import TokenIds
 from compressor.distillation.setup import set_up
-from compressor.distillation.signals import RecordedOutputs, estimated_seconds
+from compressor.distillation.signals import LiveTeacher, estimated_seconds
 from compressor.distillation.trainer import Trainer
 from compressor.models.base import count_parameters
 
@@ -32,8 +34,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     """
     half = {"schedule": recipe.method.schedule.model_copy(update={"name": "constant", "value": 0.5, "warmup": 0.0})}
     setup = set_up(recipe.model_copy(update={"method": recipe.method.model_copy(update=half)}))
-    # References stand in for the teacher's outputs, whose time is estimated apart.
-    trainer = Trainer(setup, RecordedOutputs(setup, setup.train.targets))
+    trainer = Trainer(setup, _PlaceholderOutputs(setup))
     state, seconds, counted = Progress(recipe_digest(recipe)), 0.0, 0
     for number, group in enumerate(trainer.groups(state)):
         start = time.perf_counter()
@@ -58,6 +59,15 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         "teacher_outputs_minutes": None if written is None else round(written / 60, 1),
         "memory_mb": round(_peak_mb()),
     }
+
+
+class _PlaceholderOutputs(LiveTeacher):
+    """Signal with references, or sources where there are none, for the teacher's outputs, which are timed apart."""
+
+    def outputs(self, indices: Sequence[int]) -> list[TokenIds]:
+        """See Signal."""
+        train = self.setup.train
+        return [train.targets[index] if train.targets.lengths[index] else train.sources[index] for index in indices]
 
 
 def _peak_mb() -> float:

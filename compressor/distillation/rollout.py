@@ -84,8 +84,8 @@ def _limit(source_tokens: int, config: RolloutConfig, max_new_tokens: int) -> in
 
 def _top_k_sampler(k: int, keys: Sequence[SampleKey], limit: int, device: torch.device) -> Chooser:
     """Returns a chooser that samples by numbers of each row's own key, one per step."""
-    numbers = np.stack([uniform(Stream.ROLLOUT, *key, count=limit) for key in keys])
-    draws = torch.from_numpy(numbers).to(device)
+    visits, examples = [key.visit for key in keys], [key.example for key in keys]
+    draws = torch.from_numpy(uniform(Stream.ROLLOUT, keys[0].seed, visits, examples, limit)).to(device)
     return lambda rows, step: sample_top_k(k, draws[rows, step])
 
 

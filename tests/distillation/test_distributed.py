@@ -1,4 +1,4 @@
-"""Two processes that share a run make the updates that one process would make with both their batches."""
+"""Two processes make the updates that one process makes with the batches of both."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def test_two_processes_give_the_loss_curve_of_one(
 
 
 @pytest.mark.slow
-def test_one_update_averages_the_gradients(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_one_update_is_that_of_the_mean_loss_over_all_positions(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
     training = {"eval_every": 1, "warmup_updates": 0, "learning_rate": 0.01}
     recipe = make_recipe("vanilla+full", updates=1, training=training)
     recipe = recipe.model_copy(update={"student": recipe.student.model_copy(update={"dropout": 0.0})})
@@ -66,6 +68,7 @@ def test_one_update_averages_the_gradients(make_recipe: Callable[..., Recipe], t
 
     trainer = Trainer(set_up(recipe))
     student, train = trainer.student, trainer.setup.train
+    shares = []
     for rank in range(2):
         shard = Batches(
             train.sources,
@@ -79,7 +82,9 @@ def test_one_update_averages_the_gradients(make_recipe: Callable[..., Recipe], t
         batch = next(shard.epoch(0))
         outputs = [train.targets[index] for index in batch.indices]
         contexts = build_contexts(outputs, [True] * len(outputs), trainer.setup.generation)
-        (trainer.loss(batch, contexts) / 2).backward()
+        shares.append((trainer.loss(batch, contexts), int(contexts.loss_mask.sum())))
+    positions = sum(count for _, count in shares)
+    sum(loss * count / positions for loss, count in shares).backward()
     torch.nn.utils.clip_grad_norm_(student.parameters(), recipe.training.clip_norm)
     torch.optim.AdamW(student.parameters(), lr=0.01, betas=recipe.training.adam_betas, weight_decay=0.0).step()
     saved = load_run(tmp_path / "run").model.state_dict()
@@ -88,7 +93,7 @@ def test_one_update_averages_the_gradients(make_recipe: Callable[..., Recipe], t
 
 
 @pytest.mark.slow
-def test_an_existing_run_is_refused_by_all(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_all_processes_refuse_an_existing_run(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "keep").write_text("mine")
     done = launch(make_recipe("imitkd+full"), tmp_path)

@@ -1,4 +1,4 @@
-"""What each method learns where, checked with the teacher's and the student's own modules."""
+"""The loss of every method, computed from the teacher's and the student's modules; rollouts; pieces of a batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compressor.config import ROLLOUT_METHODS, Recipe, TokenizerConfig
+from compressor.config import ROLLOUT_METHODS, Recipe, RolloutConfig, TokenizerConfig
 from compressor.data.batching import Batch
 from compressor.decoding.search import greedy
 from compressor.distillation import contexts as contexts_module
@@ -17,7 +17,7 @@ from compressor.distillation import evaluation as evaluation_module
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, build_contexts, cut_by_length
 from compressor.distillation.evaluation import dev_scores
-from compressor.distillation.rollout import rollout, sample_top_k
+from compressor.distillation.rollout import SampleKey, rollout, sample_top_k
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
 
@@ -40,13 +40,13 @@ def expected_loss(trainer: Trainer, batch: Batch, contexts: Contexts, full: bool
     teacher = log_probs(trainer.setup.teacher.model, trainer, batch, contexts).exp()
     terms = []
     for row, column in contexts.loss_mask.nonzero().tolist():
-        mine, advice = student[row, column], teacher[row, column]
+        ours, probabilities = student[row, column], teacher[row, column]
         if full:
-            terms.append(-sum(p * q for p, q in zip(advice.tolist(), mine.tolist(), strict=True) if p > 0))
+            terms.append(-sum(p * q for p, q in zip(probabilities.tolist(), ours.tolist(), strict=True) if p > 0))
         elif contexts.from_data[row]:
-            terms.append(-mine[contexts.labels[row, column]].item())
+            terms.append(-ours[contexts.labels[row, column]].item())
         else:
-            terms.append(-mine[advice.argmax()].item())
+            terms.append(-ours[probabilities.argmax()].item())
     return sum(terms) / len(terms)
 
 
@@ -55,14 +55,15 @@ def expected_loss(trainer: Trainer, batch: Batch, contexts: Contexts, full: bool
 def test_the_loss_is_the_papers(make_recipe: Callable[..., Recipe], method: str, share: float) -> None:
     trainer = Trainer(set_up(make_recipe(method)))
     batch, contexts = first_batch(trainer, share)
-    own = 1.0 - contexts.from_data.float().mean().item()
-    assert own == {1.0: 0.0, 0.5: pytest.approx(0.5, abs=0.3), 0.0: 1.0}[share] or method not in ROLLOUT_METHODS
+    student_share = 1.0 - contexts.from_data.float().mean().item()
+    expected_share = {1.0: 0.0, 0.5: pytest.approx(0.5, abs=0.3), 0.0: 1.0}[share]
+    assert student_share == expected_share or method not in ROLLOUT_METHODS
     assert trainer.loss(batch, contexts).item() == pytest.approx(
         expected_loss(trainer, batch, contexts, method.endswith("+full")), rel=1e-4
     )
 
 
-def test_own_contexts_are_the_students_greedy_output(make_recipe: Callable[..., Recipe]) -> None:
+def test_rollouts_are_the_students_greedy_output(make_recipe: Callable[..., Recipe]) -> None:
     trainer = Trainer(set_up(make_recipe("imitkd")))
     batch, contexts = first_batch(trainer, 0.0)
     outputs = greedy(trainer.student.eval(), trainer.setup.generation, batch.source, batch.source_mask, 24)
@@ -72,7 +73,7 @@ def test_own_contexts_are_the_students_greedy_output(make_recipe: Callable[..., 
         assert contexts.loss_mask[row].sum() == 1 + len(before)
 
 
-def test_sources_without_a_reference_always_use_own_contexts(make_recipe: Callable[..., Recipe]) -> None:
+def test_sources_without_a_reference_always_use_rollouts(make_recipe: Callable[..., Recipe]) -> None:
     setup = set_up(make_recipe("imitkd+full", mono=True))
     trainer = Trainer(setup)
     mono = [index for index in range(len(setup.train.sources)) if setup.train.targets.lengths[index] == 0]
@@ -98,6 +99,23 @@ def test_dev_sources_are_cut_at_their_end_like_training_sources(
     whole = [trainer.setup.tokenizer.encode_source(example.source) for example in trainer.setup.dev]
     assert all(len(ids) > 4 for ids in whole)
     assert seen == [[*ids[:3], trainer.setup.tokenizer.eos_id] for ids in whole]
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "topk"])
+def test_rollouts_do_not_depend_on_the_other_sources(make_recipe: Callable[..., Recipe], strategy: str) -> None:
+    setup = set_up(make_recipe("imitkd"))
+    config = RolloutConfig(strategy=strategy)
+
+    def outputs(visit: int, examples: range, batch_tokens: int) -> list[list[int]]:
+        sources = [setup.train.sources[index] for index in examples]
+        keys = [SampleKey(1, visit, index) for index in examples]
+        return rollout(
+            setup.student, sources, setup.generation, config, max_new_tokens=9, batch_tokens=batch_tokens, keys=keys
+        )
+
+    whole = outputs(0, range(17), 999)
+    assert whole[3:17:5] == outputs(0, range(3, 17, 5), 20)
+    assert (whole == outputs(1, range(17), 999)) == (strategy == "greedy")
 
 
 def test_rollouts_come_back_in_order_whatever_the_chunks(make_recipe: Callable[..., Recipe]) -> None:

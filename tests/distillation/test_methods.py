@@ -1,0 +1,44 @@
+"""The method table against the paper's, and against what a recipe is validated with."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from compressor.config import ROLLOUT_METHODS, TEACHERLESS_METHODS, MethodConfig, MethodName
+from compressor.distillation.contexts import Origin
+from compressor.distillation.methods import METHODS, resolve
+from compressor.distillation.targets import OwnToken
+
+
+@pytest.mark.parametrize(
+    ("name", "contexts", "origins"),
+    [
+        ("vanilla", "references", {Origin.REFERENCE}),
+        ("seqkd+full", "references", {Origin.TEACHER}),
+        ("imitkd", "references", {Origin.REFERENCE, Origin.STUDENT}),
+        ("imitkd", "teacher", {Origin.TEACHER, Origin.STUDENT}),
+        ("imitkd+full", "teacher", {Origin.TEACHER, Origin.STUDENT}),
+        ("vanilla", "teacher", {Origin.REFERENCE}),
+    ],
+)
+def test_where_contexts_come_from(name: MethodName, contexts: str, origins: set[Origin]) -> None:
+    assert resolve(MethodConfig(name=name, contexts=contexts)).contexts.origins == origins
+
+
+def test_a_mixture_follows_its_coins() -> None:
+    policy = METHODS["imitkd"].contexts
+    assert set(policy.choose(range(50), 1.0, 1, 0)) == {Origin.REFERENCE}
+    assert set(policy.choose(range(50), 0.0, 1, 0)) == {Origin.STUDENT}
+
+
+def test_the_recipe_knows_every_row_and_what_it_needs() -> None:
+    assert set(METHODS) == set(get_args(MethodName))
+    assert {name for name, row in METHODS.items() if row.uses_rollouts} == ROLLOUT_METHODS
+    teacherless = {
+        name
+        for name, row in METHODS.items()
+        if row.contexts.origins == {Origin.REFERENCE} and isinstance(row.target, OwnToken)
+    }
+    assert teacherless == TEACHERLESS_METHODS
