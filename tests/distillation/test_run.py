@@ -112,7 +112,7 @@ def test_ctrl_c_stops_with_a_checkpoint(make_recipe: Make, tmp_path: Path, monke
 def test_an_existing_folder_is_not_overwritten(make_recipe: Make, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/mine.txt").write_text("mine")
-    with pytest.raises(OutputExistsError, match="--force"):
+    with pytest.raises(OutputExistsError, match="force=True"):
         distill(make_recipe("vanilla"), tmp_path / "run", progress=False)
     assert (tmp_path / "run/mine.txt").read_text() == "mine"
 
