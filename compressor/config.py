@@ -80,6 +80,15 @@ class TokenizerConfig(Section):
 
     path: str | None = Field(None, description="Folder of an existing tokenizer; null: the teacher's, or trained.")
     vocab_size: int = Field(8000, ge=32, description="Pieces of a SentencePiece model trained on the corpus.")
+    training_sentences: int = Field(
+        200_000,
+        ge=1,
+        description="Sentences that it is trained on, sampled from both sides of the training data: a minute or two.",
+    )
+    byte_fallback: bool = Field(
+        True,
+        description="256 of the pieces are bytes, which spell characters that have no piece, so that none is lost.",
+    )
     output_vocabulary: Literal["all", "targets"] = Field(
         "all",
         description="Tokens that the student may write: all, or those of the training targets and single characters. "

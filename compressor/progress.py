@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+TRACKED = 1000
+"""Items between two updates of a bar: drawing is slower than most work on one item."""
 
 
 class Bar:
@@ -23,6 +29,14 @@ class Bar:
 
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
+
+    def track(self, items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
+        """Yields the items of a step, and advances the bar by a thousand of them at a time."""
+        self.start(label, total)
+        for number, item in enumerate(items, 1):
+            yield item
+            if number % TRACKED == 0 and self._task is not None:
+                self._progress.advance(self._task, TRACKED)
 
     def start(self, label: str, total: int | None) -> Callable[[], None]:
         """Begins a step, of unknown length without ``total``; the result advances it by one."""

@@ -43,7 +43,7 @@ data:
   dev: [{{source: dev.de, target: dev.en}}]
   max_source_tokens: 24
   max_target_tokens: 24
-tokenizer: {{vocab_size: 52}}
+tokenizer: {{vocab_size: 52, byte_fallback: false}}
 student:
   d_model: 32
   encoder_layers: 1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+import multiprocessing
+import os
 import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -29,6 +32,7 @@ LONGER = {
     "translation": ("training.batch_tokens=2000", "training.updates=450", "training.eval_every=150"),
     "summarization": ("training.batch_tokens=4000", "training.updates=200", "training.eval_every=100"),
 }
+REPORT = "report.html"
 COLUMNS = ("model", "engine", "precision", "parameters", "MB", "score", "p50 ms", "sentences/s", "speedup")
 
 
@@ -47,14 +51,18 @@ def command(
     Trains a teacher, distils it, exports the student and measures both, for translation and summarization. Needs no
     file and no download.
     """
-    from compressor.cli.output import print_json, print_table, write_json
+    from compressor.cli.output import print_json, print_table, say, write_json
     from compressor.errors import OutputExistsError
     from compressor.provenance import provenance
 
     if out.exists() and not force and (not out.is_dir() or any(out.iterdir())):
         raise OutputExistsError(f"{out}: exists already; choose another folder or say --force")
     tasks: tuple[Task, ...] = ("translation", "summarization") if task == "both" else (task,)
-    results = {name: _run(name, out / name, tuple(set_), test_size, force) for name in tasks}
+    made = _make_models(tasks, out, tuple(set_), force)
+    results = {}
+    for name in tasks:
+        say(f"{name}: measurements")
+        results[name] = _measure(name, out / name, made[name], test_size)
     done = {"provenance": provenance(), "results": results}
     write_json(done, str(out / "results.json"))
     if json:
@@ -62,56 +70,85 @@ def command(
         return
     for name, result in results.items():
         score = "BLEU" if name == "translation" else "ROUGE-L"
-        title = f"{name}: {score} on {test_size} test examples, batch 1, one thread; {result['seconds']:.0f} s in all"
-        print_table(COLUMNS, [_cells(row) for row in result["rows"]], title=title)
-    print(f"Models, bundles and results.json are in {out}.")
+        title = f"{name}: {score} on {test_size} test examples, batch 1, one thread; models made in "
+        print_table(COLUMNS, [_cells(row) for row in result["rows"]], title=f"{title}{result['seconds']:.0f} s")
+    print(f"Models, bundles and results.json are in {out}. Report pages:")
+    for name in tasks:
+        print(f"  {out / name / REPORT}")
 
 
-def _run(task: Task, folder: Path, overrides: tuple[str, ...], test_size: int, force: bool) -> dict[str, Any]:
-    """Teacher, student, the same student without a teacher, bundle, measurements."""
+def _make_models(tasks: Sequence[Task], out: Path, overrides: tuple[str, ...], force: bool) -> dict[Task, Made]:
+    """The models of all tasks; two tasks are trained side by side, in a process of one thread each."""
+    if len(tasks) == 1:
+        return {tasks[0]: _make(tasks[0], out / tasks[0], overrides, force)}
+    alone = ("training.threads=1", *overrides)
+    with ProcessPoolExecutor(len(tasks), multiprocessing.get_context("spawn"), _use_one_thread) as pool:
+        running = {name: pool.submit(_make, name, out / name, alone, force) for name in tasks}
+        return {name: future.result() for name, future in running.items()}
+
+
+def _use_one_thread() -> None:
+    """Makes the libraries that a process is going to import leave the other processors alone."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+class Made(NamedTuple):
+    """Folders of the models of a task."""
+
+    teacher: Path
+    student: Path
+    scratch: Path
+    bundle: Path
+    seconds: float
+
+
+def _make(task: Task, folder: Path, overrides: tuple[str, ...], force: bool) -> Made:
+    """Trains a teacher, a student with its advice and one without, and exports the first student."""
     import compressor
     from compressor.cli.output import say
 
-    start, recipe, watched = time.perf_counter(), RECIPES / f"demo-{task}.yaml", sys.stderr.isatty()
-    say(f"{task}: 1/5 a teacher, from references")
+    start, recipe = time.perf_counter(), RECIPES / f"demo-{task}.yaml"
+    say(f"{task}: 1/4 a teacher, from references")
     larger = (*TEACHER, *LONGER[task], *overrides)
-    teacher = compressor.train(recipe, folder / "teacher", overrides=larger, force=force, progress=watched)
+    teacher = compressor.train(recipe, folder / "teacher", overrides=larger, force=force, progress=False)
     advised = f"teacher.path={teacher}"
-    say(f"{task}: 2/5 a student, by imitation learning")
+    say(f"{task}: 2/4 a student, by imitation learning")
     learning = (advised, *overrides)
-    student = compressor.distill(recipe, folder / "student", overrides=learning, force=force, progress=watched)
-    say(f"{task}: 3/5 the same student without advice")
+    student = compressor.distill(recipe, folder / "student", overrides=learning, force=force, progress=False)
+    say(f"{task}: 3/4 the same student without advice")
     alone = (advised, "method.name=vanilla", "training.initialization=random", *overrides)
-    scratch = compressor.distill(recipe, folder / "scratch", overrides=alone, force=force, progress=watched)
-    say(f"{task}: 4/5 export")
-    bundle = compressor.export(student, folder / "bundle", ungated=True, force=force)  # the table shows it
-    say(f"{task}: 5/5 measurements")
-    rows = _measure(
-        task, folder, {"teacher": teacher, "student": student, "scratch": scratch, "bundle": bundle}, test_size
-    )
-    return {"seconds": round(time.perf_counter() - start, 1), "rows": rows}
+    scratch = compressor.distill(recipe, folder / "scratch", overrides=alone, force=force, progress=False)
+    say(f"{task}: 4/4 export")
+    bundle = compressor.export(
+        student, folder / "bundle", ungated=True, force=force, progress=False
+    )  # the table shows it
+    return Made(teacher, student, scratch, bundle, round(time.perf_counter() - start, 1))
 
 
-def _measure(task: Task, folder: Path, made: dict[str, Path], test_size: int) -> list[dict[str, Any]]:
+def _measure(task: Task, folder: Path, made: Made, test_size: int) -> dict[str, Any]:
+    """Rows of the table, and the seconds that the models took; writes a report page."""
     from benchmarks.latency.bench import run
     from benchmarks.latency.config import BenchConfig
     from benchmarks.latency.grid import ROW_KEYS
     from benchmarks.quality.evaluate import evaluate
+    from benchmarks.reports.table import write_html
 
     test = _write_test_set(task, folder / "test.jsonl", test_size)
     config = BenchConfig(
-        bundles=(made["bundle"],),
-        teacher=str(made["teacher"]),
-        runs=(made["student"],),
+        bundles=(made.bundle,),
+        teacher=str(made.teacher),
+        runs=(made.student,),
         source=test,
         batch_sizes=(1,),
         sentences=min(24, test_size),
         repeats=2,
     )
-    rows: list[dict[str, Any]] = run(config)["rows"]
-    scores = evaluate(made["scratch"], source=test, task=task).scores
+    table = run(config)
+    scores = evaluate(made.scratch, source=test, task=task).scores
     alone = {"engine": "torch", "model": "student, no teacher"}
-    return [*rows, dict.fromkeys(ROW_KEYS) | {key: scores[key] for key in ROW_KEYS if key in scores} | alone]
+    table["rows"].append(dict.fromkeys(ROW_KEYS) | {key: scores[key] for key in ROW_KEYS if key in scores} | alone)
+    write_html(table, folder / REPORT)
+    return {"seconds": made.seconds, "rows": table["rows"]}
 
 
 def _write_test_set(task: Task, path: Path, size: int) -> Path:

@@ -20,6 +20,7 @@ from compressor.data.readers import (
 )
 from compressor.data.synthetic.corpus import generate
 from compressor.errors import DataError
+from compressor.progress import Bar
 from compressor.run_folder import DropRecord, Fingerprint
 from compressor.text.tokenizer import cut
 
@@ -95,19 +96,24 @@ class Encoded:
     targets: TokenRows
 
 
-def load_corpus(data: DataConfig, split: Literal["train", "mono", "dev"], held_out: Iterable[str] = ()) -> Corpus:
+def load_corpus(
+    data: DataConfig, split: Literal["train", "mono", "dev"], held_out: Iterable[str] = (), bar: Bar | None = None
+) -> Corpus:
     """Reads all sources of a split. Training data is cleaned; development data is scored as it is.
 
     Args:
         data: the recipe's data section.
         split: which list of sources.
         held_out: sources that must not be trained on: those of the development set.
+        bar: shows the step at work.
 
     Raises:
         DataError: a file is missing, empty, misaligned or not UTF-8, or nothing remains.
     """
     examples, fingerprints = [], []
     for spec in getattr(data, split):
+        if bar is not None:
+            bar.start(f"reading {spec.source or spec.path or spec.hub or spec.synthetic}", None)
         rows = read_pairs(spec, Path(data.root))
         if split == "mono":
             rows = [Example(row.source) for row in rows]
@@ -115,7 +121,8 @@ def load_corpus(data: DataConfig, split: Literal["train", "mono", "dev"], held_o
         fingerprints += _fingerprints(spec, Path(data.root), rows)
     if split == "dev":
         return Corpus(examples, DropReport(read=len(examples)), fingerprints)
-    examples, report = clean(examples, held_out=held_out, deduplicate=data.deduplicate)
+    shown = examples if bar is None else bar.track(examples, "cleaning", len(examples))
+    examples, report = clean(shown, held_out=held_out, deduplicate=data.deduplicate)
     return Corpus(examples, report, fingerprints)
 
 
@@ -163,7 +170,7 @@ def clean(
     return kept, report
 
 
-def encode(examples: Sequence[Example], tokenizer: Encoder, data: DataConfig, report: DropReport) -> Encoded:
+def encode(examples: Iterable[Example], tokenizer: Encoder, data: DataConfig, report: DropReport) -> Encoded:
     """Tokenizes, and drops (or cuts, with ``data.truncate``) what is too long or too unequal in tokens.
 
     Args:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from rich.console import Console
+
 from compressor.config import Recipe
 from compressor.distillation.checkpoint import Progress, recipe_digest
 from compressor.distillation.contexts import TokenIds
@@ -15,9 +17,16 @@ from compressor.distillation.setup import set_up
 from compressor.distillation.signals import LiveTeacher, estimated_seconds
 from compressor.distillation.trainer import Trainer
 from compressor.models.base import count_parameters
+from compressor.progress import Bar
+
+SAMPLE = 20_000
+"""Training examples that are encoded, and that a tokenizer is trained on: all times are scaled to the whole."""
 
 GROUPS = 3
-"""Groups of batches that are run; the first is a warm-up and is not timed."""
+"""Most groups of batches that are run; the first is a warm-up and is not timed."""
+
+ENOUGH_SECONDS = 5.0
+"""Time of updates after which no further group is begun."""
 
 
 def estimate(recipe: Recipe) -> dict[str, Any]:
@@ -26,14 +35,18 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     Returns:
         ``student_parameters``, ``teacher_parameters`` (null without a teacher), ``ratio``, ``updates``,
         ``updates_per_pass``, ``seconds_per_update``, ``minutes`` of updates, ``teacher_outputs_minutes`` (to write the
-        outputs that SeqKD and ImitKD* read; else null), ``memory_mb`` (peak of this process). Dev scores are not
-        included. Rollouts of an untrained student run to the length limit, so ``minutes`` is rather too high.
+        outputs that SeqKD and ImitKD* read; else null), ``memory_mb`` (peak of this process, which encoded
+        ``examples_sampled`` of ``examples``). Dev scores are not included. Rollouts of an untrained student run to the
+        length limit, so ``minutes`` is rather too high.
 
     Raises:
         DataError, ModelError, VocabularyError: as the run itself would.
     """
     half = {"schedule": recipe.method.schedule.model_copy(update={"name": "constant", "value": 0.5, "warmup": 0.0})}
-    setup = set_up(recipe.model_copy(update={"method": recipe.method.model_copy(update=half)}))
+    sampled = recipe.model_copy(update={"method": recipe.method.model_copy(update=half)})
+    with Bar(Console(stderr=True), shown=True) as bar:
+        setup = set_up(sampled, bar, SAMPLE)
+    scale = max(1.0, setup.examples / SAMPLE)
     trainer = Trainer(setup, _PlaceholderOutputs(setup))
     state, seconds, counted = Progress(recipe_digest(recipe)), 0.0, 0
     for number, group in enumerate(trainer.groups(state)):
@@ -42,21 +55,24 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         state.updates += done
         if number > 0 or state.updates >= trainer.updates:
             seconds, counted = seconds + time.perf_counter() - start, counted + done
-        if number + 1 == GROUPS:
+        if number + 1 == GROUPS or seconds > ENOUGH_SECONDS:
             break
     written = estimated_seconds(setup)
+    updates_per_pass = round(scale * len(trainer.batches.plan(0))) // recipe.training.accumulation
+    updates = recipe.training.updates or max(1, round((recipe.training.epochs or 1) * updates_per_pass))
     student = count_parameters(setup.student)
     teacher = setup.teacher.parameters if setup.teacher else None
     return {
         "student_parameters": student,
         "teacher_parameters": teacher,
         "ratio": round(student / teacher, 3) if teacher else None,
-        "examples": len(setup.train.sources),
-        "updates": trainer.updates,
-        "updates_per_pass": len(trainer.batches.plan(0)) // recipe.training.accumulation,
+        "examples": setup.examples,
+        "examples_sampled": len(setup.train.sources),
+        "updates": updates,
+        "updates_per_pass": updates_per_pass,
         "seconds_per_update": round(seconds / counted, 3),
-        "minutes": round(seconds / counted * trainer.updates / 60, 1),
-        "teacher_outputs_minutes": None if written is None else round(written / 60, 1),
+        "minutes": round(seconds / counted * updates / 60, 1),
+        "teacher_outputs_minutes": None if written is None else round(scale * written / 60, 1),
         "memory_mb": round(_peak_mb()),
     }
 

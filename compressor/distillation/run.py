@@ -31,6 +31,7 @@ from compressor.errors import InterruptedRun, ModelError, OutputExistsError
 from compressor.files import check_replaceable, storage_errors, write_atomic
 from compressor.models.base import count_parameters
 from compressor.models.weights import Run, save_run
+from compressor.progress import Bar
 from compressor.provenance import provenance
 from compressor.run_folder import (
     CHECKPOINT_FOLDER,
@@ -72,10 +73,11 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
         )
     process = this_process()
     process.wait_for_everyone()  # no process writes before all have checked that the folder is free
-    setup = set_up(recipe)
+    console = Console(stderr=True, quiet=not progress or not process.is_main_process)
+    with Bar(console, shown=not console.quiet) as bar:
+        setup = set_up(recipe, bar)
     if process.is_main_process:
         _make_folder(out, fresh=force and not resume)
-    console = Console(stderr=True, quiet=not progress or not process.is_main_process)
     console.print(setup.data.report_text, highlight=False)
     trainer = Trainer(setup)
     with process.main_process_first():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from rich.console import Console
 
 from compressor.config import Recipe
 from compressor.data.batching import TokenRows
@@ -23,10 +26,14 @@ from compressor.generation_config import GenerationConfig
 from compressor.model_config import ModelConfig
 from compressor.models.base import Seq2SeqModel
 from compressor.models.registry import build_model, complete_config
+from compressor.progress import Bar
 from compressor.run_folder import DataRecord
 from compressor.teachers.base import Teacher, check_lengths, check_vocabularies
 from compressor.teachers.registry import load_teacher
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
+
+BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
+"""A byte in a SentencePiece vocabulary."""
 
 
 @dataclass
@@ -42,29 +49,41 @@ class Setup:
     dev: list[Example]
     data: DataRecord
     """Fingerprints and drop reports, for the records."""
+    examples: int
+    """Training examples after cleaning; ``train`` has fewer where only a sample was encoded."""
 
 
-def set_up(recipe: Recipe) -> Setup:
+def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None) -> Setup:
     """Loads data and teacher, builds the student, and returns them.
+
+    Args:
+        recipe: What to set up.
+        bar: Shows the step at work; None: nothing is shown.
+        sample: Number of training examples to encode, and to train a tokenizer on; None: all.
 
     Raises:
         ConfigError, DataError, ModelError, VocabularyError: see ``load_corpus`` and ``compressor.teachers``.
     """
-    dev = load_corpus(recipe.data, "dev")
-    train = load_corpus(recipe.data, "train", held_out=(example.source for example in dev.examples))
+    bar = bar or Bar(Console(quiet=True), shown=False)
+    dev = load_corpus(recipe.data, "dev", bar=bar)
+    train = load_corpus(recipe.data, "train", held_out=(example.source for example in dev.examples), bar=bar)
     examples, mono_fingerprints = list(train.examples), []
     if recipe.data.mono:
         known = [example.source for example in (*dev.examples, *train.examples)]
-        mono = load_corpus(recipe.data, "mono", held_out=known)
+        mono = load_corpus(recipe.data, "mono", held_out=known, bar=bar)
         examples += mono.examples
         train.report.add(mono.report)
         mono_fingerprints = mono.fingerprints
+    total = len(examples)
+    if sample is not None and total > sample:
+        examples = random.Random(recipe.training.seed).sample(examples, sample)
     teacher = load_teacher(recipe.teacher) if recipe.teacher else None
-    tokenizer = _tokenizer(recipe, teacher, train.examples)
+    parallel = train.examples if len(examples) == total else [one for one in examples if one.target is not None]
+    tokenizer = _tokenizer(recipe, teacher, parallel, bar)
     generation = _generation(recipe, teacher, tokenizer)
     if teacher is not None:
         check_lengths(teacher, recipe)
-    encoded = encode(examples, tokenizer, recipe.data, train.report)
+    encoded = encode(bar.track(examples, "encoding", len(examples)), tokenizer, recipe.data, train.report)
     if generation.forced_bos_id is not None:
         encoded = _with_first_token(encoded, generation.forced_bos_id)
     config = _model_config(recipe, teacher, tokenizer, generation)
@@ -81,10 +100,10 @@ def set_up(recipe: Recipe) -> Setup:
         report=train.report.record(),
         report_text=train.report.text(),
     )
-    return Setup(recipe, teacher, tokenizer, generation, student, encoded, dev.examples, data)
+    return Setup(recipe, teacher, tokenizer, generation, student, encoded, dev.examples, data, total)
 
 
-def _tokenizer(recipe: Recipe, teacher: Teacher | None, examples: list[Example]) -> Tokenizer:
+def _tokenizer(recipe: Recipe, teacher: Teacher | None, examples: list[Example], bar: Bar) -> Tokenizer:
     if recipe.tokenizer.path:
         tokenizer = load_tokenizer(Path(recipe.tokenizer.path))
         if teacher is not None:
@@ -94,7 +113,15 @@ def _tokenizer(recipe: Recipe, teacher: Teacher | None, examples: list[Example])
         return teacher.tokenizer
     with tempfile.TemporaryDirectory() as folder:
         texts = (text for example in examples for text in example if text)
-        train_sentencepiece(texts, Path(folder), recipe.tokenizer.vocab_size)
+        config = recipe.tokenizer
+        bar.start(f"training a tokenizer on at most {config.training_sentences:,} sentences", None)
+        train_sentencepiece(
+            texts,
+            Path(folder),
+            config.vocab_size,
+            training_sentences=config.training_sentences,
+            byte_fallback=config.byte_fallback,
+        )
         return load_tokenizer(Path(folder))
 
 
@@ -121,8 +148,12 @@ def _generation(recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer) -
 def _suppress_unwritten(
     generation: GenerationConfig, targets: TokenRows, tokenizer: Tokenizer, vocab_size: int
 ) -> GenerationConfig:
-    """Returns the rules with more suppressed tokens: those longer than a character that no target contains."""
-    characters = {index for token, index in tokenizer.vocab.items() if len(token.removeprefix("▁")) <= 1}
+    """Returns the rules with more suppressed tokens: those longer than a character or byte that no target contains."""
+    characters = {
+        index
+        for token, index in tokenizer.vocab.items()
+        if len(token.removeprefix("▁")) <= 1 or BYTE_PIECE.fullmatch(token)
+    }
     framing = {generation.eos_id, generation.forced_bos_id, generation.forced_eos_id}
     unwritten = set(range(vocab_size)) - characters - framing - targets.distinct()
     return generation.model_copy(update={"suppressed_ids": tuple(sorted(unwritten.union(generation.suppressed_ids)))})
