@@ -267,8 +267,9 @@ def _parse(folder: Path, data: bytes) -> Manifest:
     version = values.get("format_version") if isinstance(values, dict) else None
     if version != FORMAT_VERSION:
         raise BundleError(
-            f"{path}: format version {version}, this program reads {FORMAT_VERSION}; "
-            "export the bundle again, or install the version that wrote it"
+            f"{path}: format version {version}, this program reads {FORMAT_VERSION}; export it again from its run "
+            "or checkpoint with this version (`compress export RUN --out DIR`), or install "
+            f"{_writer(values)} that wrote it"
         )
     try:
         manifest = Manifest.model_validate_json(data)
@@ -279,6 +280,15 @@ def _parse(folder: Path, data: bytes) -> Manifest:
     if problems:
         raise BundleError(f"{path}: {'; '.join(problems)}")
     return manifest
+
+
+def _writer(values: Any) -> str:
+    """Returns the package and version that wrote a manifest of another format, if the manifest names it."""
+    try:
+        version = values["lineage"]["provenance"]["export"]["versions"]["compressor"]
+    except (KeyError, TypeError):
+        version = None
+    return f"compressor {version}" if isinstance(version, str) else "the version of compressor"
 
 
 def _manifest_problems(manifest: Manifest) -> Iterator[str]:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.decoding.constraints import Constraints, SearchOptions, split_options
+from compressor.decoding.constraints import Constraints, GreedyOptions, split_options
 from compressor.decoding.shortlist import Shortlisted
 from compressor.decoding.topk import can_group, group_starts, top_grouped
 from compressor.generation_config import GenerationConfig
@@ -37,7 +37,7 @@ STOPPING = {False: STOP_HEURISTIC, True: STOP_WHEN_FULL, "never": STOP_NEVER}
 
 
 class BeamOptions(NamedTuple):
-    """The options of one call: those of ``SearchOptions``, and two of beam search."""
+    """The options of one call: those of ``GreedyOptions``, and two of beam search."""
 
     max_new_tokens: Tensor
     min_new_tokens: Tensor
@@ -163,7 +163,7 @@ class BeamSearch(nn.Module):
         log_probs = logits.log_softmax(dim=-1)
         if not self.spare and kept_columns is None:
             log_probs = self.constraints.always(log_probs)
-        call = SearchOptions(*options[:4])
+        call = GreedyOptions(*options[:4])
         starts = group_starts(beams.log_probs.flatten(), log_probs.shape[2])
         operands = (log_probs, starts, beams.sequences, step, *call, *(() if kept_columns is None else (kept_columns,)))
         active = self.constraints.active(step, call)
@@ -174,7 +174,7 @@ class BeamSearch(nn.Module):
         return values, tokens
 
     # Both branches of the condition return values and tokens, [batch, beams, candidates]; ``options`` are
-    # SearchOptions, and ``kept_columns`` if given.
+    # GreedyOptions, and ``kept_columns`` if given.
     def _free(
         self, log_probs: Tensor, starts: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
     ) -> tuple[Tensor, Tensor]:

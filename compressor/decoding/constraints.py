@@ -21,11 +21,11 @@ NEVER_FREE = 1 << 31
 """A step that no search reaches."""
 
 
-SearchOptionsT = TypeVar("SearchOptionsT", bound=NamedTuple)
-"""``SearchOptions``, or what extends it."""
+OptionsT = TypeVar("OptionsT", bound=NamedTuple)
+"""``GreedyOptions``, or what extends it."""
 
 
-class SearchOptions(NamedTuple):
+class GreedyOptions(NamedTuple):
     """The options of one call. Limits are vectors, so that sentences with different settings share a batch."""
 
     max_new_tokens: Tensor
@@ -53,7 +53,7 @@ def search_options(
     max_new_tokens: PerSentence | None = None,
     prefix: Tensor | None = None,
     min_new_tokens: PerSentence | None = None,
-) -> SearchOptions:
+) -> GreedyOptions:
     """The options of a call; what is None is taken from the configuration.
 
     Args:
@@ -64,7 +64,7 @@ def search_options(
     """
     longest = generation.max_new_tokens if max_new_tokens is None else max_new_tokens
     shortest = generation.min_new_tokens if min_new_tokens is None else min_new_tokens
-    return SearchOptions(
+    return GreedyOptions(
         per_sentence(longest, batch),
         per_sentence(shortest, batch),
         torch.tensor(generation.no_repeat_ngram_size),
@@ -72,15 +72,15 @@ def search_options(
     )
 
 
-def select_options(options: SearchOptionsT, rows: Tensor) -> SearchOptionsT:
+def select_options(options: OptionsT, rows: Tensor) -> OptionsT:
     """The options of the given sentences (int64 [rows]); scalars stay as they are."""
     return options._make(tensor[rows] if tensor.dim() else tensor for tensor in options)
 
 
-def split_options(tensors: tuple[Tensor, ...]) -> tuple[SearchOptions, Tensor | None]:
+def split_options(tensors: tuple[Tensor, ...]) -> tuple[GreedyOptions, Tensor | None]:
     """The options among the operands of a branch, and the columns ``kept_columns`` where these follow."""
-    count = len(SearchOptions._fields)
-    return SearchOptions(*tensors[:count]), tensors[count] if len(tensors) > count else None
+    count = len(GreedyOptions._fields)
+    return GreedyOptions(*tensors[:count]), tensors[count] if len(tensors) > count else None
 
 
 class Constraints(nn.Module):
@@ -127,7 +127,7 @@ class Constraints(nn.Module):
         """Takes out what is suppressed at every step: [..., columns] -> [..., columns]."""
         return scores + self.suppressed if self.generation.suppressed_ids else scores
 
-    def active(self, step: Tensor, options: SearchOptions) -> Tensor:
+    def active(self, step: Tensor, options: GreedyOptions) -> Tensor:
         """Whether anything else is forbidden or forced at this step, for any sentence: bool scalar.
 
         ``step`` is an int64 scalar, from 0; no sentence of a batch is past its limit. The bounds depend on the batch
@@ -154,7 +154,7 @@ class Constraints(nn.Module):
         return (length == 0).long() if self.generation.forced_bos_id is not None else length * 0
 
     def forbid(
-        self, scores: Tensor, so_far: Tensor, step: Tensor, options: SearchOptions, kept_columns: Tensor | None = None
+        self, scores: Tensor, so_far: Tensor, step: Tensor, options: GreedyOptions, kept_columns: Tensor | None = None
     ) -> Tensor:
         """Puts what may not come at this step at minus infinity.
 
@@ -183,7 +183,7 @@ class Constraints(nn.Module):
         penalty = scores.new_zeros(scores.shape[0], scores.shape[1] + 1).scatter(1, blocked, -torch.inf)
         return scores + penalty[:, :-1]
 
-    def forced(self, step: Tensor, options: SearchOptions) -> tuple[Tensor, Tensor]:
+    def forced(self, step: Tensor, options: GreedyOptions) -> tuple[Tensor, Tensor]:
         """Whether the token of this step is given (bool [batch]), and which it is (int64 [batch])."""
         prefix, generation = options.prefix_ids, self.generation
         batch, prefix_len = prefix.shape
