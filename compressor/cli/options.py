@@ -86,6 +86,7 @@ _FLAGS = {
     "intra_threads": "--threads",
     "overrides": "--set",
     "precisions": "--precision",
+    "runs": "--run",
     "truncation": "--truncate",
 }
 """Flags that are not the option's name with hyphens."""
@@ -176,8 +177,9 @@ def _parameter(name: str, field: FieldInfo, annotation: Any) -> inspect.Paramete
     metavar = "LIST" if _is_list(field) else "FILE" if kind is Path else None
     switch = flag(name) if default is not True else f"{flag(name)}/--no-{flag(name)[2:]}"
     least: Any = next((item.ge for item in field.metadata if isinstance(item, annotated_types.Ge)), None)
+    most: Any = next((item.le for item in field.metadata if isinstance(item, annotated_types.Le)), None)
     option = typer.Option(
-        switch, help=field.description, metavar=metavar, min=least, show_default=not field.is_required()
+        switch, help=field.description, metavar=metavar, min=least, max=most, show_default=not field.is_required()
     )
     return inspect.Parameter(
         name,
