@@ -16,7 +16,7 @@ class BenchConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bundles: tuple[Path, ...] = Field((), description="Bundles, measured in every precision of `precisions`.")
-    teacher: str | None = Field(None, description="Teacher: a Hugging Face folder or hub name, or a run.")
+    teacher: str | None = Field(None, description="Hugging Face folder or hub name, or a run.")
     runs: tuple[Path, ...] = Field((), description="Runs of students, measured in PyTorch.")
     source: Path = Field(description="Text, a source a line, or JSON lines with source and target.")
     reference: Path | None = Field(None, description="References, aligned with the sources.")
