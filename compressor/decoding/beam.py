@@ -29,7 +29,7 @@ MAX_BEAMS = 64
 """Maximum number of beams."""
 
 FEW = 8
-"""Up to this many suppressed tokens are removed from the candidates; more are masked in all columns, which is cheaper."""
+"""Up to this many suppressed tokens are removed from the candidates; more are masked in all columns (cheaper)."""
 
 STOP_HEURISTIC, STOP_WHEN_FULL, STOP_NEVER = 0, 1, 2
 STOPPING = {False: STOP_HEURISTIC, True: STOP_WHEN_FULL, "never": STOP_NEVER}
@@ -72,7 +72,7 @@ class BeamSearch(nn.Module):
     """Maps each output of the whole search to the field of the last state that holds it."""
 
     def __init__(self, generation: GenerationConfig, vocab_size: int, tokens: Tensor | None = None) -> None:
-        """Initializes the search; ``tokens``, int64 [columns]: each column's token (None: columns are the vocabulary)."""
+        """Initializes the search; ``tokens``, int64 [columns]: each column's token (None: the whole vocabulary)."""
         super().__init__()
         self.generation = generation
         self.constraints = Constraints(generation, vocab_size, tokens)
@@ -81,12 +81,10 @@ class BeamSearch(nn.Module):
         """Number of additional candidates, because suppressed tokens may be among the best."""
 
     def start(self, batch: Tensor, slots: Tensor) -> Beams:
-        """Returns beams of the start token alone; only the sizes of ``batch`` [batch] and ``slots`` [beams] are used."""
+        """Returns beams of the start token alone; only the sizes of ``batch`` [batch] and ``slots`` [beams] matter."""
         sequences = torch.full((batch.shape[0], slots.shape[0], 1), self.generation.start_id, device=batch.device)
         first = torch.arange(slots.shape[0], device=batch.device) == 0
-        scores = torch.where(first, 0.0, NEVER).expand(
-            batch.shape[0], -1
-        )  # all beams are equal at the start, so only the first one counts
+        scores = torch.where(first, 0.0, NEVER).expand(batch.shape[0], -1)  # equal beams: only the first one counts
         finished_scores = torch.full_like(scores, NEVER)
         return Beams(sequences, scores.clone(), sequences.clone(), finished_scores, scores[:, 0] == 0)
 
@@ -200,15 +198,13 @@ class BeamSearch(nn.Module):
         values, columns = self._best(allowed.view(log_probs.shape), starts, kept_columns)
         flag, token = self.constraints.forced(step, call)
         first = torch.arange(values.shape[2], device=values.device) == 0
-        given = torch.where(
-            first, 0.0, -torch.inf
-        )  # a forced token has log-probability 0, every other token minus infinity
+        given = torch.where(first, 0.0, -torch.inf)  # log-probability of a forced token is 0
         flag = flag[:, None, None]
         tokens = torch.where(flag, token[:, None, None], self.constraints.token(columns, kept_columns))
         return torch.where(flag, given.expand_as(values), values), tokens
 
     def _best(self, scores: Tensor, starts: Tensor, kept_columns: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Returns values and columns of each beam's candidates [batch, beams, candidates] from [batch, beams, columns]."""
+        """Returns values and columns of each beam's candidates, [batch, beams, candidates]."""
         batch, num_beams, columns = scores.shape
         count = 2 * num_beams + (self.spare if kept_columns is None else 0)
         if kept_columns is not None or not can_group(columns, 2 * MAX_BEAMS + FEW):
@@ -218,7 +214,7 @@ class BeamSearch(nn.Module):
 
     @staticmethod
     def _can_change(running: Tensor, finished: Tensor, length: Tensor, options: BeamOptions) -> Tensor:
-        """Returns bool [batch]: whether the best running beam [batch] can still displace a finished one [batch, beams]."""
+        """Returns bool [batch]: whether the best running beam [batch] can displace a finished one [batch, beams]."""
         penalty, stopping = options.length_penalty, options.early_stopping
         longest = options.max_new_tokens - options.prefix_ids.shape[1]
         best_length = torch.where((stopping == STOP_NEVER) & (penalty > 0), longest, length).clamp(min=1)
