@@ -23,7 +23,7 @@ from benchmarks.engines.folders import read_folder
 from benchmarks.engines.process import Connect, EngineStopped
 from benchmarks.engines.random_model import SHAPES, random_bundle, random_texts
 from benchmarks.engines.registry import ENGINES, OWN, PEERS, RIVAL, check_peers
-from benchmarks.latency.config import STUDENT
+from benchmarks.latency.contenders import STUDENT
 from benchmarks.latency.grid import (
     QUALITY_KEYS,
     ROW_KEYS,
