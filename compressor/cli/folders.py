@@ -62,7 +62,7 @@ def _bundle(folder: Path) -> dict[str, Any]:
         name: {
             "size_mb": round(sum(manifest.files[file].size for file in manifest.weight_files(name)) / 1e6, 2),
             "scheme": precision.scheme,
-            "float_layers": list(precision.float_layers),
+            "fp32_layers": list(precision.fp32_layers),
             "quality": precision.quality.model_dump(mode="json") if precision.quality else None,
         }
         for name, precision in manifest.precisions.items()

@@ -174,12 +174,12 @@ def test_int4_and_mixed_say_what_they_are(
     manifest = open_bundle(out)
     assert set(manifest.precisions) == {"int4", "mixed", "fp32"} and manifest.default_precision == "mixed"
     int4, mixed, fp32 = (manifest.precisions[name] for name in ("int4", "mixed", "fp32"))
-    assert int4.products is None and fp32.batch_size is None and mixed.batch_size == 1
-    found = {(item.graph, item.form) for item in mixed.products or ()}
+    assert int4.matmul_formats is None and fp32.batch_size is None and mixed.batch_size == 1
+    found = {(item.graph, item.format) for item in mixed.matmul_formats or ()}
     assert found == {("encoder", "int8"), ("decoder_step", "blocks")}
     described = json.loads((out / "bundle.json").read_text(encoding="utf-8"))["precisions"]
-    assert "products" in described["mixed"]
-    assert not {"products", "batch_size"} & {*described["int4"], *described["fp32"]}
+    assert "matmul_formats" in described["mixed"]
+    assert not {"matmul_formats", "batch_size"} & {*described["int4"], *described["fp32"]}
     assert "for batches of 1" in (out / "README.md").read_text(encoding="utf-8")
     sizes = {name: manifest.files[one.weights].size for name, one in manifest.precisions.items()}
     assert sizes["int4"] < sizes["mixed"] < sizes["fp32"]
