@@ -42,7 +42,7 @@ def check_peers(names: Sequence[str]) -> tuple[str, ...]:
     if list(names) == ["all"]:
         return PEERS
     if unknown := [name for name in names if name not in PEERS]:
-        raise ConfigError(f"{{peers}}: {', '.join(unknown)}: choose from {', '.join(PEERS)}", options=["peers"])
+        raise ConfigError(f"peers: {', '.join(unknown)}: choose from {', '.join(PEERS)}")
     return tuple(name for name in PEERS if name in names)
 
 
