@@ -35,7 +35,7 @@ def loss_curve(run: Path) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_two_processes_give_the_loss_curve_of_one(
+def test_two_processes_have_the_loss_curve_of_one(
     make_recipe: Callable[..., Recipe], tmp_path: Path, dropout: float
 ) -> None:
     method = {
@@ -88,7 +88,7 @@ def test_one_update_averages_the_gradients(make_recipe: Callable[..., Recipe], t
 
 
 @pytest.mark.slow
-def test_an_existing_run_is_refused_by_all(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_every_process_refuses_an_existing_run(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "keep").write_text("mine")
     done = launch(make_recipe("imitkd+full"), tmp_path)

@@ -33,7 +33,7 @@ Make = Callable[..., Recipe]
 
 
 @pytest.mark.parametrize("method", ["vanilla", "vanilla+full", "seqkd", "seqkd+full", "imitkd", "imitkd+full"])
-def test_every_method_leaves_a_run_that_can_be_loaded(make_recipe: Make, tmp_path: Path, method: str) -> None:
+def test_every_method_writes_a_loadable_run(make_recipe: Make, tmp_path: Path, method: str) -> None:
     out = distill(make_recipe(method, updates=5), tmp_path / "run", progress=False)
     run = load_run(out)
     assert run.recipe is not None
@@ -44,7 +44,7 @@ def test_every_method_leaves_a_run_that_can_be_loaded(make_recipe: Make, tmp_pat
     assert not (out / CHECKPOINT_FOLDER).exists()
 
 
-def test_training_with_advice_lowers_the_loss(make_recipe: Make, tmp_path: Path) -> None:
+def test_distillation_lowers_the_loss(make_recipe: Make, tmp_path: Path) -> None:
     out = distill(make_recipe("imitkd+full", updates=60), tmp_path / "run", progress=False)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
@@ -56,7 +56,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("method", ["vanilla", "imitkd+full"])
-def test_a_killed_run_goes_on_to_the_same_weights(
+def test_resumed_run_reaches_the_same_weights(
     make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     recipe = make_recipe(method, updates=20, training={"eval_every": 6, "checkpoint_minutes": 1e-9})
@@ -81,7 +81,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert updates == sorted(updates)
 
 
-def test_ctrl_c_stops_with_a_checkpoint(make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_writes_a_checkpoint(make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_group = Trainer.train_group
 
     def interrupted(self: Trainer, group: list, update: int) -> list:
@@ -154,7 +154,7 @@ def test_a_run_killed_before_its_first_checkpoint_keeps_the_teachers_outputs(
     assert [json.loads(line)["update"] for line in (out / "metrics.jsonl").read_text().splitlines()][:1] == [1]
 
 
-def test_a_full_disk_keeps_the_last_checkpoint(
+def test_full_disk_preserves_the_last_checkpoint(
     make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = make_recipe("vanilla", updates=12, training={"checkpoint_minutes": 1e-9})
