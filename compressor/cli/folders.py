@@ -57,7 +57,7 @@ def _run(folder: Path) -> dict[str, Any]:
 
 
 def _bundle(folder: Path) -> dict[str, Any]:
-    manifest, found = open_bundle(folder), digest(folder)
+    manifest = open_bundle(folder)
     precisions = {
         name: {
             "size_mb": round(sum(manifest.files[file].size for file in manifest.weight_files(name)) / 1e6, 2),
@@ -74,7 +74,7 @@ def _bundle(folder: Path) -> dict[str, Any]:
         **shown,
         "precisions": precisions,
         "size_mb": _size_mb(folder),
-        "digest": found,
+        "digest": digest(folder),
         "lineage": manifest.lineage.model_dump(mode="json"),
     }
 

@@ -109,20 +109,20 @@ def flag(name: str, value: object = None) -> str:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """``fp32,int8`` -> ``("fp32", "int8")``. Raises ConfigError if there is none."""
-    found = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not found:
+    """Returns the names in a list: ``fp32,int8`` -> ``("fp32", "int8")``. Raises ConfigError if it is empty."""
+    items = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not items:
         raise ConfigError(f"{text!r}: name at least one, separated by commas")
-    return found
+    return items
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """``1,8,32`` -> ``(1, 8, 32)``. Raises ConfigError if one is not a positive number."""
-    found = names(text)
-    wrong = [part for part in found if not part.isdecimal() or int(part) < 1]
+    """Returns the numbers in a list: ``1,8,32`` -> ``(1, 8, 32)``. Raises ConfigError if one is not positive."""
+    items = names(text)
+    wrong = [part for part in items if not part.isdecimal() or int(part) < 1]
     if wrong:
         raise ConfigError(f"{text!r}: {wrong[0]!r} is not a positive number")
-    return tuple(int(part) for part in found)
+    return tuple(int(part) for part in items)
 
 
 def from_model(
