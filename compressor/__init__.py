@@ -1,12 +1,12 @@
 """Distil a large sequence-to-sequence teacher into a small ONNX student.
 
-The Python API is what the commands do, a function call each::
+Each command has a function of the Python API::
 
     run = compressor.distill("configs/de-en.yaml", "runs/de-en")
     bundle = compressor.export(run, "bundles/de-en", precisions=("fp32", "int8"))
     print(compressor.load(bundle).generate(["Ein Hund rennt."])[0].text)
 
-Nothing heavy is imported before a function is called: ``import compressor`` needs no torch, and neither does ``load``.
+Packages are imported when a function is called. ``import compressor`` and ``load`` need no torch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def distill(
     force: bool = False,
     progress: bool = True,
 ) -> Path:
-    """Makes a student from a teacher, as a recipe says (``compress distill``).
+    """Trains a student from a teacher according to a recipe (``compress distill``).
 
     Args:
         recipe: the recipe, or the path of its YAML file.
@@ -47,7 +47,7 @@ def distill(
         The run folder: recipe, best weights, tokenizer, scores on dev.
 
     Raises:
-        CompressError: see ``compressor.errors``; nothing half-written is left behind.
+        CompressError: see ``compressor.errors``; no partial output remains.
     """
     from compressor.distillation.run import distill as run
 
@@ -63,10 +63,10 @@ def train(
     force: bool = False,
     progress: bool = True,
 ) -> Path:
-    """Trains the recipe's student on references alone (``compress train``): a teacher, or a baseline.
+    """Trains the recipe's model on references only (``compress train``), as a teacher or a baseline.
 
-    The recipe may be one for ``distill``: its teacher and its monolingual sources are then left out. Arguments,
-    result and errors are those of ``distill``.
+    The teacher and the monolingual sources of the recipe are ignored. Arguments, result and errors are those of
+    ``distill``.
     """
     from compressor.config import references_only
     from compressor.distillation.run import distill as run
@@ -83,7 +83,7 @@ def export(
     progress: bool = True,
     **options: Any,
 ) -> Path:
-    """Exports a run as an ONNX bundle and checks that it computes the same (``compress export``).
+    """Exports a run as an ONNX bundle and checks its outputs against PyTorch (``compress export``).
 
     Args:
         run: folder that ``distill`` or ``train`` wrote, or a Hugging Face checkpoint in Marian's or BART's layout.
@@ -98,7 +98,7 @@ def export(
 
     Raises:
         ConfigError: an option is unknown or wrong.
-        ExportError: an exported graph does not compute what the model computes, or a precision loses too much.
+        ExportError: outputs of a graph differ from the model's, or a precision loses too much quality.
     """
     from compressor.config import validate_options
     from compressor.exporters.config import ExportConfig
@@ -124,13 +124,13 @@ def load(
         bundle: folder that ``export`` wrote.
         precision: one of the bundle's precisions; default: int8, mixed or fp32; on a GPU fp16 or fp32.
         intra_threads: threads inside one operator; default: one, or what ``inter_threads`` leaves.
-        inter_threads: batches of one call that run at a time; default: as many as there are processors for.
+        inter_threads: batches of one call that run at the same time; default: one for each processor.
         expect_digest: digest that the bundle's manifest must have.
-        device: where it runs.
-        num_beams: of most calls; that search is opened now, greedy or beams, the other when a call asks for it.
+        device: device of inference.
+        num_beams: of most calls; the graph of that search is opened now, the other one at its first call.
 
     Returns:
-        A generator whose ``generate(texts)`` gives one result a text, in order.
+        A generator; ``generate(texts)`` returns one result for each text, in order.
 
     Raises:
         BundleError: the bundle is incomplete, altered, or of another version.

@@ -1,4 +1,4 @@
-"""Padding, and batches of texts of similar length under a token budget. Needs numpy alone.
+"""Pads token ids and groups texts of similar length into batches under a token budget. Needs only numpy.
 
 Shapes: rows = texts of a batch, longest = tokens of the longest of them.
 """
@@ -17,7 +17,7 @@ def pad(rows: Sequence[TokenIds], pad_id: int) -> tuple[NDArray[np.int64], NDArr
     """Pads token ids on the right to the longest row.
 
     Returns:
-        ids int64 [rows, longest], and the mask bool [rows, longest] that is True on real tokens (whatever their id).
+        ids int64 [rows, longest], and a mask, bool [rows, longest], True on tokens of the rows.
     """
     lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
     mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
@@ -28,7 +28,7 @@ def pad(rows: Sequence[TokenIds], pad_id: int) -> tuple[NDArray[np.int64], NDArr
 
 
 def cut(lengths: Sequence[int], max_tokens: int, max_rows: int | None = None) -> Iterator[slice]:
-    """Yields consecutive ranges of rows, each as long as its padded size is at most ``max_tokens``.
+    """Yields consecutive ranges of rows, each with a padded size of at most ``max_tokens``.
 
     Args:
         lengths: Tokens of each row, in the order of the rows.
@@ -47,6 +47,6 @@ def cut(lengths: Sequence[int], max_tokens: int, max_rows: int | None = None) ->
 
 
 def bucket_by_length(lengths: Sequence[int], max_tokens: int, max_rows: int | None = None) -> list[list[int]]:
-    """Batches of row numbers of similar length, longest rows first; see ``cut``."""
+    """Returns batches of row indices of similar length, longest rows first. Arguments as in ``cut``."""
     order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
     return [order[rows] for rows in cut([lengths[row] for row in order], max_tokens, max_rows)]

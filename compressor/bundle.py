@@ -1,19 +1,19 @@
-"""The exported artefact: a folder that holds everything needed to generate, and says where it came from.
+"""Reads and checks bundles: folders that hold everything needed to generate, and the record of their origin.
 
 ::
 
-    bundle.json        the manifest: what this is, how good, made from what, and the SHA-256 of every other file
-    fp32/ int8/ ...    a precision each: generate.onnx, generate_beams.onnx, encoder.onnx, decoder_step.onnx, and their
+    bundle.json        the manifest: model, quality, origin, and the SHA-256 of every other file
+    fp32/ int8/ ...    one folder a precision: generate.onnx, generate_beams.onnx, encoder.onnx, decoder_step.onnx and
                        weights.bin
     tokenizer/         as ``compressor.text.tokenizer`` saves it
-    parity.json        how the graphs compare with PyTorch and with each other, exceptions listed
+    parity.json        comparison of the graphs with PyTorch and with each other; lists all differences
     README.md          model card
 
-Where nobody names a precision, a processor takes int8 if it is there, else mixed, else fp32: never int4, the smallest,
-which loses more, nor fp16, which a processor only emulates. A GPU takes fp16, else fp32.
+The default precision on a CPU is int8, else mixed, else fp32; int4 loses more quality, and a CPU only emulates fp16.
+The default on a GPU is fp16, else fp32.
 
-A bundle may come from a stranger: nothing in it is trusted before the manifest, the checksums, the operators and the
-places of external weights have been checked. A checksum is integrity, not authenticity; ``expect_digest`` is for that.
+A bundle may come from an untrusted source. Manifest, checksums, operators and the locations of external weights are
+checked before anything is loaded. Checksums show integrity; for authenticity, pass ``expect_digest``.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ PRECISIONS = {
     "fp16": "16-bit floating point; logits and scores in 32 bits",
     "int8": "8-bit weights a column, 8-bit activations with static scales; embedding 8-bit in blocks",
     "int4": "4-bit weights in blocks of 32, 8-bit activations with a scale a row and block; embedding 8-bit in blocks",
-    "mixed": "each product in its fastest form at export: fp32, int8's, or 8-bit weights in blocks; embedding 8-bit in "
-    "blocks",
+    "mixed": "each matmul in the format that was fastest at export: fp32, int8's, or 8-bit weights in blocks; "
+    "embedding 8-bit in blocks",
 }
-"""Precisions that an export knows, and how weights are stored and multiplied in each."""
+"""Precisions, and how weights are stored and multiplied in each."""
 
 SHORTLIST = "+shortlist"
-"""Ends the name of a precision whose graphs write only what a lexical shortlist allows."""
+"""Suffix of a precision whose graphs generate only tokens of a lexical shortlist."""
 
 DEFAULTS = {"cpu": ("int8", "mixed", "fp32"), "cuda": ("fp16", "fp32")}
-"""Precisions that are taken unasked, the best first, by device."""
+"""Default precisions by device, the preferred one first."""
 
-# What is read into memory whole is bounded before it is read.
+# Size limits, in bytes, of files that are read into memory whole.
 _MAX_MANIFEST, _MAX_GRAPH, _MAX_FILE = 4 << 20, 64 << 20, 16 << 30
 _DOMAINS = {"", "ai.onnx", "com.microsoft"}
 
@@ -61,13 +61,13 @@ def _is_none(value: object) -> bool:
 
 
 class Part(BaseModel):
-    """A section of the manifest: frozen, and a field that is not known is a mistake."""
+    """Base of the manifest's sections: frozen, without unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class FileRecord(Part):
-    """A file as it was written."""
+    """Size and checksum of a file."""
 
     size: int = Field(ge=0, le=_MAX_FILE, description="Bytes.")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="Hexadecimal.")
@@ -79,103 +79,101 @@ class Quality(Part):
     metric: str = Field(description="bleu or rouge_l.")
     against_fp32: float | None = Field(None, description="Score with the fp32 outputs as references; null for fp32.")
     against_references: float | None = Field(None, description="Score with human references, where they were given.")
-    sentences: int = Field(ge=0, description="How many sources were scored.")
+    sentences: int = Field(ge=0, description="Number of scored sources.")
     signature: str | None = Field(None, description="Signature of the metric.")
-    processor_features: tuple[str, ...] = Field((), description="Processor features that it was measured on.")
+    processor_features: tuple[str, ...] = Field((), description="Processor features of the machine that measured it.")
 
 
 class ShortlistSizes(Part):
-    """What a lexical shortlist was learned from, and how many tokens it allows."""
+    """Training data and sizes of a lexical shortlist."""
 
-    pairs: int = Field(ge=1, description="Sources with a teacher's output.")
-    always: int = Field(ge=1, description="Tokens that are allowed whatever the source.")
-    likely: int = Field(ge=1, description="Tokens that each token of a source allows.")
+    pairs: int = Field(ge=1, description="Number of sources with a teacher's output.")
+    always: int = Field(ge=1, description="Number of tokens allowed for every source.")
+    likely: int = Field(ge=1, description="Number of tokens that each source token allows.")
 
 
-class ProductForm(Part):
-    """The form that products of one size got in a mixed precision, and why."""
+class MatmulFormat(Part):
+    """Format of the matmuls of one shape in a mixed precision, with the measured times."""
 
-    graph: str = Field(description="encoder or decoder_step: where they are.")
-    d: int = Field(ge=1, description="Inputs.")
-    columns: int = Field(ge=1, description="Outputs.")
-    rows: int = Field(ge=1, description="Rows that are meant: of a batch, in the encoder times tokens of a source.")
-    count: int = Field(ge=1, description="How many products have this size.")
-    form: str = Field(description="fp32, int8 (static scales) or blocks (8-bit weights in blocks).")
-    microseconds: dict[str, float] = Field(description="Least time, by form, alone on one thread.")
+    graph: str = Field(description="Graph of these matmuls: encoder or decoder_step.")
+    d: int = Field(ge=1, description="Rows of the weight.")
+    columns: int = Field(ge=1, description="Columns of the weight.")
+    rows: int = Field(ge=1, description="Rows of the input: sentences of a batch, in the encoder times source tokens.")
+    count: int = Field(ge=1, description="Number of matmuls of this shape.")
+    format: str = Field(description="fp32, int8 (static scales) or blocks (8-bit weights in blocks).")
+    microseconds: dict[str, float] = Field(description="Shortest time on one thread, by format.")
 
 
 class Precision(Part):
-    """One form of the weights."""
+    """Graphs and weights of one precision, with its quality."""
 
     graphs: dict[str, str] = Field(description="Graph name (generate, generate_beams, encoder, decoder_step) to file.")
     weights: str = Field(description="File of the weights that the graphs share.")
     scheme: str = Field(description="How weights are stored and multiplied.")
-    float_layers: tuple[str, ...] = Field((), description="Layers that stay in fp32, for quality's sake.")
-    batch_size: int | None = Field(None, exclude_if=_is_none, description="Of mixed: the batch that it is meant for.")
-    products: tuple[ProductForm, ...] | None = Field(
-        None, exclude_if=_is_none, description="Of mixed: form and timings of every size of product."
+    fp32_layers: tuple[str, ...] = Field((), description="Layers that stay in fp32 to limit the loss of quality.")
+    batch_size: int | None = Field(None, exclude_if=_is_none, description="Of mixed: batch size it is optimized for.")
+    matmul_formats: tuple[MatmulFormat, ...] | None = Field(
+        None, exclude_if=_is_none, description="Of mixed: format and times of every shape of matmul."
     )
-    shortlist: ShortlistSizes | None = Field(
-        None, exclude_if=_is_none, description="Of a precision that ends with +shortlist."
-    )
+    shortlist: ShortlistSizes | None = Field(None, exclude_if=_is_none, description="Of a precision with a shortlist.")
     quality: Quality | None = Field(None, description="Measured at export; null where there were no sources.")
 
 
 class ParitySummary(Part):
-    """The heads of ``parity.json``."""
+    """Summary of ``parity.json``."""
 
-    sources: int = Field(description="Dev sources compared.")
-    fp32_identical: int = Field(description="Sources on which fp32 gives PyTorch's tokens exactly.")
+    sources: int = Field(description="Number of compared dev sources.")
+    fp32_identical: int = Field(description="Sources for which fp32 generates exactly PyTorch's tokens.")
     fp32_near_ties: int = Field(description="Sources that differ at a near-tie, listed in parity.json.")
-    batch_sources: int = Field(description="Sources generated alone, in eights and in thirty-twos.")
-    batch_exceptions: dict[str, int] = Field(description="Precision to sources whose output moved with the batch.")
+    batch_sources: int = Field(description="Sources generated in batches of 1, 8 and 32.")
+    batch_exceptions: dict[str, int] = Field(description="Sources whose output depends on the batch, by precision.")
 
 
 class Lineage(Part):
-    """What the model was made from."""
+    """Origin of the model."""
 
-    method: str | None = Field(None, description="Row of the method table.")
+    method: str | None = Field(None, description="Training method.")
     teacher: dict[str, Any] | None = Field(None, description="Name, revision, parameters, licence of the teacher.")
-    recipe: dict[str, Any] | None = Field(None, description="The whole recipe.")
+    recipe: dict[str, Any] | None = Field(None, description="The complete recipe.")
     data: Any = Field(None, description="Fingerprints of the data files.")
-    licences: dict[str, str] = Field({}, description="Terms of the weights, the teacher, the data.")
-    scores: dict[str, Any] = Field({}, description="The run's scores on dev.")
+    licences: dict[str, str] = Field({}, description="Licences of the weights, the teacher and the data.")
+    scores: dict[str, Any] = Field({}, description="Scores of the run on the dev set.")
     provenance: dict[str, Any] = Field({}, description="Of training, and of the export.")
 
 
 class Manifest(Part):
     """Content of ``bundle.json``."""
 
-    format_version: Literal[4] = Field(4, description="Raised when an older reader could not understand it.")
-    task: Literal["translation", "summarization"] = Field(description="What the model does.")
+    format_version: Literal[4] = Field(4, description="Raised when an older reader cannot read the bundle.")
+    task: Literal["translation", "summarization"] = Field(description="Task of the model.")
     source_language: str | None = Field(None, description="ISO code.")
     target_language: str | None = Field(None, description="ISO code.")
-    architecture: str = Field(description="Family of the model.")
+    architecture: str = Field(description="Architecture of the model.")
     sizes: dict[str, Any] = Field(description="The model's configuration.")
-    parameters: int = Field(ge=0, description="Trained numbers, tied weights once.")
-    vocab_size: int = Field(ge=1, description="Rows of the embedding: ids are below it.")
+    parameters: int = Field(ge=0, description="Number of parameters; tied weights count once.")
+    vocab_size: int = Field(ge=1, description="Rows of the embedding; token ids are below it.")
     tokenizer_digest: str = Field(description="SHA-256 over the tokenizer's files.")
-    text_frame: dict[str, Any] = Field({}, description="Prefix and ids around every source.")
-    generation: GenerationConfig = Field(description="Tokens and defaults of the search.")
-    max_source_tokens: int = Field(ge=1, description="Longest source in tokens.")
-    max_new_tokens: int = Field(ge=1, description="Longest output that a caller may ask for.")
-    max_num_beams: int = Field(ge=1, description="Most beams that a caller may ask for.")
+    text_frame: dict[str, Any] = Field({}, description="Prefix and token ids around every source.")
+    generation: GenerationConfig = Field(description="Special tokens and defaults of the search.")
+    max_source_tokens: int = Field(ge=1, description="Maximum source length in tokens.")
+    max_new_tokens: int = Field(ge=1, description="Maximum output length of a call.")
+    max_num_beams: int = Field(ge=1, description="Maximum number of beams of a call.")
     precisions: dict[str, Precision] = Field(min_length=1, description="By name: fp32, int8, ...")
     parity: ParitySummary | None = Field(None, description="Summary of parity.json.")
-    lineage: Lineage = Field(default_factory=Lineage, description="What the model was made from.")
-    files: dict[str, FileRecord] = Field(description="Every file but the manifest itself.")
+    lineage: Lineage = Field(default_factory=Lineage, description="Origin of the model.")
+    files: dict[str, FileRecord] = Field(description="Every file except the manifest.")
 
     @property
     def default_precision(self) -> str:
-        """What a processor runs unless told otherwise."""
+        """The default precision on a CPU."""
         return self.default_for("cpu")
 
     def default_for(self, device: str) -> str:
-        """The best of ``DEFAULTS`` that there is; of others the first."""
+        """Returns the first of the device's ``DEFAULTS`` that the bundle has, else its first precision."""
         return next((name for name in DEFAULTS[device] if name in self.precisions), next(iter(self.precisions)))
 
     def precision(self, name: str | None) -> Precision:
-        """A precision by name; None is the default. Raises InputError with the names that there are."""
+        """Returns a precision by name; None is the default. Raises InputError with the available names."""
         name = name or self.default_precision
         if name not in self.precisions:
             message = f"{{precision}} {name!r}: this bundle has {', '.join(self.precisions)}"
@@ -183,39 +181,41 @@ class Manifest(Part):
         return self.precisions[name]
 
     def weight_files(self, precision: str | None) -> list[str]:
-        """The files that ``generate`` needs in that precision, tokenizer aside."""
+        """Returns the files that ``generate`` needs in a precision, without the tokenizer."""
         chosen = self.precision(precision)
         return [chosen.graphs[GENERATE], chosen.weights]
 
 
 def base_precision(name: str) -> str:
-    """``int8+shortlist`` -> ``int8``: whose weights a precision has."""
+    """Returns the precision whose weights a precision uses: ``int8+shortlist`` -> ``int8``."""
     return name.removesuffix(SHORTLIST)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Reads and validates the manifest alone; files are not looked at.
+    """Reads and validates the manifest, without checking the files.
 
     Raises:
-        BundleError: it is missing, not JSON, of another version, or fields are wrong (all listed).
+        BundleError: it is missing, not JSON, of another format version, or has wrong fields (all are listed).
     """
     return _parse(folder, _manifest_bytes(folder))
 
 
 def open_bundle(folder: Path, expect_digest: str | None = None) -> Manifest:
-    """Reads the manifest, then checks every file against it.
+    """Reads the manifest and checks every file against it.
 
     Args:
         folder: The bundle.
-        expect_digest: What ``digest`` must be, from a source that is trusted.
+        expect_digest: Required value of ``digest``, from a trusted source.
 
     Raises:
-        BundleError: lists everything that is missing, truncated, altered, unsafe or not in the manifest.
+        BundleError: files are missing, truncated, altered, unsafe or not in the manifest (all are listed).
     """
     data = _manifest_bytes(folder)
-    found = hashlib.sha256(data).hexdigest()
-    if expect_digest is not None and found != expect_digest.lower():
-        raise BundleError(f"{folder}: the manifest's digest is {found}, expected {expect_digest}; get the bundle again")
+    actual = hashlib.sha256(data).hexdigest()
+    if expect_digest is not None and actual != expect_digest.lower():
+        raise BundleError(
+            f"{folder}: the manifest's digest is {actual}, expected {expect_digest}; get the bundle again"
+        )
     manifest = _parse(folder, data)
     problems = list(_file_problems(folder, manifest)) or list(_graph_problems(folder, manifest))
     if problems:
@@ -224,12 +224,12 @@ def open_bundle(folder: Path, expect_digest: str | None = None) -> Manifest:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 of the manifest, which holds the SHA-256 of every other file."""
+    """Returns the SHA-256 of the manifest, which contains the SHA-256 of every other file."""
     return hashlib.sha256(_manifest_bytes(folder)).hexdigest()
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:
-    """Records of every file below ``folder``, the manifest aside."""
+    """Returns the records of all files below ``folder`` except the manifest."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     names.pop(MANIFEST_FILE, None)
@@ -237,13 +237,13 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
 
 
 def tokenizer_digest(files: dict[str, FileRecord]) -> str:
-    """One digest over the tokenizer's files and their names."""
-    mine = {name: record.sha256 for name, record in files.items() if name.startswith(f"{TOKENIZER_FOLDER}/")}
-    return hashlib.sha256(json.dumps(mine, sort_keys=True).encode()).hexdigest()
+    """Returns one SHA-256 over the names and checksums of the tokenizer's files."""
+    checksums = {name: record.sha256 for name, record in files.items() if name.startswith(f"{TOKENIZER_FOLDER}/")}
+    return hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest()
 
 
 def dump_manifest(manifest: Manifest) -> str:
-    """The manifest as it is written."""
+    """Returns the manifest as JSON text."""
     return manifest.model_dump_json(indent=1) + "\n"
 
 
@@ -267,8 +267,9 @@ def _parse(folder: Path, data: bytes) -> Manifest:
     version = values.get("format_version") if isinstance(values, dict) else None
     if version != FORMAT_VERSION:
         raise BundleError(
-            f"{path}: format version {version}, this program reads {FORMAT_VERSION}; "
-            "export the bundle again, or install the version that wrote it"
+            f"{path}: format version {version}, this program reads {FORMAT_VERSION}; export it again from its run "
+            "or checkpoint with this version (`compress export RUN --out DIR`), or install "
+            f"{_writer(values)} that wrote it"
         )
     try:
         manifest = Manifest.model_validate_json(data)
@@ -281,8 +282,17 @@ def _parse(folder: Path, data: bytes) -> Manifest:
     return manifest
 
 
+def _writer(values: Any) -> str:
+    """Returns the package and version that wrote a manifest of another format, if the manifest names it."""
+    try:
+        version = values["lineage"]["provenance"]["export"]["versions"]["compressor"]
+    except (KeyError, TypeError):
+        version = None
+    return f"compressor {version}" if isinstance(version, str) else "the version of compressor"
+
+
 def _manifest_problems(manifest: Manifest) -> Iterator[str]:
-    """What does not fit together inside the manifest."""
+    """Yields the inconsistencies inside the manifest."""
     for name in manifest.files:
         if not _inside(name) or name == MANIFEST_FILE:
             yield f"files: {name!r} is not a path inside the bundle"
@@ -324,7 +334,7 @@ def _file_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def _graph_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
-    """Operators and external weights of every graph; to be asked once the files are known to be regular and whole."""
+    """Yields unsafe operators and external weights of the graphs, whose files must have been checked before."""
     for name in sorted(name for name in manifest.files if name.endswith(".onnx")):
         if manifest.files[name].size > _MAX_GRAPH:
             yield f"{name} is larger than a graph can be"

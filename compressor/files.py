@@ -1,4 +1,4 @@
-"""Writing files and folders whole or not at all."""
+"""Writes files and folders completely or not at all."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         StorageError: the disk is full or the folder not writable; the old file is untouched.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    path = path.resolve()  # a link stays a link
-    if path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing to replace
+    path = path.resolve()  # replace the target of a link, not the link
+    if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
         path.write_bytes(data)
         return
     with storage_errors(path):
@@ -54,12 +54,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             raise
 
 
-OURS = ("bundle.json", "model.json", "run.json", "metrics.jsonl", "progress.json", "teacher_outputs.jsonl")
-"""Files that tell a folder that a command of ours made."""
+OUTPUT_FILES = ("bundle.json", "model.json", "run.json", "metrics.jsonl", "progress.json", "teacher_outputs.jsonl")
+"""Files that mark a folder as the output of a command of the project."""
 
 
 def check_replaceable(folder: Path) -> None:
-    """Refuses to replace what is no run, bundle or checkpoint: ``force`` must not delete files of the user.
+    """Refuses to replace a folder that no command of the project wrote, so that ``force`` deletes no user files.
 
     Raises:
         OutputExistsError: ``folder`` has other content, or the current folder lies inside.
@@ -68,18 +68,18 @@ def check_replaceable(folder: Path) -> None:
         return
     if Path.cwd().is_relative_to(folder.resolve()):
         raise OutputExistsError(f"{folder}: holds the current folder and is not replaced; choose another folder")
-    known = folder.is_dir() and (not any(folder.iterdir()) or any((folder / name).exists() for name in OURS))
-    if not known:
+    is_output = any((folder / name).exists() for name in OUTPUT_FILES)
+    if not folder.is_dir() or (any(folder.iterdir()) and not is_output):
         raise OutputExistsError(f"{folder}: is neither a run nor a bundle and is not replaced; choose another folder")
 
 
 @contextlib.contextmanager
 def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
+    """Yields a temporary folder, which replaces ``path`` if the block succeeds and is deleted if it fails.
 
     Raises:
         OutputExistsError: ``path`` exists and ``force`` is not set.
-        StorageError: the disk is full or the place not writable.
+        StorageError: the disk is full or the parent folder is not writable.
     """
     if path.exists() and not force:
         raise OutputExistsError(

@@ -14,17 +14,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundles: list[Path] = Field(min_length=1, description="Bundle folders; a model's name is its folder's name.")
-    host: str = Field(
-        default="127.0.0.1", description="Address to listen on; the default is reachable from this machine only."
-    )
+    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 is every address.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    precision: str | None = Field(default=None, description="Precision to load; None is the bundle's default.")
+    precision: str | None = Field(default=None, description="Precision to load; default: the bundle's.")
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="Batches of one request that run at the same time, with one thread each; None: one a processor.",
+        description="Batches of one request that run at the same time, with one thread each; default: one a processor.",
     )
-    device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where inference runs.")
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where inference runs; cuda takes an NVIDIA GPU.")
     expect_digest: str | None = Field(
         default=None, description="SHA-256 that the manifest must have; for a server of one bundle."
     )

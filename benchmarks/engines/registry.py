@@ -22,7 +22,7 @@ ENGINES: dict[str, EngineDescriptor] = _discover()
 """Name to descriptor, in alphabetical order."""
 
 PEERS = tuple(name for name, engine in ENGINES.items() if engine.peer)
-"""Names for ``--peers``."""
+"""Names of the peers."""
 
 BASELINE = next(engine for engine in ENGINES.values() if engine.baseline)
 RIVAL = next(engine for engine in ENGINES.values() if engine.rival)
@@ -38,7 +38,9 @@ OWN = engine_for("bundle")
 
 
 def check_peers(names: Sequence[str]) -> tuple[str, ...]:
-    """The chosen peers in the registry's order. Raises ConfigError where a name is unknown."""
+    """Returns the peers of these names, ``all`` for every one, in the registry's order. Raises ConfigError."""
+    if list(names) == ["all"]:
+        return PEERS
     if unknown := [name for name in names if name not in PEERS]:
         raise ConfigError(f"peers: {', '.join(unknown)}: choose from {', '.join(PEERS)}")
     return tuple(name for name in PEERS if name in names)

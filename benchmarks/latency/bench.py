@@ -17,7 +17,8 @@ from benchmarks.engines.base import TEACHER, EngineSpec
 from benchmarks.engines.conversion import ConvertingConnector
 from benchmarks.engines.process import Connect
 from benchmarks.engines.registry import OWN
-from benchmarks.latency.config import BenchConfig, contenders, resolve
+from benchmarks.latency.config import BenchConfig
+from benchmarks.latency.contenders import contenders, resolve
 from benchmarks.latency.grid import (
     QUALITY_KEYS,
     ROW_KEYS,

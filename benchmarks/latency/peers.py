@@ -23,7 +23,7 @@ from benchmarks.engines.folders import read_folder
 from benchmarks.engines.process import Connect, EngineStopped
 from benchmarks.engines.random_model import SHAPES, random_bundle, random_texts
 from benchmarks.engines.registry import ENGINES, OWN, PEERS, RIVAL, check_peers
-from benchmarks.latency.config import STUDENT
+from benchmarks.latency.contenders import STUDENT
 from benchmarks.latency.grid import (
     QUALITY_KEYS,
     ROW_KEYS,
@@ -303,7 +303,7 @@ def _models(options: argparse.Namespace, peers: Sequence[str]) -> dict[str, Call
         raise ConfigError(f"shapes: {', '.join(unknown)}: choose from {', '.join(SHAPES)}, or none")
     tests = dict(map(_test_set, options.test))
     if not bool(options.run) == bool(options.bundle) == bool(tests):
-        raise ConfigError("--run, --bundle and --test go together")
+        raise ConfigError("{run}, {bundle} and {test} go together", options=["run", "bundle", "test"])
     models: dict[str, Callable[[], Model]] = {name: partial(random_model, name, options.work, peers) for name in names}
     if options.run:
         given = (options.name, options.run, options.bundle, peers, options.teacher, tests)
@@ -322,5 +322,5 @@ def _test_set(text: str) -> tuple[str, tuple[Path, Path]]:
     name, equals, files = text.partition("=")
     source, comma, reference = files.partition(",")
     if not (equals and comma):
-        raise ConfigError(f"--test {text}: give NAME=SOURCE,REFERENCE")
+        raise ConfigError(f"{{test}} {text}: give NAME=SOURCE,REFERENCE", options=["test"])
     return name, (Path(source), Path(reference))

@@ -55,7 +55,8 @@ class ResultFile:
     def check_quick(self) -> None:
         """Raises ConfigError where the file's rows were measured with ``--quick`` and new ones are not, or reverse."""
         if self._quick != self._settings["quick"]:
-            raise ConfigError(f"{self.path}: was made {'with' if self._quick else 'without'} --quick; name another")
+            how = "with" if self._quick else "without"
+            raise ConfigError(f"{self.path}: was made {how} {{quick}}; name another", options=["quick"])
 
     def write(self, **lists: list[Row]) -> None:
         """Replaces the lists of these names and writes the file, with the provenance of its earlier parts."""

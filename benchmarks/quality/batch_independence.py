@@ -64,7 +64,8 @@ def run(options: argparse.Namespace) -> None:
     published = read_folder(options.bundle).precisions
     precisions = options.precision.split(",") if options.precision else list(published)
     if unknown := [name for name in precisions if name not in published]:
-        raise ConfigError(f"--precision {', '.join(unknown)}: this bundle has {', '.join(published)}")
+        message = f"{{precision}} {', '.join(unknown)}: this bundle has {', '.join(published)}"
+        raise ConfigError(message, options=["precision"])
     texts = [text for text in read_sources(options.source) if text.strip()][: options.sentences]
     calls = len(precisions) * len(NUM_BEAMS) * len(BATCH_SIZES) * len(texts)
     with Bar(Console(stderr=True), True) as bar:

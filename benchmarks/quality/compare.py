@@ -118,7 +118,7 @@ def _test_set(text: str) -> TestSet:
     name, _, files = text.partition("=")
     source, _, reference = files.partition(",")
     if not source:
-        raise ConfigError(f"--test {text}: write NAME=SOURCE,REFERENCE")
+        raise ConfigError(f"{{test}} {text}: write NAME=SOURCE,REFERENCE", options=["test"])
     return TestSet(name, Path(source), Path(reference) if reference else None)
 
 

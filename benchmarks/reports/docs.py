@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Shows the file as asked; fills the documents."""
     if options.file is None and not options.docs:
-        raise ConfigError("nothing to show: give a result file, or --docs")
+        raise ConfigError("nothing to show: give a result file, or {docs}", options=["docs"])
     for path in options.docs:
         write_atomic(path, fill(path.read_text(encoding="utf-8")))
     if options.file is None:

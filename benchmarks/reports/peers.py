@@ -8,7 +8,7 @@ from functools import partial
 
 from benchmarks.engines.base import TEACHER
 from benchmarks.engines.registry import ENGINES, OWN, RIVAL
-from benchmarks.latency.config import STUDENT
+from benchmarks.latency.contenders import STUDENT
 from benchmarks.latency.grid import full_precision
 from benchmarks.measure.result_file import Row, Table
 from compressor.bundle import SHORTLIST

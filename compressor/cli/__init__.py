@@ -1,7 +1,7 @@
-"""The command ``compress``: one file a command, each importing what it needs only when it is chosen.
+"""The command ``compress``. Each command has a file, which imports heavy packages only when the command runs.
 
 Results go to standard output, progress and messages to standard error. A failure is one line and an exit code
-(``compressor.errors`` lists them); ``--debug``, anywhere on the line, shows the traceback instead.
+(``compressor.cli.errors``); ``--debug``, anywhere on the line, shows the traceback instead.
 """
 
 from __future__ import annotations
@@ -69,6 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         code = exit_code_of(error)
     if code == BROKEN_PIPE:
-        # The reader has gone: leave nothing in the buffer that the interpreter would try to flush.
+        # The pipe is closed: redirect standard output so that the interpreter's final flush does not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code or 0)

@@ -1,4 +1,4 @@
-"""``compress demo``: the whole path on the embedded corpus, for both tasks, in minutes."""
+"""``compress demo``: trains, distils, exports and measures on the embedded corpus, for both tasks."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ COLUMNS = ("model", "engine", "precision", "parameters", "MB", "score", "p50 ms"
 def command(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for models and results.")] = Path("demo"),
     task: Annotated[
-        Literal["translation", "summarization", "both"], typer.Option("--task", help="What to do.")
+        Literal["translation", "summarization", "both"], typer.Option("--task", help="Task of the models.")
     ] = "both",
     set_: options.Set = (),  # type: ignore[assignment]
     test_size: Annotated[int, typer.Option("--test-size", min=1, help="Examples of the test set.")] = 300,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """Do it all on an embedded corpus.
+    """Run the whole pipeline on an embedded corpus.
 
     Trains a teacher, distils it, exports the student and measures both, for translation and summarization. Needs no
     file and no download.

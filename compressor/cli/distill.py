@@ -1,4 +1,4 @@
-"""``compress distill``: a teacher becomes a student."""
+"""``compress distill``: trains a student from a teacher."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def command(
 ) -> None:
     """Make a small student from a large teacher.
 
-    Ctrl-C stops it with a checkpoint, from which --resume goes on.
+    Ctrl-C writes a checkpoint and stops; --resume continues from it.
     """
     from compressor.cli.training import make
 

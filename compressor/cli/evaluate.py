@@ -1,4 +1,4 @@
-"""``compress evaluate``: the score of a model on a test set."""
+"""``compress evaluate``: scores a model on a test set."""
 
 from __future__ import annotations
 

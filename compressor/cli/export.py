@@ -1,4 +1,4 @@
-"""``compress export``: a run becomes an ONNX bundle."""
+"""``compress export``: exports a run as an ONNX bundle."""
 
 from __future__ import annotations
 

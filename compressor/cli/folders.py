@@ -57,12 +57,12 @@ def _run(folder: Path) -> dict[str, Any]:
 
 
 def _bundle(folder: Path) -> dict[str, Any]:
-    manifest, found = open_bundle(folder), digest(folder)
+    manifest = open_bundle(folder)
     precisions = {
         name: {
             "size_mb": round(sum(manifest.files[file].size for file in manifest.weight_files(name)) / 1e6, 2),
             "scheme": precision.scheme,
-            "float_layers": list(precision.float_layers),
+            "fp32_layers": list(precision.fp32_layers),
             "quality": precision.quality.model_dump(mode="json") if precision.quality else None,
         }
         for name, precision in manifest.precisions.items()
@@ -74,7 +74,7 @@ def _bundle(folder: Path) -> dict[str, Any]:
         **shown,
         "precisions": precisions,
         "size_mb": _size_mb(folder),
-        "digest": found,
+        "digest": digest(folder),
         "lineage": manifest.lineage.model_dump(mode="json"),
     }
 

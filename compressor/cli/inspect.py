@@ -1,4 +1,4 @@
-"""``compress inspect``: what a folder is."""
+"""``compress inspect``: describes a folder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, a bundle, or a Hugging Face checkpoint.")],
     json: options.Json = False,
 ) -> None:
-    """Say what a folder is.
+    """Describe a run, a bundle or a checkpoint.
 
-    A run, a bundle or a checkpoint: its model, scores and size, and where it came from.
+    Prints its model, scores, size and origin.
     """
     from compressor.cli.folders import describe
     from compressor.cli.output import print_fields, print_json, readable

@@ -86,6 +86,7 @@ _FLAGS = {
     "intra_threads": "--threads",
     "overrides": "--set",
     "precisions": "--precision",
+    "runs": "--run",
     "truncation": "--truncate",
 }
 """Flags that are not the option's name with hyphens."""
@@ -108,20 +109,20 @@ def flag(name: str, value: object = None) -> str:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """``fp32,int8`` -> ``("fp32", "int8")``. Raises ConfigError if there is none."""
-    found = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not found:
+    """Returns the names in a list: ``fp32,int8`` -> ``("fp32", "int8")``. Raises ConfigError if it is empty."""
+    items = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not items:
         raise ConfigError(f"{text!r}: name at least one, separated by commas")
-    return found
+    return items
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """``1,8,32`` -> ``(1, 8, 32)``. Raises ConfigError if one is not a positive number."""
-    found = names(text)
-    wrong = [part for part in found if not part.isdecimal() or int(part) < 1]
+    """Returns the numbers in a list: ``1,8,32`` -> ``(1, 8, 32)``. Raises ConfigError if one is not positive."""
+    items = names(text)
+    wrong = [part for part in items if not part.isdecimal() or int(part) < 1]
     if wrong:
         raise ConfigError(f"{text!r}: {wrong[0]!r} is not a positive number")
-    return tuple(int(part) for part in found)
+    return tuple(int(part) for part in items)
 
 
 def from_model(
@@ -176,8 +177,9 @@ def _parameter(name: str, field: FieldInfo, annotation: Any) -> inspect.Paramete
     metavar = "LIST" if _is_list(field) else "FILE" if kind is Path else None
     switch = flag(name) if default is not True else f"{flag(name)}/--no-{flag(name)[2:]}"
     least: Any = next((item.ge for item in field.metadata if isinstance(item, annotated_types.Ge)), None)
+    most: Any = next((item.le for item in field.metadata if isinstance(item, annotated_types.Le)), None)
     option = typer.Option(
-        switch, help=field.description, metavar=metavar, min=least, show_default=not field.is_required()
+        switch, help=field.description, metavar=metavar, min=least, max=most, show_default=not field.is_required()
     )
     return inspect.Parameter(
         name,

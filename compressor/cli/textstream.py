@@ -1,7 +1,7 @@
-r"""Text in, text out, line by line: what ``compress translate`` and ``compress summarize`` share.
+r"""Implements ``compress translate`` and ``compress summarize``: one output line for each input line.
 
-A line ends at ``\n`` and nowhere else (a Unicode line separator is text), so that line numbers agree with ``wc`` and
-with aligned files. As many lines go out as came in; if the last had no newline, neither has the last that goes out.
+Only ``\n`` ends a line (a Unicode line separator is text), so that line numbers agree with ``wc`` and with aligned
+files. If the last input line has no newline, the last output line has none.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _COMMAND_OF = {"translation": "translate", "summarization": "summarize"}
 
 
 class ByteStream(Protocol):
-    """What is read from: ``sys.stdin.buffer``, or any buffered binary file."""
+    """Input of ``chunks``: ``sys.stdin.buffer``, or any buffered binary file."""
 
     def read1(self, size: int, /) -> bytes:
-        """Returns what one read brings, at most ``size`` bytes; nothing at the end."""
+        """Returns the bytes of one read, at most ``size``; none at the end."""
 
 
 def chunks(stream: ByteStream) -> Iterator[tuple[list[str], bool]]:
-    """Yields the lines that have come, without their newline, and whether the last of them had one.
+    """Yields the lines of each read, without newlines, and whether the last of them had one.
 
-    Whatever one read brings is a chunk: a file comes in big ones, and somebody typing gets each answer at once.
+    A chunk is the result of one read, so that interactive input is answered line by line.
 
     Raises:
         DataError: a line is not UTF-8; its number is named.
@@ -55,7 +55,7 @@ def chunks(stream: ByteStream) -> Iterator[tuple[list[str], bool]]:
 
 
 def command_of(task: str, summary: str) -> Callable[..., None]:
-    """The command that does a task, line by line; ``summary`` begins its help."""
+    """Returns the command of a task; its help begins with ``summary``."""
 
     def command(
         bundle: options.Bundle,
@@ -118,10 +118,10 @@ def _run(bundle: Path, task: str, load: dict[str, Any], search: dict[str, Any], 
 
 
 def _file_size(stream: BinaryIO) -> int | None:
-    """Bytes of a file; None of a pipe or a terminal, whose end nobody knows."""
+    """Returns the size of a file in bytes; None for a pipe or a terminal."""
     try:
         status = os.fstat(stream.fileno())
-    except OSError:  # no file at all
+    except OSError:  # a stream without a file
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
@@ -150,12 +150,12 @@ def _write(results: list[Result], terminated: bool, as_json: bool) -> None:
     if as_json:
         text = "".join(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results)
     else:
-        # A byte-level vocabulary can write line breaks: one text stays one line.
+        # An output may contain line breaks; each output is written as one line.
         text = "\n".join(" ".join(result.text.splitlines()) for result in results) + "\n" * terminated
     try:
         sys.stdout.buffer.write(text.encode("utf-8"))
         sys.stdout.buffer.flush()
-    except BrokenPipeError:  # the reader has what it wanted, as with `head`
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does
         raise typer.Exit(BROKEN_PIPE) from None
 
 

@@ -1,4 +1,4 @@
-"""``compress train``: a model from references alone."""
+"""``compress train``: trains a model on references only."""
 
 from __future__ import annotations
 

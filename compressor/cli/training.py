@@ -1,4 +1,4 @@
-"""What ``compress distill`` and ``compress train`` share: read the recipe, estimate or run, say what came out."""
+"""Implements ``compress distill`` and ``compress train``: reads the recipe, then estimates or runs it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Runs a recipe, or says what it would do.
+    """Runs a recipe, or prints its estimate.
 
     Raises:
         ConfigError: the recipe is wrong, or options do not fit together.
@@ -49,7 +49,7 @@ def make(
     from compressor.distillation.run import distill
 
     distill(recipe, out, resume=resume, force=force)
-    if os.environ.get("RANK", "0") != "0":  # of several processes that torchrun started, one speaks
+    if os.environ.get("RANK", "0") != "0":  # only one of the processes of torchrun prints
         return
     fields = describe(out)
     if as_json:

@@ -1,10 +1,10 @@
-"""One step of beam search as a module: the same one runs in PyTorch and in the exported graph.
+"""Implements one step of beam search as a module that runs in PyTorch and in the exported graph.
 
-Scores and stopping are those of Hugging Face `generate`. A step hands out each beam's parent, by which the model
+Scores and stopping are those of Hugging Face ``generate``. A step returns each beam's parent, with which the model
 reorders its state.
 
 Shapes: batch = sentences, beams, columns = those of the output layer, length = tokens so far with the start token,
-candidates = 2 * beams and a few to spare.
+candidates = 2 * beams + spare.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor.decoding.constraints import Constraints, SearchOptions, split_options
+from compressor.decoding.constraints import Constraints, GreedyOptions, split_options
 from compressor.decoding.shortlist import Shortlisted
 from compressor.decoding.topk import can_group, group_starts, top_grouped
 from compressor.generation_config import GenerationConfig
@@ -23,21 +23,21 @@ from compressor.models.base import Seq2SeqModel
 from compressor.models.layers import gather_beams
 
 NEVER = -1e9
-"""Stands for minus infinity, as in Hugging Face: scores of beams that do not count can still be compared."""
+"""Score of a beam that does not count, as in Hugging Face. It is finite, so such beams can still be compared."""
 
 MAX_BEAMS = 64
-"""The widest search."""
+"""Maximum number of beams."""
 
 FEW = 8
-"""Suppressed tokens that are taken out of the candidates: for more, it is cheaper to take them out of all columns."""
+"""Up to this many suppressed tokens are removed from the candidates; more are masked in all columns (cheaper)."""
 
 STOP_HEURISTIC, STOP_WHEN_FULL, STOP_NEVER = 0, 1, 2
 STOPPING = {False: STOP_HEURISTIC, True: STOP_WHEN_FULL, "never": STOP_NEVER}
-"""Hugging Face's ``early_stopping``."""
+"""Code of each value of Hugging Face's ``early_stopping``."""
 
 
 class BeamOptions(NamedTuple):
-    """The options of one call: those of ``SearchOptions``, and two of beam search."""
+    """Options of one call: those of ``GreedyOptions``, and two of beam search."""
 
     max_new_tokens: Tensor
     min_new_tokens: Tensor
@@ -50,41 +50,41 @@ class BeamOptions(NamedTuple):
 
 
 class Beams(NamedTuple):
-    """Where a search stands."""
+    """State of a beam search."""
 
     sequences: Tensor
     """int64 [batch, beams, length]"""
     log_probs: Tensor
     """[batch, beams]"""
     finished: Tensor
-    """int64 [batch, beams, length]: the best outputs that have ended."""
+    """int64 [batch, beams, length]: the best finished hypotheses."""
     finished_scores: Tensor
-    """[batch, beams]: with the length penalty; ``NEVER`` where there is none yet."""
+    """[batch, beams]: scores with the length penalty; ``NEVER`` where no hypothesis has finished."""
     open: Tensor
     """bool [batch]: whether a sentence's outputs can still change."""
 
 
 class BeamSearch(nn.Module):
-    """Chooses the beams that go on, and collects those that end."""
+    """Selects the beams to extend, and collects the finished hypotheses."""
 
     Options, State = BeamOptions, Beams
     RESULTS: ClassVar = {"output_ids": "finished", "scores": "finished_scores"}
-    """Outputs of the whole search, and the part of the last state that they are."""
+    """Maps each output of the whole search to the field of the last state that holds it."""
 
     def __init__(self, generation: GenerationConfig, vocab_size: int, tokens: Tensor | None = None) -> None:
-        """``tokens``, int64 [columns]: the token of each column, where they are not the whole vocabulary."""
+        """Initializes the search; ``tokens``, int64 [columns]: each column's token (None: the whole vocabulary)."""
         super().__init__()
         self.generation = generation
         self.constraints = Constraints(generation, vocab_size, tokens)
         count = len(set(generation.suppressed_ids))
         self.spare = count if count <= FEW and not generation.renormalize_logits else 0
-        """Candidates beyond those that are needed, for suppressed ones may be among the best."""
+        """Number of additional candidates, because suppressed tokens may be among the best."""
 
     def start(self, batch: Tensor, slots: Tensor) -> Beams:
-        """Beams with nothing but the start token; ``batch`` [batch], ``slots`` [beams]: looked at for their sizes."""
+        """Returns beams of the start token alone; only the sizes of ``batch`` [batch] and ``slots`` [beams] matter."""
         sequences = torch.full((batch.shape[0], slots.shape[0], 1), self.generation.start_id, device=batch.device)
         first = torch.arange(slots.shape[0], device=batch.device) == 0
-        scores = torch.where(first, 0.0, NEVER).expand(batch.shape[0], -1)  # all start alike: only the first one counts
+        scores = torch.where(first, 0.0, NEVER).expand(batch.shape[0], -1)  # equal beams: only the first one counts
         finished_scores = torch.full_like(scores, NEVER)
         return Beams(sequences, scores.clone(), sequences.clone(), finished_scores, scores[:, 0] == 0)
 
@@ -100,13 +100,13 @@ class BeamSearch(nn.Module):
 
         Args:
             logits: [batch, beams, columns].
-            beams: where the search stands.
-            step: int64 scalar, tokens generated so far.
-            options: of this call.
-            kept_columns: int64 [n], the columns that logits have, if not all; suppressed ones are not among them.
+            beams: State of the search.
+            step: int64 scalar, number of generated tokens.
+            options: Options of the call.
+            kept_columns: int64 [n], the columns of ``logits``, without suppressed tokens; None: all columns.
 
         Returns:
-            Each beam's parent (int64 [batch, beams], a number of the beam it continues), and the next beams.
+            Each beam's parent (int64 [batch, beams], the index of the beam that it extends), and the next state.
         """
         values, tokens = self._continuations(logits, beams, step, options, kept_columns)
         _, num_beams, width = values.shape
@@ -145,10 +145,10 @@ class BeamSearch(nn.Module):
         options: BeamOptions,
         shortlisted: Shortlisted | None = None,
     ) -> tuple[Tensor, Any, Beams]:
-        """A step of the model, then one of the search: the logits and both states."""
+        """Runs a step of the model and a step of the search; returns the logits, the model's and the search's state."""
         kept_columns, penalty = (None, None) if shortlisted is None else shortlisted
         logits, state = model.step(beams.sequences[:, :, -1], state, kept_columns)
-        logits = logits.float()  # of a model in half precision; a search is in single
+        logits = logits.float()  # the model may run in half precision; the search runs in fp32
         if penalty is not None:
             logits = logits + penalty[:, None]
         parents, beams = self(logits, beams, step, options, kept_columns)
@@ -157,13 +157,13 @@ class BeamSearch(nn.Module):
     def _continuations(
         self, logits: Tensor, beams: Beams, step: Tensor, options: BeamOptions, kept_columns: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and tokens of every beam's best continuations, both [batch, beams, candidates]."""
+        """Returns log-probabilities and tokens of every beam's best continuations, both [batch, beams, candidates]."""
         if self.generation.renormalize_logits and kept_columns is None:
             logits = self.constraints.always(logits)
         log_probs = logits.log_softmax(dim=-1)
         if not self.spare and kept_columns is None:
             log_probs = self.constraints.always(log_probs)
-        call = SearchOptions(*options[:4])
+        call = GreedyOptions(*options[:4])
         starts = group_starts(beams.log_probs.flatten(), log_probs.shape[2])
         operands = (log_probs, starts, beams.sequences, step, *call, *(() if kept_columns is None else (kept_columns,)))
         active = self.constraints.active(step, call)
@@ -174,7 +174,7 @@ class BeamSearch(nn.Module):
         return values, tokens
 
     # Both branches of the condition return values and tokens, [batch, beams, candidates]; ``options`` are
-    # SearchOptions, and ``kept_columns`` if given.
+    # the fields of GreedyOptions, then ``kept_columns`` if that is given.
     def _free(
         self, log_probs: Tensor, starts: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -198,13 +198,13 @@ class BeamSearch(nn.Module):
         values, columns = self._best(allowed.view(log_probs.shape), starts, kept_columns)
         flag, token = self.constraints.forced(step, call)
         first = torch.arange(values.shape[2], device=values.device) == 0
-        given = torch.where(first, 0.0, -torch.inf)  # a given token is certain, and there is no other
+        given = torch.where(first, 0.0, -torch.inf)  # log-probability of a forced token is 0
         flag = flag[:, None, None]
         tokens = torch.where(flag, token[:, None, None], self.constraints.token(columns, kept_columns))
         return torch.where(flag, given.expand_as(values), values), tokens
 
     def _best(self, scores: Tensor, starts: Tensor, kept_columns: Tensor | None) -> tuple[Tensor, Tensor]:
-        """[batch, beams, columns] -> values and columns of every beam's candidates, [batch, beams, candidates]."""
+        """Returns values and columns of each beam's candidates, [batch, beams, candidates]."""
         batch, num_beams, columns = scores.shape
         count = 2 * num_beams + (self.spare if kept_columns is None else 0)
         if kept_columns is not None or not can_group(columns, 2 * MAX_BEAMS + FEW):
@@ -214,16 +214,16 @@ class BeamSearch(nn.Module):
 
     @staticmethod
     def _can_change(running: Tensor, finished: Tensor, length: Tensor, options: BeamOptions) -> Tensor:
-        """Bool [batch]: whether the best running beam [batch] could displace a finished one [batch, beams]."""
+        """Returns bool [batch]: whether the best running beam [batch] can displace a finished one [batch, beams]."""
         penalty, stopping = options.length_penalty, options.early_stopping
         longest = options.max_new_tokens - options.prefix_ids.shape[1]
-        hoped = torch.where((stopping == STOP_NEVER) & (penalty > 0), longest, length).clamp(min=1)
+        best_length = torch.where((stopping == STOP_NEVER) & (penalty > 0), longest, length).clamp(min=1)
         worst = finished[:, -1]
         full = worst > NEVER / 2
-        possible = running / hoped.float() ** penalty > torch.where(full, worst, NEVER)
+        possible = running / best_length.float() ** penalty > torch.where(full, worst, NEVER)
         return possible & ~(full & (stopping == STOP_WHEN_FULL))
 
 
 def _longer(sequences: Tensor, tokens: Tensor) -> Tensor:
-    """Appends a token to each sequence."""
+    """Returns sequences [batch, beams, length + 1]: each with its token [batch, beams] appended."""
     return torch.cat([sequences, tokens[:, :, None]], dim=2)

@@ -1,7 +1,7 @@
-"""The rules of a generation configuration, as a module: the same one runs in PyTorch and in the exported graph.
+"""Applies the rules of a generation configuration, in PyTorch and in the exported graph.
 
-They are Hugging Face's logits processors. What a caller may choose (shortest output, blocked n-grams, a prefix) comes
-as tensors, what belongs to the model (suppressed and forced tokens) is built in.
+The rules are those of Hugging Face's logits processors. Options of a call (minimum length, blocked n-grams, a prefix)
+are tensors; properties of the model (suppressed and forced tokens) are constants.
 
 Shapes: rows = sentences or beams, columns = those of the output layer, length = tokens so far, with the start token.
 """
@@ -18,24 +18,24 @@ from torch import Tensor, nn
 from compressor.generation_config import GenerationConfig
 
 NEVER_FREE = 1 << 31
-"""A step that no search reaches."""
+"""Number of a step that no search reaches."""
 
 
-SearchOptionsT = TypeVar("SearchOptionsT", bound=NamedTuple)
-"""``SearchOptions``, or what extends it."""
+OptionsT = TypeVar("OptionsT", bound=NamedTuple)
+"""``GreedyOptions`` or ``BeamOptions``."""
 
 
-class SearchOptions(NamedTuple):
-    """The options of one call. Limits are vectors, so that sentences with different settings share a batch."""
+class GreedyOptions(NamedTuple):
+    """Options of one call. Limits are vectors, so that sentences with different limits can share a batch."""
 
     max_new_tokens: Tensor
-    """int64 [batch]: longest output, prefix and EOS included."""
+    """int64 [batch]: maximum output length, with prefix and EOS."""
     min_new_tokens: Tensor
     """int64 [batch]: EOS is forbidden before this many tokens, not counting the prefix."""
     no_repeat_ngram_size: Tensor
     """int64 scalar: no n-gram of this size occurs twice; 0 is off."""
     prefix_ids: Tensor
-    """int64 [batch, prefix_len]: every output begins with these."""
+    """int64 [batch, prefix_len]: first tokens of every output."""
 
 
 PerSentence = int | float | Sequence[int] | Sequence[float]
@@ -43,7 +43,7 @@ PerSentence = int | float | Sequence[int] | Sequence[float]
 
 
 def per_sentence(value: PerSentence, batch: int, dtype: torch.dtype = torch.int64) -> Tensor:
-    """A vector [batch] of a number for all sentences, or of one number for each."""
+    """Returns a vector [batch] from one number for all sentences, or one for each."""
     return torch.as_tensor(value, dtype=dtype).expand(batch).clone()
 
 
@@ -53,18 +53,19 @@ def search_options(
     max_new_tokens: PerSentence | None = None,
     prefix: Tensor | None = None,
     min_new_tokens: PerSentence | None = None,
-) -> SearchOptions:
-    """The options of a call; what is None is taken from the configuration.
+) -> GreedyOptions:
+    """Returns the options of a call; None takes the configuration's value.
 
     Args:
         generation: Defaults.
         batch: Number of sentences.
-        max_new_tokens, min_new_tokens: One number for all sentences, or one for each.
-        prefix: int64 [batch, prefix_len].
+        max_new_tokens: Maximum output length, one number for all sentences or one for each.
+        prefix: int64 [batch, prefix_len], first tokens of the outputs.
+        min_new_tokens: Minimum output length, as ``max_new_tokens``.
     """
     longest = generation.max_new_tokens if max_new_tokens is None else max_new_tokens
     shortest = generation.min_new_tokens if min_new_tokens is None else min_new_tokens
-    return SearchOptions(
+    return GreedyOptions(
         per_sentence(longest, batch),
         per_sentence(shortest, batch),
         torch.tensor(generation.no_repeat_ngram_size),
@@ -72,24 +73,28 @@ def search_options(
     )
 
 
-def select_options(options: SearchOptionsT, rows: Tensor) -> SearchOptionsT:
-    """The options of the given sentences (int64 [rows]); scalars stay as they are."""
+def select_options(options: OptionsT, rows: Tensor) -> OptionsT:
+    """Returns the options of the given sentences (int64 [rows]); scalars are unchanged."""
     return options._make(tensor[rows] if tensor.dim() else tensor for tensor in options)
 
 
-def split_options(tensors: tuple[Tensor, ...]) -> tuple[SearchOptions, Tensor | None]:
-    """The options among the operands of a branch, and the columns ``kept_columns`` where these follow."""
-    count = len(SearchOptions._fields)
-    return SearchOptions(*tensors[:count]), tensors[count] if len(tensors) > count else None
+def split_options(tensors: tuple[Tensor, ...]) -> tuple[GreedyOptions, Tensor | None]:
+    """Returns the options among the operands of a branch, and the ``kept_columns`` that may follow them."""
+    count = len(GreedyOptions._fields)
+    return GreedyOptions(*tensors[:count]), tensors[count] if len(tensors) > count else None
 
 
 class Constraints(nn.Module):
-    """Forbids tokens, and forces them."""
+    """Forbids and forces tokens."""
 
     def __init__(self, generation: GenerationConfig, vocab_size: int, tokens: Tensor | None = None) -> None:
-        """``tokens``, int64 [columns]: the token of each column, where they are not the whole vocabulary.
+        """Initializes the rules.
 
-        A token that is there twice has the first of its columns.
+        Args:
+            generation: The rules.
+            vocab_size: Number of tokens.
+            tokens: int64 [columns], the token of each column; None: the columns are the vocabulary. The column of a
+                token that occurs twice is the first.
         """
         super().__init__()
         self.generation, self.vocab_size = generation, vocab_size
@@ -102,7 +107,7 @@ class Constraints(nn.Module):
         self.begin_suppressed: Tensor
         self.eos: Tensor
         columns = torch.arange(vocab_size)
-        if tokens is not None:  # a token without a column gets the one behind the last
+        if tokens is not None:  # the column of a token that has none is the number of columns
             columns = torch.full((vocab_size,), len(tokens))
             first: dict[int, int] = {}
             for column, token in enumerate(tokens.tolist()):
@@ -112,26 +117,26 @@ class Constraints(nn.Module):
         self.columns: Tensor
 
     def _penalty(self, ids: tuple[int, ...]) -> Tensor:
-        """[columns]: minus infinity at ``ids``, zero elsewhere."""
+        """Returns [columns]: minus infinity at ``ids``, 0 elsewhere."""
         penalty = torch.zeros(self.vocab_size)
         penalty[list(ids)] = -torch.inf
         return penalty if self.tokens is None else penalty[self.tokens]
 
     def token(self, column: Tensor, kept_columns: Tensor | None = None) -> Tensor:
-        """The tokens of columns; of the columns ``kept_columns`` (int64 [n]), where scores have no others."""
+        """Returns the tokens of columns; they index ``kept_columns`` (int64 [n]) if that is given."""
         for names in (kept_columns, self.tokens):
             column = column if names is None else names.index_select(0, column.flatten()).view(column.shape)
         return column
 
     def always(self, scores: Tensor) -> Tensor:
-        """Takes out what is suppressed at every step: [..., columns] -> [..., columns]."""
+        """Masks the tokens that are suppressed at every step: [..., columns] -> [..., columns]."""
         return scores + self.suppressed if self.generation.suppressed_ids else scores
 
-    def active(self, step: Tensor, options: SearchOptions) -> Tensor:
-        """Whether anything else is forbidden or forced at this step, for any sentence: bool scalar.
+    def active(self, step: Tensor, options: GreedyOptions) -> Tensor:
+        """Returns a bool scalar: whether any other token is forbidden or forced at this step for any sentence.
 
-        ``step`` is an int64 scalar, from 0; no sentence of a batch is past its limit. The bounds depend on the batch
-        alone: a graph computes them outside its loop, and compares at every step.
+        ``step`` is an int64 scalar, from 0; no sentence of a batch is past its limit. The bounds depend only on the
+        batch, so a graph computes them outside its loop and only compares at every step.
         """
         prefix_len = options.prefix_ids.shape[1]
         least = options.min_new_tokens.amax(dim=0)
@@ -146,24 +151,24 @@ class Constraints(nn.Module):
         return active
 
     def _begin(self, prefix_len: int) -> Tensor:
-        """The step after the prefix that counts as the beginning: a forced first token is not.
+        """Returns the step after the prefix to which ``begin_suppressed_ids`` apply; it follows a forced first token.
 
-        A tensor, so that a graph asks at run time whether there is a prefix.
+        It is a tensor because a graph learns only at run time whether there is a prefix.
         """
         length = torch.scalar_tensor(prefix_len, dtype=torch.int64, device=self.eos.device)
         return (length == 0).long() if self.generation.forced_bos_id is not None else length * 0
 
     def forbid(
-        self, scores: Tensor, so_far: Tensor, step: Tensor, options: SearchOptions, kept_columns: Tensor | None = None
+        self, scores: Tensor, so_far: Tensor, step: Tensor, options: GreedyOptions, kept_columns: Tensor | None = None
     ) -> Tensor:
-        """Puts what may not come at this step at minus infinity.
+        """Returns the scores with minus infinity for the tokens that are forbidden at this step.
 
         Args:
-            scores: logits or log-probabilities [rows, columns].
-            so_far: int64 [rows, length].
-            step: int64 scalar, tokens generated so far.
-            options: of this call, with a ``min_new_tokens`` for every row.
-            kept_columns: int64 [n], the columns that scores have, if not all.
+            scores: Logits or log-probabilities [rows, columns].
+            so_far: int64 [rows, length], tokens so far.
+            step: int64 scalar, number of generated tokens.
+            options: Options of the call, with a ``min_new_tokens`` for every row.
+            kept_columns: int64 [n], the columns of ``scores``; None: all columns.
         """
         prefix_len = options.prefix_ids.shape[1]
         after = step - prefix_len
@@ -183,8 +188,8 @@ class Constraints(nn.Module):
         penalty = scores.new_zeros(scores.shape[0], scores.shape[1] + 1).scatter(1, blocked, -torch.inf)
         return scores + penalty[:, :-1]
 
-    def forced(self, step: Tensor, options: SearchOptions) -> tuple[Tensor, Tensor]:
-        """Whether the token of this step is given (bool [batch]), and which it is (int64 [batch])."""
+    def forced(self, step: Tensor, options: GreedyOptions) -> tuple[Tensor, Tensor]:
+        """Returns whether the token of this step is forced (bool [batch]), and that token (int64 [batch])."""
         prefix, generation = options.prefix_ids, self.generation
         batch, prefix_len = prefix.shape
         in_prefix = step < prefix_len
@@ -201,12 +206,12 @@ class Constraints(nn.Module):
 
 
 def _repeats(so_far: Tensor, size: Tensor) -> Tensor:
-    """Bool [rows, length]: whether that token would now end an n-gram which has been there before.
+    """Returns bool [rows, length]: whether that token would now complete a repeated n-gram.
 
-    It would if the size - 1 tokens before it are those at the end. Compared for every offset from the end at once.
+    It does if the size - 1 tokens before it equal the last ones. All offsets from the end are compared at once.
     """
     place = torch.arange(so_far.shape[1], device=so_far.device)
-    before = place[:, None] - 1 - place[None, :]  # [token, offset]: where the token before, the one before that, ... is
+    before = place[:, None] - 1 - place[None, :]  # [token, offset]: position of the token that many + 1 places earlier
     differs = (so_far[:, before.clamp(min=0)] != so_far.flip(1)[:, None, :]) | (before < 0)
     matters = place < size - 1
     return ((differs & matters).sum(dim=-1) == 0) & (size > 0)

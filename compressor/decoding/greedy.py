@@ -1,4 +1,4 @@
-"""One step of greedy search as a module: the same one runs in PyTorch and in the exported graph.
+"""Implements one step of greedy search as a module that runs in PyTorch and in the exported graph.
 
 Shapes: batch = sentences, columns = those of the output layer, length = tokens so far with the start token.
 """
@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from compressor.decoding.constraints import Constraints, SearchOptions, split_options
+from compressor.decoding.constraints import Constraints, GreedyOptions, split_options
 from compressor.decoding.shortlist import Shortlisted
 from compressor.generation_config import GenerationConfig
 from compressor.models.base import Seq2SeqModel
@@ -21,25 +21,25 @@ Choose = Callable[[Tensor], Tensor]
 
 
 class Greedy(NamedTuple):
-    """Where a search stands."""
+    """State of a greedy search."""
 
     sequences: Tensor
-    """int64 [batch, length]: padding behind the end of sentence."""
+    """int64 [batch, length]: output tokens, padded after EOS."""
     open: Tensor
-    """bool [batch]: whether a sentence goes on."""
+    """bool [batch]: whether a sentence has no EOS yet."""
 
 
 def best_column(logits: Tensor) -> Tensor:
-    """The greedy choice."""
+    """Returns the columns [batch] with the highest logits [batch, columns]."""
     return logits.argmax(dim=-1)
 
 
 class GreedySearch(nn.Module):
     """Chooses the next token as Hugging Face ``generate`` does with one beam and no sampling."""
 
-    Options, State = SearchOptions, Greedy
+    Options, State = GreedyOptions, Greedy
     RESULTS: ClassVar = {"output_ids": "sequences"}
-    """Outputs of the whole search, and the part of the last state that they are."""
+    """Maps each output of the whole search to the field of the last state that holds it."""
 
     def __init__(
         self,
@@ -48,27 +48,34 @@ class GreedySearch(nn.Module):
         tokens: Tensor | None = None,
         choose: Choose = best_column,
     ) -> None:
-        """``tokens``, int64 [columns]: the token of each column; ``choose``: another way to pick one (sampling)."""
+        """Initializes the search.
+
+        Args:
+            generation: Tokens and limits of the search.
+            vocab_size: Number of tokens.
+            tokens: int64 [columns], the token of each column; None: the columns are the vocabulary.
+            choose: Selects a column from the logits; other functions than ``best_column`` sample.
+        """
         super().__init__()
         self.generation, self.choose = generation, choose
         self.constraints = Constraints(generation, vocab_size, tokens)
 
     def start(self, batch: Tensor) -> Greedy:
-        """Outputs that have nothing but the start token; ``batch`` [batch] is looked at for its size alone."""
+        """Returns outputs of the start token alone; only the size of ``batch`` [batch] is used."""
         sequences = torch.full_like(batch, self.generation.start_id, dtype=torch.int64)[:, None]
         return Greedy(sequences, torch.ones_like(batch, dtype=torch.bool))
 
     def forward(
-        self, logits: Tensor, state: Greedy, step: Tensor, options: SearchOptions, kept_columns: Tensor | None = None
+        self, logits: Tensor, state: Greedy, step: Tensor, options: GreedyOptions, kept_columns: Tensor | None = None
     ) -> Greedy:
-        """One token further.
+        """Returns the state after one more token.
 
         Args:
             logits: [batch, columns].
-            state: where the search stands.
-            step: int64 scalar, tokens generated so far.
-            options: of this call.
-            kept_columns: int64 [n], the columns that logits have, if not all; suppressed ones are not among them.
+            state: State of the search.
+            step: int64 scalar, number of generated tokens.
+            options: Options of the call.
+            kept_columns: int64 [n], the columns of ``logits``, without suppressed tokens; None: all columns.
         """
         scores = self.constraints.always(logits) if kept_columns is None else logits
         operands = (scores, state.sequences, step, *options, *(() if kept_columns is None else (kept_columns,)))
@@ -85,20 +92,20 @@ class GreedySearch(nn.Module):
         self,
         model: Seq2SeqModel,
         state: Any,
-        found: Greedy,
+        search_state: Greedy,
         step: Tensor,
-        options: SearchOptions,
+        options: GreedyOptions,
         shortlisted: Shortlisted | None = None,
     ) -> tuple[Tensor, Any, Greedy]:
-        """A step of the model, then one of the search: the logits and both states."""
+        """Runs a step of the model and a step of the search; returns the logits, the model's and the search's state."""
         kept_columns, penalty = (None, None) if shortlisted is None else shortlisted
-        logits, state = model.step(found.sequences[:, -1], state, kept_columns)
-        logits = logits.float()  # of a model in half precision; a search is in single
+        logits, state = model.step(search_state.sequences[:, -1], state, kept_columns)
+        logits = logits.float()  # the model may run in half precision; the search runs in fp32
         if penalty is not None:
             logits = logits + penalty
-        return logits, state, self(logits, found, step, options, kept_columns)
+        return logits, state, self(logits, search_state, step, options, kept_columns)
 
-    # Both branches of the condition return the tokens, [batch]; ``options`` end with ``kept_columns`` if given.
+    # Both branches of the condition return the tokens [batch]; ``options`` ends with ``kept_columns`` if that is given.
     def _free(self, logits: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor]:
         return (self.constraints.token(self.choose(logits), split_options(options)[1]),)
 

@@ -1,7 +1,7 @@
-"""Greedy and beam search in PyTorch, with scores and stopping as Hugging Face `generate` defines them.
+"""Runs greedy and beam search in PyTorch, with the scores and stopping rules of Hugging Face ``generate``.
 
 Shapes: batch = sentences, beams, rows = batch * beams, vocab. Outputs are lists of token ids that end with EOS when
-the search finished; the start token is left out.
+the search finished, and do not contain the start token.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from compressor.decoding.beam import (
     Beams,
     BeamSearch,
 )
-from compressor.decoding.constraints import PerSentence, SearchOptions, per_sentence, search_options, select_options
+from compressor.decoding.constraints import GreedyOptions, PerSentence, per_sentence, search_options, select_options
 from compressor.decoding.greedy import (
     Choose,
     Greedy,
@@ -30,10 +30,10 @@ from compressor.generation_config import GenerationConfig, until_eos
 from compressor.models.base import Seq2SeqModel
 
 Chooser = Callable[[Tensor, int], Choose]
-"""Rows of the batch that are still open (int64 [n]) and the step -> how their columns are chosen there."""
+"""(open rows of the batch, int64 [n]; step) -> function that chooses their columns at that step."""
 
 WORTH_SHRINKING = 0.75
-"""Finished sentences leave the batch when less than this share of it goes on, or one has reached its limit."""
+"""Finished sentences are removed when at most this share of the batch is unfinished, or at a sentence's limit."""
 
 
 @torch.no_grad()
@@ -46,43 +46,47 @@ def greedy(
     chooser: Chooser | None = None,
     min_new_tokens: PerSentence | None = None,
 ) -> list[list[int]]:
-    """One output a source; rows that are finished leave the batch.
+    """Returns the greedy output of each source. Finished rows are removed from the batch during the search.
 
     Args:
-        source, source_mask: int64 and bool [batch, source_len].
-        max_new_tokens: longest output, in place of the configuration's: one for all sentences, or one for each.
-        chooser: how a column of the constrained logits is chosen at each step; None: the best one.
-        min_new_tokens: EOS is forbidden before so many tokens, in place of the configuration's; as above.
+        model: The model.
+        generation: Tokens and default limits.
+        source: int64 [batch, source_len].
+        source_mask: bool [batch, source_len], True on tokens.
+        max_new_tokens: Maximum output length, one number or one for each sentence; None: the configuration's.
+        chooser: Returns the function that chooses a column of the constrained logits; None: ``best_column``.
+        min_new_tokens: EOS is forbidden before this many tokens; as ``max_new_tokens``.
     """
     device = source.device
     search = GreedySearch(generation, model.config.vocab_size).to(device)
     asked = search_options(generation, source.shape[0], max_new_tokens, min_new_tokens=min_new_tokens)
-    options = SearchOptions(*_moved(asked, device))
+    options = GreedyOptions(*_moved(asked, device))
     limit = int(options.max_new_tokens.max())
     state = model.initial_state(model.encode(source, source_mask))
     rows = torch.arange(source.shape[0], device=device)
     outputs = source.new_full((source.shape[0], limit), generation.pad_id)
-    found = search.start(rows)
+    search_state = search.start(rows)
     for step in range(limit):
         if chooser is not None:
             search.choose = chooser(rows, step)
-        _, state, found = search.advance(model, state, found, torch.tensor(step, device=device), options)
-        outputs[rows, step] = found.sequences[:, -1]
+        _, state, search_state = search.advance(model, state, search_state, torch.tensor(step, device=device), options)
+        outputs[rows, step] = search_state.sequences[:, -1]
         below_limit = step + 1 < options.max_new_tokens
-        found = found._replace(open=found.open & below_limit)
-        alive = int(found.open.sum())
+        search_state = search_state._replace(open=search_state.open & below_limit)
+        alive = int(search_state.open.sum())
         if not alive:
             break
         if alive <= WORTH_SHRINKING * len(rows) or not below_limit.all():
-            keep = found.open.nonzero()[:, 0]
-            rows, found, state = rows[keep], Greedy(*(tensor[keep] for tensor in found)), model.select(state, keep)
-            options = select_options(options, keep)
+            open_rows = search_state.open.nonzero()[:, 0]
+            search_state = Greedy(*(tensor[open_rows] for tensor in search_state))
+            rows, state = rows[open_rows], model.select(state, open_rows)
+            options = select_options(options, open_rows)
     return [until_eos(row, generation.eos_id, generation.pad_id) for row in outputs.tolist()]
 
 
 @dataclass
 class Hypothesis:
-    """A finished beam; ``score`` is its log-probability divided by length ** length_penalty (EOS counted)."""
+    """A finished beam. ``score`` is its log-probability / length ** length_penalty; the length includes EOS."""
 
     score: float
     tokens: list[int]
@@ -101,9 +105,9 @@ def beam_search(
     length_penalty: PerSentence | None = None,
     num_return: int = 1,
 ) -> list[list[Hypothesis]]:
-    """The ``num_return`` best outputs of every source, best first.
+    """Returns the ``num_return`` best hypotheses of each source, best first.
 
-    Limits and the length penalty are one for all sentences, or one for each; None takes the configuration's.
+    Limits and the length penalty are one number, or one for each sentence; None takes the configuration's.
     """
     count = num_beams or generation.num_beams
     device, vocab_size = source.device, model.config.vocab_size
@@ -131,9 +135,10 @@ def beam_search(
             ]
         if not alive:
             break
-        keep = beams.open.nonzero()[:, 0]
-        rows, beams, state = rows[keep], Beams(*(tensor[keep] for tensor in beams)), model.select(state, keep)
-        options = select_options(options, keep)
+        open_rows = beams.open.nonzero()[:, 0]
+        beams = Beams(*(tensor[open_rows] for tensor in beams))
+        rows, state = rows[open_rows], model.select(state, open_rows)
+        options = select_options(options, open_rows)
     return outputs
 
 

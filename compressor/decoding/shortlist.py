@@ -1,8 +1,8 @@
-"""A lexical shortlist: the columns of the output layer that a source calls for.
+"""Selects the columns of the output layer from a lexical shortlist.
 
-These are the columns of the tokens that are written most, and of those that its own tokens are likely to become. The
-product of the output layer is made for the union of a batch, and every sentence has a mask of its own over that, so
-that its output does not depend on its neighbours.
+A source may write the most frequent target tokens and the likely translations of its own tokens. The matmul of the
+output layer computes the union of a batch's columns. Each sentence has its own mask over that union, so its output does
+not depend on its neighbours.
 
 Shapes: batch = sentences, source_len = tokens, columns = those of the output layer, kept = those of the union.
 """
@@ -32,21 +32,24 @@ class LexicalTable(NamedTuple):
 
 
 class Shortlisted(NamedTuple):
-    """What a batch may write."""
+    """Columns of the output layer that a batch may write."""
 
-    kept: Tensor
-    """int64 [kept]: columns that some sentence may write, in order."""
+    kept_columns: Tensor
+    """int64 [kept]: columns that at least one sentence may write, ascending."""
     penalty: Tensor
-    """[batch, kept]: zero where that sentence may write the column, minus infinity elsewhere."""
+    """[batch, kept]: 0 where that sentence may write the column, minus infinity elsewhere."""
 
 
 class Shortlist(nn.Module):
-    """From source tokens to columns."""
+    """Maps source tokens to columns of the output layer."""
 
     def __init__(self, always: Tensor, likely: Tensor, columns: int) -> None:
-        """``always``, int64 [n]: columns of every source; ``likely``, int64 [vocab, most]: those of each source token.
+        """Initializes the tables.
 
-        A token with fewer has some of its columns, or of those of every source, several times.
+        Args:
+            always: int64 [n], columns allowed for every source.
+            likely: int64 [vocab, most], columns allowed by each source token; shorter rows repeat columns.
+            columns: Number of columns of the output layer.
         """
         super().__init__()
         smallest = torch.int16 if columns <= torch.iinfo(torch.int16).max else torch.int32
@@ -57,7 +60,7 @@ class Shortlist(nn.Module):
 
     @classmethod
     def from_table(cls, table: LexicalTable, constraints: Constraints) -> Shortlist:
-        """The shortlist over the columns of a search; tokens without a column are left out."""
+        """Returns the shortlist for the columns of a search, without the tokens that have no column."""
         columns, total = constraints.columns, constraints.eos.shape[0]
         always = columns[torch.from_numpy(table.always)]
         always = always[always < total]
@@ -65,8 +68,8 @@ class Shortlist(nn.Module):
         return cls(always, torch.where(likely < total, likely, always[0]), total)
 
     def forward(self, source: Tensor) -> Shortlisted:
-        """``source``: int64 [batch, source_len]."""
-        wanted = self.likely[source].flatten(1).long()
-        allowed = self.always.expand(source.shape[0], -1).scatter(1, wanted, True)
-        kept = allowed.any(dim=0).nonzero().squeeze(1)
-        return Shortlisted(kept, torch.where(allowed.index_select(1, kept), 0.0, -torch.inf))
+        """Returns the columns that the sources (int64 [batch, source_len]) allow."""
+        likely = self.likely[source].flatten(1).long()
+        allowed = self.always.expand(source.shape[0], -1).scatter(1, likely, True)
+        kept_columns = allowed.any(dim=0).nonzero().squeeze(1)
+        return Shortlisted(kept_columns, torch.where(allowed.index_select(1, kept_columns), 0.0, -torch.inf))

@@ -1,7 +1,8 @@
-"""The best columns of a wide row of scores, found in two stages.
+"""Selects the best columns of wide rows of scores in two stages.
 
-A row is cut into groups; the best elements lie in the groups whose greatest elements are best, so that only these need
-to be looked at. In ONNX Runtime this takes a third of the time of one ``TopK`` over the row: its maximum is vectorised.
+A row is split into groups. The best ``count`` elements lie in the ``count`` groups with the greatest maxima, so only
+those are searched. In ONNX Runtime this takes a third of the time of ``TopK`` over the row, because its maximum is
+vectorised.
 """
 
 from __future__ import annotations
@@ -10,23 +11,23 @@ import torch
 from torch import Tensor
 
 GROUP = 32
-"""Columns in a group."""
+"""Number of columns in a group."""
 
 
 def can_group(columns: int, most: int) -> bool:
-    """Whether rows of so many columns can be cut into groups, and there are enough of them for the ``most`` wanted."""
+    """Returns whether ``columns`` split evenly into groups, at least ``most`` of them."""
     return columns % GROUP == 0 and columns // GROUP >= most
 
 
 def group_starts(rows: Tensor, columns: int) -> Tensor:
-    """The number of each row's first group, int64 [rows, 1]; ``rows`` [rows] is looked at for its size alone."""
+    """Returns the index of each row's first group, int64 [rows, 1]; only the size of ``rows`` [rows] is used."""
     return torch.arange(rows.shape[0], device=rows.device)[:, None] * (columns // GROUP)
 
 
 def top_grouped(scores: Tensor, count: int, starts: Tensor) -> tuple[Tensor, Tensor]:
-    """``scores.topk(count)`` of [rows, columns], where ``can_group``: values and columns [rows, count], best first.
+    """Returns values and columns [rows, count] of ``scores.topk(count)`` for scores [rows, columns], best first.
 
-    Of equal values any may be taken. ``starts`` are from ``group_starts``.
+    ``can_group`` must be true of the scores. Ties are broken arbitrarily. ``starts`` are from ``group_starts``.
     """
     rows, columns = scores.shape
     pieces = scores.view(-1, GROUP)

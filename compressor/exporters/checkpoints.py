@@ -1,4 +1,4 @@
-"""What can be exported: a run, or a checkpoint in Marian's or BART's layout, which needs no student to become fast."""
+"""Loads what can be exported: a run, or a checkpoint in Marian's or BART's layout."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from compressor.teachers.registry import load_teacher
 
 
 def load_exportable(path: Path, task: Task | None = None) -> Run:
-    """A run folder, or a Hugging Face folder or hub name in Marian's or BART's layout.
+    """Loads a run folder, or a Hugging Face folder or hub name in Marian's or BART's layout.
 
     Args:
         path: The folder, or the name.
-        task: Of a checkpoint, which does not say it: by default translation, what every Marian model does.
+        task: Task of a checkpoint; None: translation, as for every Marian model.
 
     Raises:
-        ConfigError: a task is given for a run, which has its own.
+        ConfigError: a task is given for a run, whose record has it.
         ModelError: there is no such model, or it is damaged.
         ExportError: it has another layout.
     """
@@ -40,6 +40,6 @@ def load_exportable(path: Path, task: Task | None = None) -> Run:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """A Hugging Face folder, or what can only be a hub name: ``owner/name`` where there is no such folder."""
+    """Returns whether a path is a Hugging Face folder, or a hub name ``owner/name`` without such a folder."""
     looks_like_name = not path.is_absolute() and len(path.parts) == 2 and not Path(path.parts[0]).exists()
     return (path / "config.json").is_file() or looks_like_name

@@ -184,8 +184,12 @@ class _Draft:
         precisions = dict(self.manifest.precisions)
         for name, precision in precisions.items():
             if quantized := self.quantized.get(base_precision(name)):
-                batch_size, products = quantized.plan.batch_size, quantized.plan.products
-                fields = {"float_layers": quantized.fp32_layers, "batch_size": batch_size, "products": products}
+                batch_size, matmul_formats = quantized.plan.batch_size, quantized.plan.matmul_formats
+                fields = {
+                    "fp32_layers": quantized.fp32_layers,
+                    "batch_size": batch_size,
+                    "matmul_formats": matmul_formats,
+                }
                 precisions[name] = precision.model_copy(update=fields)
         return self.manifest.model_copy(update={"precisions": precisions})
 

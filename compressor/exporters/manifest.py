@@ -1,4 +1,4 @@
-"""The manifest of a bundle whose graphs are written: all but what is measured."""
+"""Makes the manifest of a bundle from its written graphs, without the measurements."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from compressor.run_folder import DataRecord, RunPart
 
 
 def draft(run: Run, folder: Path, table: LexicalTable | None = None) -> Manifest:
-    """The manifest of what is in the folder so far; ``table`` is that of its shortlists."""
+    """Returns the manifest of a folder with graphs and tokenizer; ``table``: the table of its shortlists."""
     files, config, record = file_records(folder), run.model.config, run.record
     names = [name for name in PRECISIONS if (folder / name).is_dir()]
     precisions = {name: _precision(folder, name, "") for name in names}
@@ -59,7 +59,7 @@ def draft(run: Run, folder: Path, table: LexicalTable | None = None) -> Manifest
 
 
 def _precision(folder: Path, name: str, ending: str, table: LexicalTable | None = None) -> Precision:
-    """The graphs whose names have that ending, without which there is no ``table``."""
+    """Returns a precision of the graphs whose names have the ending; with an ending there is a ``table``."""
     paths = [path for path in sorted((folder / name).glob("*.onnx")) if path.stem.endswith(SHORTLIST) == bool(ending)]
     graphs = {path.stem.removesuffix(ending): path.relative_to(folder).as_posix() for path in paths}
     scheme = PRECISIONS[name] + ("; the output layer's columns by a lexical shortlist" if ending else "")
@@ -89,12 +89,12 @@ def _dump(part: RunPart | None) -> dict[str, Any] | None:
 
 
 def _without_texts(data: DataRecord | None) -> dict[str, Any] | None:
-    """The record of the data without the example sentences of its report: a corpus may be private."""
+    """Returns the record of the data without example sentences, because a corpus may be private."""
     return data.model_dump(mode="json", exclude={"report_text": True, "report": {"examples"}}) if data else None
 
 
 def _published(value: Any) -> Any:
-    """The value without paths of this machine."""
+    """Returns the value with absolute paths shortened."""
     if isinstance(value, dict):
         return {key: _published(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The model card: what a bundle is, how good, from what, under which terms. All of it is in the manifest too."""
+"""Writes the model card of a bundle (task, quality, terms, origin) from its manifest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _COMMANDS = {"translation": "translate", "summarization": "summarize"}
 
 
 def model_card(manifest: Manifest) -> str:
-    """README.md of a bundle."""
+    """Returns the text of a bundle's README.md."""
     parts = [_head(manifest), _use(manifest), _quality(manifest), _terms(manifest), _origin(manifest)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -23,8 +23,8 @@ def _head(manifest: Manifest) -> str:
         f"# {title}\n\n"
         f"A {manifest.architecture} of {manifest.parameters:,} parameters ({sizes.get('encoder_layers')} encoder and "
         f"{sizes.get('decoder_layers')} decoder layers, width {sizes.get('d_model')}, vocabulary "
-        f"{manifest.vocab_size:,}) as ONNX graphs. The whole search is in them, greedy or with up to "
-        f"{manifest.max_num_beams} beams; sources have at most {manifest.max_source_tokens} tokens."
+        f"{manifest.vocab_size:,}) as ONNX graphs, which contain the whole search (greedy, or with up "
+        f"to {manifest.max_num_beams} beams). Sources have at most {manifest.max_source_tokens} tokens."
     )
 
 
@@ -38,9 +38,9 @@ def _quality(manifest: Manifest) -> str:
     table = ["| precision | weights | MB | against references | against fp32 |", "| --- | --- | --- | --- | --- |"]
     for name, precision in manifest.precisions.items():
         size = manifest.files[precision.weights].size / 1e6
-        kept = f"; in fp32: {', '.join(precision.float_layers)}" if precision.float_layers else ""
-        meant = f"; for batches of {precision.batch_size}" if precision.batch_size else ""
-        scheme = precision.scheme + meant + kept
+        fp32_layers = f"; in fp32: {', '.join(precision.fp32_layers)}" if precision.fp32_layers else ""
+        batch = f"; for batches of {precision.batch_size}" if precision.batch_size else ""
+        scheme = precision.scheme + batch + fp32_layers
         table.append(f"| {name} | {scheme} | {size:.1f} | {_scores(precision.quality)} |")
     notes = []
     measured = next((p.quality for p in manifest.precisions.values() if p.quality), None)
@@ -90,7 +90,7 @@ def _origin(manifest: Manifest) -> str:
 
 
 def _data(data: Any) -> str:
-    """Names of the data files, wherever in the record they stand."""
+    """Returns the names of the data files, at any depth of the record."""
     names: dict[str, None] = {}
 
     def visit(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""What all architectures share: embeddings, a Transformer encoder, the output layer, and a start from a teacher.
+"""Base of all architectures: embeddings, Transformer encoder, output layer, and initialization from a teacher.
 
 Shapes: batch, source_len, context_len, d, vocab. Parameters have the names and the layout of Marian's.
 """
@@ -21,10 +21,10 @@ SIDES = ("source", "target")
 
 
 class EncoderDecoder(Seq2SeqModel):
-    """A model without its decoder's layers. The embedding of padding, which Marian starts decoding from, is zero."""
+    """A model without decoder layers. The embedding of padding, with which Marian starts decoding, is zero."""
 
     DecoderLayer: ClassVar[type[nn.Module]]
-    """Made from the configuration alone."""
+    """Class of a decoder layer; its only argument is the configuration."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -52,7 +52,7 @@ class EncoderDecoder(Seq2SeqModel):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Xavier weights, zero biases, normal embeddings."""
+        """Initializes weights with Xavier uniform, biases with zero, embeddings with a normal distribution."""
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
@@ -74,12 +74,12 @@ class EncoderDecoder(Seq2SeqModel):
         return table
 
     def _positions(self, side: str) -> Tensor:
-        """The table of a side, [max_length, d]."""
+        """Returns the position embeddings of a side, [max_length, d]."""
         table: Tensor = self.learned_positions.get(side, self.positions)
         return table
 
     def _embed(self, tokens: Tensor, positions: Tensor, side: str) -> Tensor:
-        """[batch, len] -> [batch, len, d]; ``positions`` [len, d]."""
+        """Returns embeddings [batch, len, d] of tokens [batch, len] at ``positions`` [len, d]."""
         embedded = F.embedding(tokens, self._table(side), padding_idx=self.config.pad_id) * self.scale
         normed = self.embedding_norm[side](embedded + positions)
         return F.dropout(normed, self.config.dropout, self.training)
@@ -100,7 +100,7 @@ class EncoderDecoder(Seq2SeqModel):
         return F.linear(features, table.index_select(0, tokens), self.output_bias.index_select(0, tokens))
 
     def restrict_output(self, tokens: Tensor) -> None:
-        """See Seq2SeqModel; the output layer gets a table of its own."""
+        """See Seq2SeqModel; the output layer no longer shares the embedding."""
         self.embedding["output"] = nn.Parameter(self._table("output").detach()[tokens])
         self.output_bias = nn.Parameter(self.output_bias.detach()[tokens])
 

@@ -1,4 +1,4 @@
-"""Layers of the Transformer.
+"""Implements the layers of the Transformer.
 
 Shapes: batch, query_len, key_len; d = heads * head_dim.
 """
@@ -19,17 +19,17 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.
 
 
 def sinusoidal_positions(length: int, d: int) -> Tensor:
-    """[length, d]: sines in the first half, cosines in the second, as in Marian (Vaswani et al. 2017, 3.5)."""
+    """Returns [length, d]: sines, then cosines, as in Marian (Vaswani et al. 2017, section 3.5)."""
     frequency = torch.exp(torch.arange(0, d, 2, dtype=torch.float64) * (-math.log(10_000.0) / d))
     angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency[None, :]
     return torch.cat([angle.sin(), angle.cos()], dim=1).float()
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, heads: int, fused: bool) -> Tensor:
-    """Scaled dot-product attention of [batch, query_len, d] to [batch, key_len, d]: [batch, query_len, d].
+    """Returns scaled dot-product attention [batch, query_len, d] of queries to keys [batch, key_len, d].
 
     Args:
-        mask: bool, broadcastable to [batch, heads, query_len, key_len], True where a query may look.
+        mask: bool, broadcastable to [batch, heads, query_len, key_len], True where a query may attend.
         fused: as ONNX's Attention operator, which splits and merges the heads itself; else as plain matmuls (1.7 times
             faster in training on a CPU than PyTorch's fused operator).
     """
@@ -50,12 +50,12 @@ def attend_cached(
     heads: int,
     fused: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """New tokens, one a beam, attend to earlier ones and to themselves.
+    """Computes the attention of new tokens, one for each beam, to earlier tokens and to themselves.
 
     Args:
         query: [batch, beams, d] of the new tokens; ``key`` and ``value`` likewise.
         past: keys and values of earlier tokens, [batch, heads, entries, head_dim].
-        mask: bool [batch, 1, beams, entries + beams], True where a beam may look; None: everywhere (one beam).
+        mask: bool [batch, 1, beams, entries + beams], True where a beam may attend; None: everywhere (one beam).
         fused: see ``attend``; the operator then appends to the cache itself.
 
     Returns:
@@ -76,12 +76,12 @@ def split_heads(hidden: Tensor, heads: int) -> Tensor:
 
 
 def gather_beams(values: Tensor, index: Tensor) -> Tensor:
-    """Rows of each sentence: [batch, n, width] and int64 [batch, m] -> [batch, m, width]."""
+    """Returns the indexed rows of each sentence: [batch, n, width] and int64 [batch, m] -> [batch, m, width]."""
     return values.gather(1, index[:, :, None].expand(-1, -1, values.shape[2]))
 
 
 def _attention_matmuls(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention of split heads; heads merged."""
+    """Returns attention [batch, query_len, d] of inputs [batch, heads, len, head_dim]."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
@@ -90,7 +90,7 @@ def _attention_matmuls(query: Tensor, key: Tensor, value: Tensor, mask: Tensor |
 
 
 class SelfAttention(nn.Module):
-    """Query, key and value in one product."""
+    """Self-attention that computes query, key and value in one matmul."""
 
     def __init__(self, d: int, heads: int) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Keys and values of the memory are computed once, queries at every step."""
+    """Attention to the memory, whose keys and values are computed once."""
 
     def __init__(self, d: int, heads: int) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class CrossAttention(nn.Module):
 
 
 class Residual(nn.Module):
-    """A block's frame: x + block(x), with layer norm after the sum (post) or before the block (pre)."""
+    """Residual connection x + block(x), with layer norm after the sum (post) or before the block (pre)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -130,19 +130,19 @@ class Residual(nn.Module):
         self.norm = nn.LayerNorm(config.d_model)
 
     def enter(self, hidden: Tensor) -> Tensor:
-        """The block's input."""
+        """Returns the input of the block."""
         normed: Tensor = self.norm(hidden) if self.pre else hidden
         return normed
 
     def leave(self, hidden: Tensor, change: Tensor) -> Tensor:
-        """The sum of input and output."""
+        """Returns the sum of the block's input and output."""
         total = hidden + F.dropout(change, self.dropout, self.training)
-        left: Tensor = total if self.pre else self.norm(total)
-        return left
+        output: Tensor = total if self.pre else self.norm(total)
+        return output
 
 
 class FeedForward(nn.Module):
-    """Two products with a non-linearity between, in a residual frame."""
+    """Two linear layers with an activation between them, in a residual connection."""
 
     def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class DecoderLayer(nn.Module):
     def forward(
         self, hidden: Tensor, cross: tuple[Tensor, Tensor], self_mask: Tensor, cross_mask: Tensor, fused: bool
     ) -> Tensor:
-        """One layer over whole prefixes.
+        """Returns hidden states [batch, context_len, d] of whole prefixes.
 
         Args:
             hidden: [batch, context_len, d].

@@ -1,6 +1,6 @@
-"""Texts or token ids in, texts or token ids out, through the graph that holds the whole search.
+"""Generates outputs of texts or token ids with the graphs of a bundle, which contain the whole search.
 
-A text's output does not depend on its neighbours in a batch, so texts are sorted by length and cut into batches freely.
+A text's output does not depend on its batch, so texts are sorted by length before they are batched.
 
 Shapes: batch = sentences, source_len and length = tokens.
 """
@@ -42,13 +42,13 @@ from compressor.runtime.threads import choose_threads
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
 
 BATCH_TOKENS = 1024
-"""Of sources, padded: activations of larger batches leave the processor's cache (docs/performance.md)."""
+"""Padded source tokens of a batch; activations of larger batches do not fit the CPU cache (docs/performance.md)."""
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
 
 class Generator:
-    """A bundle in one precision, ready to run; may be used from several threads."""
+    """Runs a bundle in one precision; methods may be called from several threads."""
 
     def __init__(
         self,
@@ -91,18 +91,18 @@ class Generator:
 
         Args:
             bundle_dir: The bundle's folder.
-            precision: One that the bundle has; None takes the one for the device (``bundle.DEFAULTS``).
-            intra_threads: Threads inside one operator; None: the processors that this process may use, divided among
-                the batches that run at a time.
-            inter_threads: Batches of one call that run at a time; None: as many as there are processors for.
-            expect_digest: What the manifest's digest must be.
-            spinning: Whether idle threads wait busily; servers that share a machine say no.
+            precision: A precision of the bundle; None: the default of the device (``bundle.DEFAULTS``).
+            intra_threads: Threads inside one operator; None: the processors of this process, divided among the batches
+                that run at the same time.
+            inter_threads: Batches of one call that run at the same time; None: one for each processor.
+            expect_digest: Required SHA-256 of the manifest.
+            spinning: Whether idle threads wait in a busy loop; use False on a shared machine.
             device: ``cpu`` or ``cuda``.
-            num_beams: Of most calls: the graph of that search is opened now, greedy or beams, the other when it is
-                first asked for, since each holds weights of its own.
+            num_beams: Beams of most calls. The graph of that search is opened now, the other one at its first call,
+                because each session has its own copy of the weights.
 
         Raises:
-            BundleError: everything that is wrong with the bundle.
+            BundleError: the bundle is incomplete, altered or of another format version.
             InputError: the bundle has no such precision.
             DependencyError: ONNX Runtime is missing, too old, or installed twice, or cannot use the device.
         """
@@ -134,7 +134,7 @@ class Generator:
         return self.manifest.task
 
     def session(self, graph: str) -> Any:
-        """The ONNX Runtime session of a graph, opened when it is first asked for."""
+        """Returns the ONNX Runtime session of a graph, opened at the first call."""
         with self._lock:
             if graph not in self._sessions:
                 self._sessions[graph] = open_session(self._folder / self._graphs[graph], **self._session_options)
@@ -150,19 +150,19 @@ class Generator:
         truncation: Truncation = "error",
         **search: Unpack[SearchOptions],
     ) -> list[Result]:
-        """One result a text, in order. A blank text gives a blank result.
+        """Returns one result for each text, in order. The result of a blank text is blank.
 
         Args:
             texts: Sources.
-            num_return_sequences: Outputs a text, at most one a beam; all but the best are its ``alternatives``.
-            batch_tokens: Most source tokens in a batch, padding included.
-            batch_size: Most texts in a batch; None leaves it to ``batch_tokens``.
-            truncation: What to do with a source over the limit: refuse it, or cut it (its end of sentence is kept).
+            num_return_sequences: Outputs of each text, at most ``num_beams``; all but the best are ``alternatives``.
+            batch_tokens: Maximum number of padded source tokens in a batch.
+            batch_size: Maximum number of texts in a batch; None: only ``batch_tokens`` limits it.
+            truncation: Treatment of a source over the limit: an error, or a cut that preserves its EOS.
             **search: ``num_beams`` and the other options of a search.
 
         Raises:
             TooLongError: Sources are over the limit; has the index and length of each.
-            InputError: A text or parameter is outside what the bundle takes.
+            InputError: A text or option is outside the bundle's limits.
         """
         if isinstance(texts, str):
             raise InputError("{texts} is one string: give a list of them", option="texts")
@@ -183,11 +183,11 @@ class Generator:
         return results
 
     def generate_ids(self, sources: Sequence[Sequence[int]], **options: Any) -> list[list[int]]:
-        """The best output of each source; see ``search_ids``."""
-        return [found[0].token_ids for found in self.search_ids(sources, **options)]
+        """Returns the best output of each source; see ``search_ids``."""
+        return [hypotheses[0].token_ids for hypotheses in self.search_ids(sources, **options)]
 
     def encode(self, texts: Sequence[str], truncation: Truncation = "error") -> list[Source]:
-        """Token ids of each text, as ``search_ids`` and ``stream_ids`` take them; errors as those of ``generate``."""
+        """Returns the token ids of each text, for ``search_ids`` and ``stream_ids``. Raises as ``generate``."""
         return self._encoder.encode(texts, truncation)
 
     def search_ids(
@@ -201,7 +201,7 @@ class Generator:
         truncation: Truncation = "error",
         **search: Unpack[SearchOptions],
     ) -> list[list[ScoredTokens]]:
-        """As ``generate``, on token ids as ``tokenizer.encode_source`` gives them; outputs end with EOS if finished.
+        """Returns scored outputs of token ids from ``encode``, best first; finished outputs end with EOS.
 
         Args:
             sources: Token ids.
@@ -229,7 +229,7 @@ class Generator:
         batch_tokens: int,
         batch_size: int | None,
     ) -> list[list[ScoredTokens]]:
-        """The outputs of checked sources, in batches of similar length; prefixes of a batch have one length."""
+        """Returns the outputs of checked sources. A batch has sources of similar and prefixes of equal length."""
         for name, value in (("batch_tokens", batch_tokens), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise InputError(f"{{{name}}} is {value}: give 1 or more", option=name, actual=value)
@@ -260,7 +260,7 @@ class Generator:
         return outputs
 
     def _map(self, run: Callable[[Item], Done], work: Sequence[Item]) -> Iterator[Done]:
-        """Results in order, ``inter_threads`` at a time."""
+        """Yields results in order; ``inter_threads`` run at the same time."""
         if min(self.inter_threads, len(work)) <= 1:
             yield from map(run, work)
             return
@@ -270,32 +270,32 @@ class Generator:
     def _run(
         self, sources: list[Sequence[int]], prefixes: list[Sequence[int]], settings: Search
     ) -> list[list[ScoredTokens]]:
-        """All outputs of a batch, best first; prefixes are of one length."""
+        """Returns all outputs of a batch, best first; prefixes have equal length."""
         input_ids, mask = self.source_feeds(sources)
-        begun = np.array(prefixes, np.int64).reshape(len(sources), -1)
-        feeds = {"input_ids": input_ids, "attention_mask": mask, **settings.feeds(begun)}
+        prefix_ids = np.array(prefixes, np.int64).reshape(len(sources), -1)
+        feeds = {"input_ids": input_ids, "attention_mask": mask, **settings.feeds(prefix_ids)}
         eos, pad = self.manifest.generation.eos_id, self.manifest.generation.pad_id
         if settings.num_beams == 1:
             (ids,) = self.session(GENERATE).run(["output_ids"], feeds)
             return [[ScoredTokens(until_eos(row, eos, pad), None)] for row in ids.tolist()]
         ids, scores = self.session(GENERATE_BEAMS).run(["output_ids", "scores"], feeds)
         return [
-            [ScoredTokens(until_eos(row, eos, pad), score) for row, score in zip(*found, strict=True)]
-            for found in zip(ids.tolist(), scores.tolist(), strict=True)
+            [ScoredTokens(until_eos(row, eos, pad), score) for row, score in zip(*hypotheses, strict=True)]
+            for hypotheses in zip(ids.tolist(), scores.tolist(), strict=True)
         ]
 
     def stream(self, text: str, *, truncation: Truncation = "error", **search: Unpack[SearchOptions]) -> Iterator[str]:
-        """Yields the output piece by piece as it is decoded; the pieces joined are ``generate``'s text.
+        """Returns an iterator over pieces of the output; the joined pieces equal the text of ``generate``.
 
-        Beams decide at their end: with more than one there is one piece. Parameters are checked at once, not when the
-        first piece is asked for. Closing the iterator stops the search.
+        Beam search yields one piece at its end. Arguments are checked in this call, not at the first piece. Closing
+        the iterator stops the search.
         """
         settings = resolve(self.manifest, search, 1)
         (source,) = self.encode([text], truncation)
         return self._stream(source.token_ids, settings) if source.token_ids else iter(())
 
     def stream_ids(self, source: Sequence[int], **search: Unpack[SearchOptions]) -> Iterator[str]:
-        """As ``stream``, on token ids as ``encode`` gives them."""
+        """Returns an iterator as ``stream``, for token ids from ``encode``."""
         settings = resolve(self.manifest, search, 1)
         return self._stream(self._encoder.check([source], "error")[0].token_ids, settings)
 
@@ -310,12 +310,12 @@ class Generator:
         return streaming.text_deltas(tokens, self.tokenizer.decode)
 
     def source_feeds(self, sources: Sequence[Sequence[int]]) -> tuple[Any, Any]:
-        """``input_ids`` and ``attention_mask``, int64 [batch, source_len], of lists of ids."""
+        """Returns ``input_ids`` and ``attention_mask``, int64 [batch, source_len], of lists of ids."""
         input_ids, mask = pad(sources, self.manifest.generation.pad_id)
         return input_ids, mask.astype(np.int64)
 
     def _result(self, source: list[int], truncated: bool, hypotheses: list[ScoredTokens], limit: int) -> Result:
-        """The result of a text, from its ids and outputs; ``limit`` is its ``max_new_tokens``."""
+        """Returns the result of a text from its ids and outputs; ``limit`` is its ``max_new_tokens``."""
         best, *rest = hypotheses
         ids = best.token_ids
         return Result(
@@ -334,14 +334,14 @@ class Generator:
         )
 
     def finish_reason(self, ids: list[int], limit: int) -> Literal["eos", "length"]:
-        """Why an output ended; an end of sentence that is forced at the limit does not count as the model's own."""
+        """Returns why an output ended; an EOS that is forced at the limit counts as ``length``."""
         generation = self.manifest.generation
         forced = generation.forced_eos_id is not None and len(ids) >= limit
         return "eos" if ids and ids[-1] == generation.eos_id and not forced else "length"
 
 
 def _same_length(items: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Indices in groups of equal length."""
+    """Returns the indices of the items in groups of equal length."""
     groups: dict[int, list[int]] = {}
     for index, item in enumerate(items):
         groups.setdefault(len(item), []).append(index)

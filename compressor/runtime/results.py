@@ -1,4 +1,4 @@
-"""What generation returns."""
+"""Results of generation."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Result:
-    """One output."""
+    """Best output of one text."""
 
     text: str
     token_ids: list[int]
-    """With the end of sentence, where the model ended it."""
+    """Output tokens, with EOS if the model generated it."""
     input_tokens: int
     output_tokens: int
     truncated: bool
     """Whether the source was cut."""
     finish_reason: Literal["eos", "length"]
     score: float | None = None
-    """Log-probability divided by length to the length penalty; of beam search alone."""
+    """Log-probability / length ** length_penalty; None for greedy search."""
     alternatives: tuple[Alternative, ...] = ()
-    """The next best outputs, if more than one was asked for."""
+    """The next best outputs, if ``num_return_sequences`` is above 1."""
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """Another output of the same source."""
+    """Another hypothesis of the same source."""
 
     text: str
     token_ids: list[int]
@@ -35,7 +35,7 @@ class Alternative:
 
 @dataclass(frozen=True)
 class ScoredTokens:
-    """Token ids of an output, and its score (None: greedy search gives none)."""
+    """Token ids of an output and its score (None for greedy search)."""
 
     token_ids: list[int]
     score: float | None

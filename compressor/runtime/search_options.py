@@ -1,4 +1,4 @@
-"""How a call searches: what a caller may choose, checked against a bundle, as inputs of its graphs."""
+"""Checks the search options of a call against a bundle and makes the inputs of its graphs from them."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ EARLY_STOPPING: dict[bool | str, int] = {False: 0, True: 1, "never": 2}
 """Codes of ``early_stopping`` in the graphs."""
 
 MAX_PENALTY = 100
-"""Largest size of a length penalty."""
+"""Maximum absolute value of a length penalty."""
 
 
 PerText = int | Sequence[int]
-"""One number for all texts of a call, or a number for each."""
+"""One number for all texts of a call, or one for each."""
 
 
 class SearchOptions(TypedDict, total=False):
-    """Options of a call; one that is left out or None has the bundle's default. Terms are those of Hugging Face."""
+    """Options of a call, with Hugging Face's names and meanings. None or absent: the bundle's default."""
 
     num_beams: int
-    """1, the default, is greedy."""
+    """1 (the default) is greedy search."""
     max_new_tokens: PerText | None
-    """Longest output in tokens, end of sentence and prefix included."""
+    """Maximum output length in tokens, with EOS and prefix."""
     min_new_tokens: PerText | None
-    """No end of sentence before that many tokens."""
+    """EOS is forbidden before this many tokens."""
     no_repeat_ngram_size: int | None
     """No n-gram of this size occurs twice; 0 is off."""
     length_penalty: float | Sequence[float] | None
-    """Beam scores are divided by length to this power."""
+    """Beam scores are divided by length ** length_penalty."""
     early_stopping: bool | Literal["never"]
-    """When beams stop: True when there are enough, False when better ones are unlikely, "never" when impossible."""
+    """Beams stop when enough are finished (True), or when better ones are unlikely (False) or impossible ("never")."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """Complete options of a call, checked against a bundle; tuples have an entry for each text."""
+    """Complete, checked options of a call; tuples have one entry for each text."""
 
     num_beams: int
     max_new_tokens: tuple[int, ...]
@@ -51,7 +51,7 @@ class Search:
     early_stopping: bool | str
 
     def select(self, rows: Sequence[int]) -> Search:
-        """The options of the texts with these numbers."""
+        """Returns the options of the texts at these indices."""
         return replace(
             self,
             max_new_tokens=tuple(self.max_new_tokens[row] for row in rows),
@@ -60,7 +60,7 @@ class Search:
         )
 
     def feeds(self, prefixes: Any) -> dict[str, Any]:
-        """Inputs of ``generate`` or ``generate_beams`` for all texts; ``prefixes`` int64 [texts, prefix_len]."""
+        """Returns inputs of ``generate`` or ``generate_beams``; ``prefixes`` is int64 [texts, prefix_len]."""
         feeds = {
             "max_new_tokens": np.array(self.max_new_tokens, np.int64),
             "min_new_tokens": np.array(self.min_new_tokens, np.int64),
@@ -75,15 +75,15 @@ class Search:
 
 
 def resolve(manifest: Manifest, options: SearchOptions, texts: int) -> Search:
-    """Completes the options of a call from the bundle.
+    """Returns the options of a call, completed with the bundle's defaults.
 
     Args:
-        manifest: The bundle's.
-        options: What the caller chose.
-        texts: How many texts the call has.
+        manifest: Manifest of the bundle.
+        options: Options of the call.
+        texts: Number of texts of the call.
 
     Raises:
-        InputError: an option is unknown, is outside what the bundle can do, or has not one entry a text.
+        InputError: an option is unknown, is outside the bundle's limits, or has a wrong number of entries.
     """
     unknown = set(options) - set(SearchOptions.__annotations__)
     if unknown:

@@ -15,7 +15,7 @@ from compressor.provenance import cpu
 from compressor.runtime.page_cache import release_pages
 
 MIN_VERSION = (1, 28)
-"""Oldest version whose Attention operator (opset 23) is correct: before, a fully masked row gave NaN."""
+"""First version whose Attention operator (opset 23) returns no NaN for a fully masked row."""
 
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 
@@ -29,7 +29,7 @@ _PROBE = bytes.fromhex(
 """The graph y = Identity(x), of opset 17; opening it shows whether a device works."""
 
 _MISSING = re.compile(r"(?:No Op registered for |implementation for )([\w.:]+)|([\w.:]+)\(-?\d+\) is not a registered")
-_BLOCKS, _STATIC = ("int4", "mixed"), ("int8", "mixed")  # precisions that have matmuls of a format
+_BLOCKS, _STATIC = ("int4", "mixed"), ("int8", "mixed")  # precisions that contain the format
 _PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -40,7 +40,7 @@ def check_onnxruntime() -> Any:
         DependencyError: it is missing, too old, or installed twice; the message says what to install or uninstall.
     """
     installed = [name for name in _PACKAGES if _installed(name)]
-    if len(installed) > 1:  # both write the same files, and either may run
+    if len(installed) > 1:  # both packages write the same files
         raise DependencyError(
             f"{' and '.join(installed)} are both installed and overwrite each other: "
             f"pip uninstall -y {' '.join(installed)}, then pip install {installed[-1]}"
@@ -60,7 +60,7 @@ def check_onnxruntime() -> Any:
 
 
 def session_options(*, intra_threads: int = 1, spinning: bool = True) -> Any:
-    """The project's ``SessionOptions``, on which every session is based.
+    """Returns the ``SessionOptions`` of every session of the project.
 
     Args:
         intra_threads: Threads inside one operator; 0: one for each physical core.

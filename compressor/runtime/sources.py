@@ -1,4 +1,4 @@
-"""Sources as token ids, checked against what a bundle takes."""
+"""Encodes sources as token ids and checks them against the limits of a bundle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compressor.errors import InputError, TooLongError
 from compressor.text.tokenizer import Tokenizer
 
 Truncation = Literal["error", "longest_first"]
-"""What to do with a source over the limit: refuse it, or cut it."""
+"""Treatment of a source over the limit: raise an error, or cut it."""
 
 
 class Source(NamedTuple):
@@ -23,13 +23,13 @@ class Source(NamedTuple):
 
 
 class SourceEncoder:
-    """Encodes texts for a bundle, and checks token ids that a caller gives."""
+    """Encodes texts for a bundle, and checks the token ids of a caller."""
 
     def __init__(self, tokenizer: Tokenizer, manifest: Manifest) -> None:
         self._tokenizer, self._manifest = tokenizer, manifest
 
     def encode(self, texts: Sequence[str], truncation: Truncation) -> list[Source]:
-        """Token ids of each text.
+        """Returns the token ids of each text.
 
         Raises:
             TooLongError: texts are over the limit and are not to be cut; has the index and length of each.
@@ -38,11 +38,11 @@ class SourceEncoder:
         return self._cut_all([self._encode(index, text) for index, text in enumerate(texts)], truncation)
 
     def check(self, sources: Sequence[Sequence[int]], truncation: Truncation) -> list[Source]:
-        """Sources that are token ids already. Raises as ``encode`` does, and for ids outside the vocabulary."""
+        """Returns sources given as token ids. Raises as ``encode``, and for ids outside the vocabulary."""
         return self._cut_all([self._check_ids(index, ids) for index, ids in enumerate(sources)], truncation)
 
     def _encode(self, index: int, text: str) -> list[int]:
-        """Token ids of a text, none if it is blank.
+        """Returns the token ids of a text, none if it is blank.
 
         Raises:
             InputError: it is no string, no valid Unicode, or encodes to ids outside the vocabulary.
@@ -58,7 +58,7 @@ class SourceEncoder:
         return self._check_ids(index, self._tokenizer.encode_source(text))
 
     def _check_ids(self, index: int, ids: Sequence[int]) -> list[int]:
-        """The ids of a source. Raises InputError if there are none or one is outside the vocabulary."""
+        """Returns the ids of a source. Raises InputError if there are none or one is outside the vocabulary."""
         source, vocab_size = list(ids), self._manifest.vocab_size
         if not source:
             raise InputError("{text} has no tokens", index=index)
@@ -68,7 +68,7 @@ class SourceEncoder:
         return source
 
     def _cut_all(self, sources: Sequence[list[int]], truncation: Truncation) -> list[Source]:
-        """Sources within the model's limit; the tokenizer's suffix stays at the end of one that is cut.
+        """Returns the sources, cut to the model's limit; a cut source still ends with the tokenizer's suffix.
 
         Raises:
             InputError: ``truncation`` is unknown.
@@ -84,7 +84,7 @@ class SourceEncoder:
         return [Source(ids, False) if len(ids) <= limit else Source(self._cut(ids), True) for ids in sources]
 
     def _cut(self, ids: list[int]) -> list[int]:
-        """The first tokens of a source that is over the limit, and the suffix if it ends with that."""
+        """Returns the first tokens of a source over the limit, and its suffix if it has one."""
         limit, suffix = self._manifest.max_source_tokens, list(self._tokenizer.frame.source_suffix_ids)
         ending = suffix if suffix and ids[-len(suffix) :] == suffix else []
         return ids[: limit - len(ending)] + ending
@@ -92,7 +92,7 @@ class SourceEncoder:
     def check_prefixes(
         self, prefixes: Sequence[Sequence[int]] | None, limits: Sequence[int]
     ) -> Sequence[Sequence[int]]:
-        """One prefix a source, within the vocabulary and the source's limit."""
+        """Returns one prefix for each source. Raises InputError for ids outside the vocabulary or too many tokens."""
         if prefixes is None:
             return [[] for _ in limits]
         if len(prefixes) != len(limits):

@@ -1,4 +1,4 @@
-"""Quality scores of outputs against references, with the signature that makes them comparable."""
+"""Scores outputs against references, with the signatures of the metrics."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Scores:
         return float((self.bleu if self.bleu is not None else self.rouge_l) or 0.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """The scores for JSON."""
+        """Returns the scores as a dictionary for JSON."""
         return asdict(self)
 
 
@@ -70,7 +70,7 @@ def score(
     """
     if len(hypotheses) != len(references):
         raise DataError(
-            f"{len(hypotheses)} outputs but {len(references)} references: line n of one must answer line n of the other"
+            f"{len(hypotheses)} outputs but {len(references)} references: line n of both must belong together"
         )
     if not hypotheses:
         raise DataError("nothing to score: there are no outputs")

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("task", ["translation", "summarization"])
-def test_demo(task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_trains_exports_and_measures(task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = [
         f"data.train=[{{synthetic: {task}, size: 400}}]",
         f"data.dev=[{{synthetic: {task}, synthetic_split: dev, size: 20}}]",

@@ -21,7 +21,7 @@ def run(*arguments: str | Path) -> int:
     return int(stopped.value.code or 0)
 
 
-def test_a_run(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_describes_a_run(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("inspect", tiny_run, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     tensors = load_file(tiny_run / "model.safetensors").values()
@@ -29,14 +29,14 @@ def test_a_run(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["parameters"] == sum(tensor.numel() for tensor in tensors)
 
 
-def test_a_bundle(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_describes_a_bundle(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("inspect", tiny_bundle) == 0
     fields = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert fields["kind"] == "bundle" and fields["digest"] == digest(tiny_bundle)
     assert "fp32 (size_mb" in fields["precisions"] and "int8 (size_mb" in fields["precisions"]
 
 
-def test_a_checkpoint(tmp_path: Path) -> None:
+def test_describe_reads_a_checkpoint(tmp_path: Path) -> None:
     from transformers import MarianConfig, MarianMTModel
 
     config = MarianConfig(
@@ -51,7 +51,7 @@ def test_a_checkpoint(tmp_path: Path) -> None:
     assert found["parameters"] == sum(tensor.numel() for tensor in tensors)
 
 
-def test_folders_that_are_none(tmp_path: Path, tiny_run: Path) -> None:
+def test_describe_refuses_other_folders(tmp_path: Path, tiny_run: Path) -> None:
     with pytest.raises(errors.ModelError, match="neither a run"):
         describe(tmp_path)
     with pytest.raises(errors.ModelError, match="no such folder"):
@@ -63,7 +63,7 @@ def test_folders_that_are_none(tmp_path: Path, tiny_run: Path) -> None:
         describe(broken)
 
 
-def test_a_truncated_checkpoint(tmp_path: Path) -> None:
+def test_describe_refuses_a_truncated_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 12)
     with pytest.raises(errors.ModelError, match="truncated"):
@@ -96,14 +96,14 @@ def test_evaluate_agrees_between_run_and_bundle(
 
 
 @pytest.mark.parametrize("command", ["evaluate", "bench"])
-def test_results_that_cannot_be_written_are_refused_first(
+def test_unwritable_result_files_are_refused_before_any_work(
     command: str, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = run(command, tiny_bundle, "--source", tmp_path / "none", "--json", tmp_path / "missing" / "x.json")
     assert code == EXIT_CODES[errors.StorageError] and "does not exist" in capsys.readouterr().err
 
 
-def test_bench_writes_every_form(tiny_bundle: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+def test_bench_writes_json_markdown_and_html(tiny_bundle: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     files = {form: tmp_path / f"table.{form}" for form in ("json", "markdown", "html")}
     arguments = [word for form, path in files.items() for word in (f"--{form}", path)]
     test_set = ["--source", tiny_corpus / "dev.de", "--reference", tiny_corpus / "dev.en"]
@@ -118,7 +118,7 @@ def test_bench_writes_every_form(tiny_bundle: Path, tiny_corpus: Path, tmp_path:
 
 
 @pytest.mark.parametrize("text", ["", "1,x", "0"])
-def test_lists_of_numbers(text: str) -> None:
+def test_number_lists_reject_other_text(text: str) -> None:
     from compressor.cli.options import numbers
 
     with pytest.raises(errors.ConfigError):

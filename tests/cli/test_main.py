@@ -31,7 +31,7 @@ def exit_code(*arguments: str) -> int:
     return stopped.value.code
 
 
-def test_version() -> None:
+def test_version_prints_name_and_version() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"compress {__version__}\n")
 
@@ -48,7 +48,7 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["translate", "--help"], ["inspect", "nowhere"]])
-def test_starts_without_heavy_imports(arguments: list[str]) -> None:
+def test_start_imports_no_heavy_package(arguments: list[str]) -> None:
     code = f"""
 import sys
 from compressor.cli import main
@@ -93,7 +93,9 @@ def test_every_error_of_the_tree_has_its_exit_code(
         (ZeroDivisionError("division\nby zero"), 1, "error: unexpected ZeroDivisionError: division by zero (--debug"),
     ],
 )
-def test_other_failures(error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_exceptions_map_to_exit_code_and_message(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert failures.exit_code_of(error) == code
     err = capsys.readouterr().err
     assert err.startswith(line) and err.count("\n") <= 1

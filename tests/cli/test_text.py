@@ -48,20 +48,22 @@ def outputs(tiny_bundle: Path) -> dict[str, str]:
         ("a\u2028b\x0bc\x85d\n", ["a\u2028b\x0bc\x85d"], True),
     ],
 )
-def test_lines_end_at_newlines_alone(stream: type[io.BytesIO], text: str, lines: list[str], terminated: bool) -> None:
+def test_chunks_split_lines_at_newlines_only(
+    stream: type[io.BytesIO], text: str, lines: list[str], terminated: bool
+) -> None:
     found = list(chunks(stream(text.encode())))
     assert [line for chunk, _ in found for line in chunk] == lines
     assert all(ended for _, ended in found[:-1]) and [ended for _, ended in found[-1:]] in ([], [terminated])
 
 
 @pytest.mark.parametrize("stream", [io.BytesIO, Pipe])
-def test_what_is_not_utf8_is_named_by_line(stream: type[io.BytesIO]) -> None:
+def test_invalid_utf8_is_reported_with_its_line(stream: type[io.BytesIO]) -> None:
     with pytest.raises(DataError, match=r"^line 3: not UTF-8 \(byte 2\)"):
         list(chunks(stream(b"a\n\xc3\xa4\nb\xff\nc\n")))
 
 
 @pytest.mark.parametrize("end", ["\n", ""])
-def test_as_many_lines_out_as_in(tiny_bundle: Path, outputs: dict[str, str], end: str) -> None:
+def test_output_has_one_line_per_input_line(tiny_bundle: Path, outputs: dict[str, str], end: str) -> None:
     text = f"{DOG}\n\n  \n{DOCTOR}\r\n{DOG}{end}"
     done = compress("translate", tiny_bundle, text=text.encode())
     assert done.returncode == 0, done.stderr
@@ -69,7 +71,7 @@ def test_as_many_lines_out_as_in(tiny_bundle: Path, outputs: dict[str, str], end
     assert done.stderr == b""  # quiet where nobody watches
 
 
-def test_json_lines(tiny_bundle: Path, outputs: dict[str, str]) -> None:
+def test_json_prints_one_object_per_line(tiny_bundle: Path, outputs: dict[str, str]) -> None:
     done = compress("translate", tiny_bundle, "--json", "--precision", "fp32", text=f"{DOG}\n\n".encode())
     first, second = (json.loads(line) for line in done.stdout.splitlines())
     assert first["finish_reason"] == "eos" and first["output_tokens"] == len(first["token_ids"]) > 1
@@ -87,7 +89,7 @@ def test_json_lines(tiny_bundle: Path, outputs: dict[str, str]) -> None:
         ("summarize", [], f"{DOG}\n", EXIT_CODES[InputError], "compress translate"),
     ],
 )
-def test_a_mistake_is_one_line(
+def test_input_errors_are_one_line(
     tiny_bundle: Path, command: str, options: list[str], text: str, code: int, message: str
 ) -> None:
     done = compress(command, tiny_bundle, *options, text=text.encode("utf-8", "surrogateescape"))
@@ -96,12 +98,12 @@ def test_a_mistake_is_one_line(
     assert error.startswith("error: ") and message in error
 
 
-def test_truncate_cuts_what_is_too_long(tiny_bundle: Path) -> None:
+def test_truncate_cuts_long_lines(tiny_bundle: Path) -> None:
     done = compress("translate", tiny_bundle, "--truncate", "--json", text=(DOG * 5 + "\n").encode())
     assert done.returncode == 0 and json.loads(done.stdout)["truncated"] is True
 
 
-def test_a_reader_that_leaves_is_no_error(tiny_bundle: Path) -> None:
+def test_closed_output_pipe_is_no_error(tiny_bundle: Path) -> None:
     program = [sys.executable, "-m", "compressor", "translate", str(tiny_bundle)]
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin and process.stdout and process.stderr

@@ -38,7 +38,7 @@ def test_train_then_distil(
     assert found["folder"] == str(tmp_path / "student") and found["teacher"]["parameters"] > 0
 
 
-def test_train_leaves_the_teacher_out(tiny_recipe: Path, tmp_path: Path) -> None:
+def test_train_ignores_the_recipes_teacher(tiny_recipe: Path, tmp_path: Path) -> None:
     advice = ["teacher.path=nowhere", "method.name=imitkd", "training.updates=2"]
     out = compressor.train(tiny_recipe, tmp_path / "alone", overrides=advice, progress=False)
     recipe = yaml.safe_load((out / "recipe.yaml").read_text())
@@ -74,14 +74,14 @@ def test_dry_run_writes_nothing(
         (["--set", "oops"], EXIT_CODES[errors.ConfigError], "key.path=value"),
     ],
 )
-def test_mistakes(
+def test_wrong_options_are_config_errors(
     tiny_recipe: Path, arguments: list[str], code: int, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("distill", tiny_recipe, *arguments) == code
     assert expected in capsys.readouterr().err
 
 
-def test_an_existing_run_is_kept(tiny_recipe: Path, tmp_path: Path) -> None:
+def test_existing_run_is_not_overwritten(tiny_recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
     assert run("train", tiny_recipe, "--out", tmp_path) == EXIT_CODES[errors.OutputExistsError]
     assert run("demo", "--out", tmp_path) == EXIT_CODES[errors.OutputExistsError]

@@ -24,7 +24,7 @@ def corpus(seed: int, rows: int = 300, mono: int = 0) -> tuple[np.ndarray, np.nd
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_each_index_once_and_equally_many_batches(seed: int, world_size: int) -> None:
+def test_processes_get_each_index_once_and_equal_batch_counts(seed: int, world_size: int) -> None:
     source, target = corpus(seed, mono=60)
     shards = [
         plan_batches(source, target, max_tokens=100, seed=seed, epoch=2, rank=rank, world_size=world_size)
@@ -62,7 +62,7 @@ def test_unshuffled_batches_run_from_short_to_long() -> None:
     assert lengths == sorted(lengths)
 
 
-def test_little_is_padding() -> None:
+def test_batches_contain_little_padding() -> None:
     rng = np.random.default_rng(0)
     source = rng.integers(3, 30, 20_000)
     target = np.maximum(1, source + rng.integers(-4, 5, 20_000))
@@ -79,20 +79,20 @@ def test_little_is_padding() -> None:
         ([], {"max_tokens": 20}, "0 examples are too few"),
     ],
 )
-def test_what_cannot_be_batched_is_refused(source: list[int], options: dict[str, int], message: str) -> None:
+def test_unbatchable_rows_are_refused(source: list[int], options: dict[str, int], message: str) -> None:
     lengths = np.asarray(source, dtype=np.int64)
     with pytest.raises(DataError, match=message):
         plan_batches(lengths, lengths, **options)
 
 
-def test_pad() -> None:
+def test_pad_returns_ids_and_mask() -> None:
     ids, mask = pad([[5, 6, 7], [0], []], pad_id=0)
     assert ids.tolist() == [[5, 6, 7], [0, 0, 0], [0, 0, 0]]
     assert mask.tolist() == [[True] * 3, [True, False, False], [False] * 3]  # a real token may have the id of padding
     assert ids.dtype == np.int64
 
 
-def test_token_rows_keep_rows() -> None:
+def test_token_rows_return_the_given_rows() -> None:
     rows = [[1, 2], None, [3], [4, 5, 6]]
     stored = TokenRows(rows)
     assert [row.tolist() for row in (stored[i] for i in range(4))] == [row or [] for row in rows]

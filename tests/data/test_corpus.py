@@ -74,7 +74,7 @@ def test_encode_drops_by_token_counts() -> None:
     }
 
 
-def test_truncation_cuts_instead() -> None:
+def test_truncate_cuts_instead_of_dropping() -> None:
     limits = config(max_source_tokens=3, max_target_tokens=2, max_length_ratio=None, truncate=True)
     encoded = encode([Example("a b c d e", "a b c")], Words(), limits, DropReport(read=1))
     assert encoded.sources[0].tolist() == [2, 2, 1]
@@ -91,11 +91,11 @@ def test_truncation_cuts_instead() -> None:
         ([5, 6, 7, 8, 9], [5, 6, 7, 8]),
     ],
 )
-def test_cut_keeps_what_ends_a_sequence(ids: list[int], expected: list[int]) -> None:
+def test_cut_preserves_the_end_token(ids: list[int], expected: list[int]) -> None:
     assert cut(ids, 4, eos_id=2) == expected
 
 
-def test_report_can_be_read_and_stored() -> None:
+def test_report_has_text_and_record() -> None:
     report = DropReport(read=1200)
     for i in range(5):
         report.drop("repeated", Example(f"s{i}", "t" * 300))
@@ -115,7 +115,7 @@ def test_reports_add_up() -> None:
     assert one.dropped == {"repeated": 2, "with an empty side": 1}
 
 
-def test_nothing_left_is_an_error() -> None:
+def test_empty_corpus_is_an_error() -> None:
     with pytest.raises(DataError, match=r"no examples are left.*1 with an empty side"):
         clean([Example("", "a")])
 
@@ -133,7 +133,7 @@ def test_sources_are_compared_without_case_and_punctuation(one: str, two: str, s
     assert (source_key(one) == source_key(two)) is same
 
 
-def test_load_corpus(tmp_path: Path) -> None:
+def test_load_corpus_reads_and_reports(tmp_path: Path) -> None:
     files = {
         "a.de": "eins\nzwei\n\n",
         "a.en": "one\ntwo\nx\n",
@@ -159,7 +159,7 @@ def test_load_corpus(tmp_path: Path) -> None:
     assert train.fingerprints[0].sha256 == hashlib.sha256(b"eins\nzwei\n\n").hexdigest()
 
 
-def test_fingerprints_name_no_folder_of_this_machine(tmp_path: Path) -> None:
+def test_fingerprints_contain_no_folder(tmp_path: Path) -> None:
     (tmp_path / "a.de").write_text("eins\n", encoding="utf-8")
     for root, name in ((tmp_path, str(tmp_path / "a.de")), (tmp_path / "x", "../a.de")):
         (tmp_path / "x").mkdir(exist_ok=True)

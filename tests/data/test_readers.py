@@ -38,7 +38,7 @@ def write(folder: Path, name: str, content: bytes) -> Path:
         ("a\u2028b\x0bc\x0cd\x85e\n f \n", ["a\u2028b\x0bc\x0cd\x85e", "f"]),  # separators that are no line ends
     ],
 )
-def test_lines(tmp_path: Path, name: str, content: str, lines: list[str]) -> None:
+def test_text_files_are_read_by_line(tmp_path: Path, name: str, content: str, lines: list[str]) -> None:
     assert read_lines(write(tmp_path, name, content.encode())) == lines
 
 
@@ -50,7 +50,7 @@ def test_lines(tmp_path: Path, name: str, content: str, lines: list[str]) -> Non
         ("late.txt", b"a" * 70_000 + b"\nab\xff", r"line 2, byte 3 \(0xff\) is not UTF-8"),
     ],
 )
-def test_what_is_not_text_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_non_text_files_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_lines(write(tmp_path, name, content))
 
@@ -75,14 +75,14 @@ def test_misaligned_files_are_refused_with_both_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz"])
-def test_json_lines(tmp_path: Path, name: str) -> None:
+def test_json_lines_are_read_by_column(tmp_path: Path, name: str) -> None:
     records = [{"source": "ä\u2028b", "target": "c\nd"}, {"source": " e ", "target": "f", "more": 1}]
     path = write(tmp_path, name, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records).encode())
     assert read_table(path, "source", "target") == [Example("ä\u2028b", "c\nd"), Example("e", "f")]
     assert read_table(path, "source", None)[1] == Example("e", None)
 
 
-def test_dots_enter_nested_records(tmp_path: Path) -> None:
+def test_dotted_columns_read_nested_records(tmp_path: Path) -> None:
     path = write(tmp_path, "x.jsonl", b'{"translation": {"de": "ja", "en": "yes"}}\n')
     assert read_table(path, "translation.de", "translation.en") == [Example("ja", "yes")]
 
@@ -97,7 +97,7 @@ def test_dots_enter_nested_records(tmp_path: Path) -> None:
         ("", "line 2: not valid JSON"),
     ],
 )
-def test_bad_records_are_named(tmp_path: Path, line: str, message: str) -> None:
+def test_bad_records_are_reported_with_their_line(tmp_path: Path, line: str, message: str) -> None:
     path = write(tmp_path, "x.jsonl", f'{{"source": "a", "target": "b"}}\n{line}\n'.encode())
     with pytest.raises(DataError, match=message):
         read_table(path, "source", "target")
@@ -112,7 +112,7 @@ TSV = 'id\tde\ten\n1\t"Hallo", sagte er\tNA\n2\t007\t12.50\n3\ta\u2028b\tc\n'
 
 
 @pytest.mark.parametrize("name", ["x.tsv", "x.tsv.gz"])
-def test_tsv_is_read_as_it_stands(tmp_path: Path, name: str) -> None:
+def test_tsv_is_read_without_quoting(tmp_path: Path, name: str) -> None:
     pytest.importorskip("datasets")
     path = write(tmp_path, name, TSV.encode())
     assert read_table(path, "de", "en") == [
@@ -130,7 +130,7 @@ def test_tsv_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         read_table(write(tmp_path, "x.tsv", "source\ttarget\nschön\tb\n".encode("latin-1")), "source", "target")
 
 
-def test_parquet(tmp_path: Path) -> None:
+def test_parquet_is_read_by_column(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     table = pytest.importorskip("pyarrow").table({"source": ["a", "b"], "target": ["c", "d"]})
     pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "x.parquet")

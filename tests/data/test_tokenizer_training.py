@@ -56,13 +56,13 @@ def test_training_is_deterministic(tmp_path: Path) -> None:
         (TEXTS, 20, r"vocab_size: 20 is too small for the corpus's \d+ characters"),
     ],
 )
-def test_sizes_that_do_not_fit(tmp_path: Path, texts: list[str], size: int, message: str) -> None:
+def test_unreachable_vocabulary_sizes_are_refused(tmp_path: Path, texts: list[str], size: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         train_sentencepiece(texts, tmp_path, size, byte_fallback=False)
     assert not list(tmp_path.iterdir())
 
 
-def test_no_text(tmp_path: Path) -> None:
+def test_training_without_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no text"):
         train_sentencepiece(["", " "], tmp_path, 100)
 

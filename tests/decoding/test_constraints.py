@@ -58,7 +58,7 @@ def hugging_face(generation: GenerationConfig, limit: int, prompt: int) -> hf.Lo
 
 @pytest.mark.parametrize("prefix_len", [0, 2])
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES.keys())
-def test_tokens_are_those_of_hugging_face(rules: dict[str, object], prefix_len: int) -> None:
+def test_constrained_tokens_match_transformers(rules: dict[str, object], prefix_len: int) -> None:
     generation, limit, batch = config(**rules), 7, 64
     search, processors = GreedySearch(generation, VOCAB), hugging_face(generation, limit, 1 + prefix_len)
     generator = torch.Generator().manual_seed(1)
@@ -84,11 +84,11 @@ def test_a_finished_sentence_is_padded_and_stays_finished() -> None:
     assert after.open.tolist() == [False, True, False]
 
 
-def test_the_output_layer_may_have_rows_for_some_tokens_alone() -> None:
+def test_constraints_apply_to_a_subset_of_columns() -> None:
     """Blocking, forcing and a prefix speak of tokens; a prefix may have one that has no row."""
-    kept = torch.tensor([1, 4, 5, 9])
+    tokens = torch.tensor([1, 4, 5, 9])
     generation = config(no_repeat_ngram_size=1)
-    search = GreedySearch(generation, VOCAB, kept)
+    search = GreedySearch(generation, VOCAB, tokens)
     state = Greedy(torch.tensor([[0, 5]]), torch.tensor([True]))
     logits = torch.tensor([[0.0, 1.0, 3.0, 2.0]])
     assert search(logits, state, torch.tensor(1), search_options(generation, 1, 9)).sequences.tolist() == [[0, 5, 9]]

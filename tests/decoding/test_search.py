@@ -47,7 +47,7 @@ def arguments(rules: GenerationConfig) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("change", CASES, ids=str)
-def test_greedy_is_hugging_faces(change: dict[str, object]) -> None:
+def test_greedy_outputs_match_transformers(change: dict[str, object]) -> None:
     net, rules = model(), RULES.model_copy(update=change)
     theirs = hugging_face(net, rules, 1, **arguments(rules)).sequences[:, 1:].tolist()
     assert greedy(net, rules, *sources()) == [until_eos(row, EOS, PAD) for row in theirs]
@@ -56,7 +56,7 @@ def test_greedy_is_hugging_faces(change: dict[str, object]) -> None:
 @pytest.mark.parametrize("num_beams", [2, 5])
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0, 1.7])
 @pytest.mark.parametrize("change", CASES, ids=str)
-def test_beam_search_is_hugging_faces(num_beams: int, length_penalty: float, change: dict[str, object]) -> None:
+def test_beam_scores_match_transformers(num_beams: int, length_penalty: float, change: dict[str, object]) -> None:
     net = model()
     rules = RULES.model_copy(update={**change, "length_penalty": length_penalty})
     output = hugging_face(
@@ -70,7 +70,7 @@ def test_beam_search_is_hugging_faces(num_beams: int, length_penalty: float, cha
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_limits_of_a_sentence_do_not_touch_its_neighbours(num_beams: int) -> None:
+def test_limits_of_a_sentence_do_not_affect_its_neighbours(num_beams: int) -> None:
     net, (source, mask) = model(), sources()
     count = len(source)
     longest = [1 + 3 * (row % 4) for row in range(count)]
@@ -110,7 +110,7 @@ def test_sources_are_padded_on_the_right() -> None:
     assert mask.tolist() == [[True, True, True], [True, False, False]]
 
 
-def test_the_best_of_groups_are_the_best_of_all() -> None:
+def test_grouped_topk_matches_topk() -> None:
     torch.manual_seed(0)
     scores = torch.randn(7, 640)
     scores[0, 64:96] += 10.0  # all in one group

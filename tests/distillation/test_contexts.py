@@ -33,13 +33,13 @@ def test_the_start_token_carries_loss_even_if_it_is_eos() -> None:
     assert contexts.loss_mask.tolist() == [[True, True], [True, False]]
 
 
-def test_nothing_after_the_first_eos_counts() -> None:
+def test_positions_after_the_first_eos_carry_no_loss() -> None:
     contexts = build_contexts([[5, EOS, 7, EOS]], [True], MARIAN)
     assert contexts.tokens.tolist() == [[PAD, 5]]
     assert contexts.labels.tolist() == [[5, EOS]]
 
 
-def test_every_example_draws_its_own_coin() -> None:
+def test_contexts_are_drawn_independently_per_example() -> None:
     examples = range(20_000)
     coins = draw_coins(0.3, examples, seed=1, visit=2)
     assert abs(np.mean(coins) - 0.3) < 0.02  # six standard deviations

@@ -35,7 +35,7 @@ def loss_curve(run: Path) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_two_processes_give_the_loss_curve_of_one(
+def test_two_processes_have_the_loss_curve_of_one(
     make_recipe: Callable[..., Recipe], tmp_path: Path, dropout: float
 ) -> None:
     method = {

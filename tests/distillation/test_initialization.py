@@ -38,13 +38,13 @@ class Advisor:
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
-def test_an_equal_shape_gives_equal_logits(norm: str) -> None:
+def test_copied_layers_of_equal_shape_give_equal_logits(norm: str) -> None:
     teacher, student = transformer(norm=norm), transformer(norm=norm)
     initialize(student, Advisor(teacher), "teacher_layers")
     torch.testing.assert_close(logits(student), logits(teacher), atol=1e-6, rtol=0)
 
 
-def test_hidden_units_that_do_nothing_are_the_ones_left_out() -> None:
+def test_copy_drops_hidden_units_without_effect() -> None:
     teacher, student = transformer(ffn=24), transformer(ffn=16)
     with torch.no_grad():
         for layer in (*teacher.encoder, *teacher.decoder):
@@ -53,7 +53,7 @@ def test_hidden_units_that_do_nothing_are_the_ones_left_out() -> None:
     torch.testing.assert_close(logits(student), logits(teacher), atol=1e-6, rtol=0)
 
 
-def test_layers_are_taken_from_the_first_to_the_last() -> None:
+def test_copied_layers_are_spread_from_first_to_last() -> None:
     assert [spaced(6, wanted) for wanted in (1, 2, 3, 6)] == [[5], [0, 5], [0, 2, 5], [0, 1, 2, 3, 4, 5]]
     teacher, student = transformer((3, 2)), transformer((2, 1))
     copy_layers(teacher, student)
@@ -64,7 +64,7 @@ def test_layers_are_taken_from_the_first_to_the_last() -> None:
     torch.testing.assert_close(student.encode(source, source > 0).hidden, hidden)
 
 
-def test_a_teacher_that_does_not_fit_is_refused() -> None:
+def test_teacher_of_another_shape_is_refused() -> None:
     with pytest.raises(ConfigError) as error:
         initialize(transformer((4, 2), d_model=8), Advisor(transformer()), "teacher_layers")
     assert error.value.problems == [

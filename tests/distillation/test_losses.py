@@ -29,7 +29,7 @@ def test_soft_cross_entropy_is_forward_kl_plus_entropy() -> None:
     assert losses.soft_cross_entropy(student, teacher).item() == pytest.approx(divergence.item() + entropy)
 
 
-def test_a_label_that_may_not_be_generated_takes_no_part() -> None:
+def test_ignored_labels_carry_no_loss() -> None:
     values, labels = torch.tensor([[1.0, 2.0], [0.0, 1.0], [4.0, 3.0]]), torch.tensor([0, losses.IGNORED, 1])
     for smoothing in (0.0, 0.1):
         expected = []

@@ -33,7 +33,7 @@ Make = Callable[..., Recipe]
 
 
 @pytest.mark.parametrize("method", ["vanilla", "vanilla+full", "seqkd", "seqkd+full", "imitkd", "imitkd+full"])
-def test_every_method_leaves_a_run_that_can_be_loaded(make_recipe: Make, tmp_path: Path, method: str) -> None:
+def test_every_method_writes_a_loadable_run(make_recipe: Make, tmp_path: Path, method: str) -> None:
     out = distill(make_recipe(method, updates=5), tmp_path / "run", progress=False)
     run = load_run(out)
     assert run.recipe is not None
@@ -93,7 +93,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     assert updates == sorted(updates)
 
 
-def test_ctrl_c_stops_with_a_checkpoint(make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_writes_a_checkpoint(make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_group = Trainer.train_group
 
     def interrupted(self: Trainer, group: list, update: int) -> list:
@@ -166,7 +166,7 @@ def test_a_run_killed_before_its_first_checkpoint_keeps_the_teachers_outputs(
     assert [json.loads(line)["update"] for line in (out / "metrics.jsonl").read_text().splitlines()][:1] == [1]
 
 
-def test_a_full_disk_keeps_the_last_checkpoint(
+def test_full_disk_preserves_the_last_checkpoint(
     make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = make_recipe("vanilla", updates=12, training={"checkpoint_minutes": 1e-9})

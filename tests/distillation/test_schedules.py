@@ -21,7 +21,7 @@ from compressor.distillation.schedules import beta, learning_rate
         ({"name": "linear", "warmup": 0.2}, {0.0: 1.0, 0.19: 1.0, 0.6: 0.5, 1.0: 0.0}),
     ],
 )
-def test_beta(schedule: dict[str, object], expected: dict[float, float]) -> None:
+def test_beta_follows_its_schedule(schedule: dict[str, object], expected: dict[float, float]) -> None:
     for progress, value in expected.items():
         assert beta(ScheduleConfig(**schedule), progress) == pytest.approx(value)
 
@@ -34,7 +34,7 @@ def test_beta(schedule: dict[str, object], expected: dict[float, float]) -> None
         ("cosine", {9: 1.0, 10: 1.0, 60: 0.5, 110: 0.0}),
     ],
 )
-def test_learning_rate(schedule: str, expected: dict[int, float]) -> None:
+def test_learning_rate_follows_its_schedule(schedule: str, expected: dict[int, float]) -> None:
     training = TrainingConfig(updates=110, learning_rate=1.0, warmup_updates=10, lr_schedule=schedule)
     for update, value in expected.items():
         assert learning_rate(training, update, 110) == pytest.approx(value, abs=1e-9)

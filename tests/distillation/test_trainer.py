@@ -52,7 +52,7 @@ def expected_loss(trainer: Trainer, batch: Batch, contexts: Contexts, full: bool
 
 @pytest.mark.parametrize("method", ["vanilla", "vanilla+full", "imitkd", "imitkd+full"])
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.0])
-def test_the_loss_is_the_papers(make_recipe: Callable[..., Recipe], method: str, share: float) -> None:
+def test_loss_matches_the_papers_formula(make_recipe: Callable[..., Recipe], method: str, share: float) -> None:
     trainer = Trainer(set_up(make_recipe(method)))
     batch, contexts = first_batch(trainer, share)
     student_share = 1.0 - contexts.from_data.float().mean().item()
@@ -128,7 +128,7 @@ def test_rollouts_come_back_in_order_whatever_the_chunks(make_recipe: Callable[.
     assert setup.student.training  # the rollout's eval mode was undone
 
 
-def test_sampling_stays_among_the_best() -> None:
+def test_topk_sampling_draws_from_the_top_k() -> None:
     torch.manual_seed(0)
     logits = torch.tensor([[0.0, 3.0, 2.0, -torch.inf, 1.0]]).repeat(4000, 1)
     counts = torch.bincount(sample_top_k(2, torch.rand(4000))(logits), minlength=5) / 4000
@@ -137,7 +137,7 @@ def test_sampling_stays_among_the_best() -> None:
     torch.testing.assert_close(counts[1:3], expected, atol=0.04, rtol=0)
 
 
-def test_a_batch_is_cut_where_one_long_context_would_pad_the_others(make_recipe: Callable[..., Recipe]) -> None:
+def test_batch_is_split_at_a_long_context(make_recipe: Callable[..., Recipe]) -> None:
     trainer = Trainer(set_up(make_recipe("imitkd+full")))
     group = next(trainer.groups(Progress("")))
     batch, count = group[0], len(group[0].indices)
@@ -150,7 +150,7 @@ def test_a_batch_is_cut_where_one_long_context_would_pad_the_others(make_recipe:
 
 
 @pytest.mark.parametrize("method", ["imitkd", "imitkd+full"])
-def test_pieces_add_up_to_the_whole_batchs_gradient(
+def test_gradients_of_pieces_sum_to_the_batch_gradient(
     make_recipe: Callable[..., Recipe], method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contexts_module, "SMALLEST_PIECE", 0)
@@ -168,7 +168,7 @@ def test_pieces_add_up_to_the_whole_batchs_gradient(
         torch.testing.assert_close(parameter.grad, expected, atol=1e-6, rtol=1e-4)
 
 
-def test_a_student_may_write_the_targets_tokens_alone(make_recipe: Callable[..., Recipe]) -> None:
+def test_output_vocabulary_can_be_the_target_tokens(make_recipe: Callable[..., Recipe]) -> None:
     recipe = make_recipe("imitkd+full")
     setup = set_up(recipe.model_copy(update={"tokenizer": TokenizerConfig(output_vocabulary="targets")}))
     seen = {token for row in range(len(setup.train.targets)) for token in setup.train.targets[row].tolist()}

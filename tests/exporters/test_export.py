@@ -32,7 +32,7 @@ from compressor.runtime import session
 from compressor.runtime.generator import Generator
 
 
-def test_the_manifest_says_what_it_is(tiny_bundle: Path, tiny_run: Path) -> None:
+def test_manifest_describes_the_run(tiny_bundle: Path, tiny_run: Path) -> None:
     manifest, run = open_bundle(tiny_bundle), load_run(tiny_run)
     assert set(manifest.precisions) == {"fp32", "int8"} and manifest.default_precision == "int8"
     assert manifest.task == "translation" and manifest.generation.eos_id == run.generation.eos_id
@@ -43,14 +43,14 @@ def test_the_manifest_says_what_it_is(tiny_bundle: Path, tiny_run: Path) -> None
     assert manifest.lineage.method == "vanilla" and manifest.lineage.data
 
 
-def test_no_path_of_this_machine_is_published(tiny_bundle: Path, tiny_run: Path) -> None:
+def test_bundle_contains_no_absolute_path(tiny_bundle: Path, tiny_run: Path) -> None:
     for name in ("bundle.json", "README.md", "parity.json"):
         assert str(tiny_run.parent) not in (tiny_bundle / name).read_text(encoding="utf-8")
     recipe = open_bundle(tiny_bundle).lineage.recipe
     assert recipe is not None and not Path(recipe["data"]["root"]).is_absolute()
 
 
-def test_the_bundle_computes_what_the_run_computes(tiny_bundle: Path, tiny_run: Path) -> None:
+def test_bundle_outputs_match_pytorch(tiny_bundle: Path, tiny_run: Path) -> None:
     run, generator = load_run(tiny_run), Generator.load(tiny_bundle, precision="fp32", intra_threads=1)
     sources = [run.tokenizer.encode_source(text) for text in ("Der Hund sieht den Baum.", "Der Baum", "den den Hund")]
     expected = greedy(run.model, run.generation, *pad_sources(sources, run.generation.pad_id))
@@ -88,7 +88,7 @@ def test_a_full_disk_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_int8_alone_with_sources_of_ones_own_replaces_a_bundle(
+def test_int8_export_with_own_dev_sources_replaces_a_bundle(
     tiny_run: Path,
     trace_once: Callable[[pytest.MonkeyPatch], None],
     tmp_path: Path,
@@ -116,25 +116,25 @@ def test_an_unknown_precision_is_refused(tiny_run: Path, tmp_path: Path, precisi
         export_bundle(tiny_run, tmp_path / "out", precisions=precisions)
 
 
-def test_a_run_that_is_none(tmp_path: Path) -> None:
+def test_export_refuses_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a run folder"):
         export_bundle(tmp_path / "none", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_dev_files_must_match(tiny_run: Path, tmp_path: Path) -> None:
+def test_dev_files_must_be_aligned(tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("eins\nzwei\n")
     (tmp_path / "b").write_text("one\n")
     with pytest.raises(DataError, match=r"a has 2 lines but .*b has 1"):
         load_dev_set(load_run(tiny_run), tmp_path / "a", tmp_path / "b")
 
 
-def test_references_are_of_sources(tiny_run: Path, tmp_path: Path) -> None:
+def test_dev_references_need_dev_sources(tiny_run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="dev_reference needs dev_source"):
         load_dev_set(load_run(tiny_run), None, tmp_path / "b")
 
 
-def test_without_dev_sources_fp32_alone_is_exported_and_only_when_told_to(
+def test_export_without_dev_sources_needs_ungated(
     tiny_run: Path, tmp_path: Path, trace_once: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trace_once(monkeypatch)
@@ -156,7 +156,7 @@ def test_without_dev_sources_fp32_alone_is_exported_and_only_when_told_to(
         assert run.generation.pad_id not in ids and 1 < len(ids) <= 24
 
 
-def test_int4_and_mixed_say_what_they_are(
+def test_int4_and_mixed_are_described_in_manifest_and_card(
     tiny_run: Path,
     tiny_corpus: Path,
     trace_once: Callable[[pytest.MonkeyPatch], None],
@@ -174,12 +174,12 @@ def test_int4_and_mixed_say_what_they_are(
     manifest = open_bundle(out)
     assert set(manifest.precisions) == {"int4", "mixed", "fp32"} and manifest.default_precision == "mixed"
     int4, mixed, fp32 = (manifest.precisions[name] for name in ("int4", "mixed", "fp32"))
-    assert int4.products is None and fp32.batch_size is None and mixed.batch_size == 1
-    found = {(item.graph, item.form) for item in mixed.products or ()}
+    assert int4.matmul_formats is None and fp32.batch_size is None and mixed.batch_size == 1
+    found = {(item.graph, item.format) for item in mixed.matmul_formats or ()}
     assert found == {("encoder", "int8"), ("decoder_step", "blocks")}
     described = json.loads((out / "bundle.json").read_text(encoding="utf-8"))["precisions"]
-    assert "products" in described["mixed"]
-    assert not {"products", "batch_size"} & {*described["int4"], *described["fp32"]}
+    assert "matmul_formats" in described["mixed"]
+    assert not {"matmul_formats", "batch_size"} & {*described["int4"], *described["fp32"]}
     assert "for batches of 1" in (out / "README.md").read_text(encoding="utf-8")
     sizes = {name: manifest.files[one.weights].size for name, one in manifest.precisions.items()}
     assert sizes["int4"] < sizes["mixed"] < sizes["fp32"]
@@ -195,7 +195,7 @@ def test_int4_and_mixed_say_what_they_are(
         (None, DependencyError, "no CUDAExecutionProvider"),
     ],
 )
-def test_a_gpu_that_is_not_there_is_missed_before_any_work(
+def test_missing_gpu_is_reported_before_any_work(
     tmp_path: Path, precisions: list[str] | None, kind: type[Exception], said: str
 ) -> None:
     with pytest.raises(kind, match=said):
@@ -203,7 +203,7 @@ def test_a_gpu_that_is_not_there_is_missed_before_any_work(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_bundle_is_proved_on_its_device(
+def test_bundle_is_checked_on_its_device(
     tiny_run: Path,
     trace_once: Callable[[pytest.MonkeyPatch], None],
     tmp_path: Path,
@@ -224,7 +224,7 @@ def test_a_bundle_is_proved_on_its_device(
     assert devices == ["cuda"]
 
 
-def test_fp16_that_loses_too_much_is_refused(
+def test_fp16_over_the_quality_budget_is_refused(
     tiny_run: Path,
     trace_once: Callable[[pytest.MonkeyPatch], None],
     tmp_path: Path,
@@ -243,7 +243,7 @@ def test_fp16_that_loses_too_much_is_refused(
 
 
 @pytest.mark.slow
-def test_a_shortlist_is_another_precision_over_the_same_weights(tiny_run: Path, tmp_path: Path) -> None:
+def test_shortlist_precision_shares_the_weights(tiny_run: Path, tmp_path: Path) -> None:
     sources = [" ".join(words) for words in zip("abcdefgh" * 8, "hgfedcba" * 8, strict=True)]
     for name in ("source", "target"):
         (tmp_path / name).write_text("\n".join(sources) + "\n", encoding="utf-8")
@@ -276,7 +276,7 @@ def test_a_shortlist_is_another_precision_over_the_same_weights(tiny_run: Path, 
     assert "".join(generator.stream(sources[0])) == generator.generate([sources[0]])[0].text
 
 
-def test_a_shortlist_needs_a_teachers_outputs(tiny_run: Path, tmp_path: Path) -> None:
+def test_shortlist_needs_teacher_outputs(tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "source").write_text("a b\n", encoding="utf-8")
     asked = {"precisions": ("int8+shortlist",), "dev_source": tmp_path / "source", "ungated": True, "progress": False}
     with pytest.raises(ExportError, match=r"has no outputs of a teacher: give shortlist_source"):

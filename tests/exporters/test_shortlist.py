@@ -151,8 +151,8 @@ def test_int8_logits_of_kept_columns_equal_those_without_a_shortlist(
         state = streaming.first_feeds(encoder, step, options["input_ids"], options["attention_mask"], options)
         found.append((state, streaming.advance(step, state, ["logits"])[0]))
     (_, everything), (state, logits) = found
-    assert 0 < len(state["kept"]) < VOCAB
-    wanted = everything[:, state["kept"]] + penalties(table, ids, mask).numpy()[:, state["kept"]]
+    assert 0 < len(state["kept_columns"]) < VOCAB
+    wanted = everything[:, state["kept_columns"]] + penalties(table, ids, mask).numpy()[:, state["kept_columns"]]
     np.testing.assert_array_equal(logits, wanted)
 
 

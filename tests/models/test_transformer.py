@@ -75,7 +75,7 @@ def test_decode_equals_repeated_steps(norm: str, tie_embeddings: bool, fused: bo
     torch.testing.assert_close(net.decode(memory, context), torch.stack(stepped, dim=1), atol=1e-5, rtol=0)
 
 
-def test_padding_changes_nothing() -> None:
+def test_padding_does_not_change_logits() -> None:
     net, (source, mask) = model(), sources()
     context = torch.randint(0, VOCAB, (5, 4))
     together = net.decode(net.encode(source, mask), context)
@@ -100,14 +100,14 @@ def test_marian_gives_the_same_logits_and_tokens(activation: str) -> None:
     assert all(set(row[len(mine) :]) <= {PAD} for row, mine in zip(generated, ours, strict=True))
 
 
-def test_other_layouts_are_refused_as_marian() -> None:
+def test_non_marian_layouts_are_refused() -> None:
     with pytest.raises(ModelError, match="post-norm"):
         to_marian(model(norm="pre"), RULES)
     with pytest.raises(ModelError, match="starts decoding"):
         to_marian(model(), RULES.model_copy(update={"start_id": 1}))
 
 
-def test_a_marian_checkpoint_gives_the_same_logits_here() -> None:
+def test_marian_checkpoint_logits_match_transformers() -> None:
     torch.manual_seed(5)
     widths = {"encoder_ffn_dim": 24, "decoder_ffn_dim": 40, "max_position_embeddings": 32}
     marian = MarianMTModel(MarianConfig(**MARIAN | widths, activation_function="gelu", scale_embedding=True)).eval()
@@ -146,7 +146,7 @@ def test_sinusoids_follow_the_formula() -> None:
         assert table[position, 4 + channel].item() == pytest.approx(math.cos(angle), abs=1e-6)
 
 
-def test_parameters_are_counted_once_and_positions_not_at_all() -> None:
+def test_parameter_count_has_tied_weights_once_and_no_positions() -> None:
     d, enc, dec = 16, 24, 40
     attention = 4 * (d * d + d)
     encoder = attention + (d * enc + enc + enc * d + d) + 2 * 2 * d

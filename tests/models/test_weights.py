@@ -12,7 +12,7 @@ from compressor.errors import ModelError
 from compressor.models.weights import load_run, save_run
 
 
-def test_a_run_comes_back(tiny_run: Path, tmp_path: Path) -> None:
+def test_saved_run_loads_unchanged(tiny_run: Path, tmp_path: Path) -> None:
     run = load_run(tiny_run)
     save_run(tmp_path / "copy", run)
     again = load_run(tmp_path / "copy")
@@ -38,7 +38,7 @@ def test_a_run_comes_back(tiny_run: Path, tmp_path: Path) -> None:
         ("tokenizer/sentencepiece.model", None, "no tokenizer here"),
     ],
 )  # fmt: skip
-def test_damage_is_named(tiny_run: Path, tmp_path: Path, file: str, damage, message: str) -> None:
+def test_damaged_run_files_are_named(tiny_run: Path, tmp_path: Path, file: str, damage, message: str) -> None:
     folder = tmp_path / "run"
     shutil.copytree(tiny_run, folder)
     if damage is None:

@@ -260,7 +260,7 @@ def graph_logits(generator: Generator, source: list[int], prefix: list[int]) -> 
     for _ in range(len(prefix) + 1):
         (logits,) = streaming.advance(step, feeds, ["logits"])
     assert logits is not None
-    columns = feeds.get("kept", np.arange(logits.shape[-1]))
+    columns = feeds.get("kept_columns", np.arange(logits.shape[-1]))
     tokens = np.array(rules.allowed_ids(vocab_size) if drops_suppressed(rules, vocab_size) else range(vocab_size))
     real = columns < len(tokens)  # the others are padding to whole groups
     full = np.full(vocab_size, -np.inf, np.float32)

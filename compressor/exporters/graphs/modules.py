@@ -88,9 +88,9 @@ class Layout:
         self.found = _slots(small.found, large.found, sizes)
         self.state = _slots(small.state, large.state, sizes, small.constant)
         if shortlist is not None:  # another constant part of the state
-            kept, penalty = torch.arange(always), torch.zeros(2, always)
+            kept_columns, penalty = torch.arange(always), torch.zeros(2, always)
             self.state += [
-                Slot("kept", kept, {0: "kept"}, True),
+                Slot("kept_columns", kept_columns, {0: "kept"}, True),
                 Slot("penalty", penalty, {0: "batch", 1: "kept"}, True),
             ]
         by_name = {slot.name: slot for slot in self.found}

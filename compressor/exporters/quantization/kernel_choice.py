@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from compressor.bundle import DECODER_STEP, ENCODER, ProductForm
+from compressor.bundle import DECODER_STEP, ENCODER, MatmulFormat
 from compressor.exporters.quantization.rewrite import quantize, weight_matmuls
 from compressor.runtime.session import open_session
 
@@ -53,7 +53,7 @@ class FormatChoice(NamedTuple):
     """The chosen format of each matmul, by key, and the measured times of each shape."""
 
     formats: dict[bytes, str]
-    products: tuple[ProductForm, ...]
+    matmul_formats: tuple[MatmulFormat, ...]
 
     def keys(self, chosen: str) -> set[bytes]:
         """Keys of the matmuls that get a format."""
@@ -82,7 +82,7 @@ def choose_formats(
     return FormatChoice(
         {key: fastest[shape] for key, (_, shape) in shapes.items()},
         tuple(
-            ProductForm(graph=name, **shape._asdict(), count=count, form=fastest[shape], microseconds=times[shape])
+            MatmulFormat(graph=name, **shape._asdict(), count=count, format=fastest[shape], microseconds=times[shape])
             for (name, shape), count in counts.items()
         ),
     )

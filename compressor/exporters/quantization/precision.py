@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from compressor.bundle import ProductForm
+from compressor.bundle import MatmulFormat
 from compressor.exporters.graphs.weights import write_graphs
 from compressor.exporters.quantization import kernel_choice
 from compressor.exporters.quantization.calibration import calibrate
@@ -62,7 +62,7 @@ class QuantizationPlan:
     """Matmuls that stay in fp32."""
     batch_size: int | None = None
     """Sentences of the batch that the formats were chosen for (mixed only)."""
-    products: tuple[ProductForm, ...] | None = None
+    matmul_formats: tuple[MatmulFormat, ...] | None = None
     """Measured times behind the choice (mixed only)."""
 
 
@@ -80,7 +80,7 @@ def plan_precision(name: str, inputs: QuantizationInputs, batch_size: int) -> Qu
         return QuantizationPlan(dict.fromkeys((key for keys in inputs.layers.values() for key in keys), 4))
     choice = kernel_choice.choose_formats(inputs.graphs, batch_size, inputs.source_tokens)
     bits = dict.fromkeys(choice.keys(kernel_choice.BLOCKS), kernel_choice.BITS)
-    return QuantizationPlan(bits, frozenset(choice.keys(kernel_choice.FP32)), batch_size, choice.products)
+    return QuantizationPlan(bits, frozenset(choice.keys(kernel_choice.FP32)), batch_size, choice.matmul_formats)
 
 
 class QuantizedPrecision:

@@ -13,7 +13,8 @@ import torch
 from benchmarks.engines.registry import check_peers
 from benchmarks.engines.torch.device import torch_device
 from benchmarks.latency.bench import SPEEDUP_CELL, run
-from benchmarks.latency.config import BenchConfig, contenders, resolve
+from benchmarks.latency.config import BenchConfig
+from benchmarks.latency.contenders import contenders, resolve
 from benchmarks.latency.grid import ROW_KEYS, batches, spread, with_speedup
 from compressor.errors import (
     BundleError,

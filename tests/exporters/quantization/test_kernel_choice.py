@@ -52,11 +52,11 @@ def test_each_shape_gets_its_fastest_format(graphs: dict[str, ir.Model], batch_s
             assert choice.formats[matmul.key] == expected(name, rows, columns)
             sizes[name, d, columns] += matmul.key not in seen
             seen.add(matmul.key)
-    assert {(p.graph, p.d, p.columns): p.count for p in choice.products} == dict(sizes)
-    for entry in choice.products:
+    assert {(p.graph, p.d, p.columns): p.count for p in choice.matmul_formats} == dict(sizes)
+    for entry in choice.matmul_formats:
         assert entry.rows == batch_size * (6 if entry.graph == "encoder" else 1)
         assert entry.microseconds == timer(MatmulShape(entry.rows, entry.d, entry.columns))
-        assert entry.form == min(FORMATS, key=entry.microseconds.__getitem__)
+        assert entry.format == min(FORMATS, key=entry.microseconds.__getitem__)
 
 
 def test_every_matmul_of_a_search_graph_gets_its_chosen_format(graphs: dict[str, ir.Model], ranges: Ranges) -> None:

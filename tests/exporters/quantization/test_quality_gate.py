@@ -79,7 +79,7 @@ def test_layer_with_outliers_stays_in_fp32(
     )
     manifest = open_bundle(bundle)
     fp32, int8 = (manifest.precisions[name] for name in ("fp32", "int8"))
-    assert fp32.float_layers == () and int8.float_layers == ("encoder.0",)
+    assert fp32.fp32_layers == () and int8.fp32_layers == ("encoder.0",)
     assert fp32.quality and int8.quality and fp32.quality.against_references == pytest.approx(100.0)
     assert int8.quality.against_references is not None and int8.quality.against_references >= 97.0
     assert "in fp32: encoder.0" in (bundle / "README.md").read_text(encoding="utf-8")
