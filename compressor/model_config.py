@@ -5,9 +5,9 @@ Needs no torch. ``models.registry`` has the module of each.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, model_validator
 
 
 class Section(BaseModel):
@@ -77,7 +77,11 @@ class SsruModelConfig(_ModelFields, SsruConfig):
     """All that is needed to build a model with an SSRU decoder."""
 
 
-ARCHITECTURES = ("transformer", "ssru")
+_Student = Annotated[TransformerConfig, Tag("transformer")] | Annotated[SsruConfig, Tag("ssru")]
+_Model = Annotated[TransformerModelConfig, Tag("transformer")] | Annotated[SsruModelConfig, Tag("ssru")]
+
+ARCHITECTURES = tuple(tag.tag for _, tag in map(get_args, get_args(_Student)))
+"""The names that a recipe may give."""
 
 
 def _architecture(value: Any) -> str:
@@ -93,15 +97,15 @@ _BY_ARCHITECTURE = Discriminator(
     custom_error_message=f"architecture must be one of {', '.join(ARCHITECTURES)}",
 )
 
-
-StudentConfig = Annotated[
-    Annotated[TransformerConfig, Tag("transformer")] | Annotated[SsruConfig, Tag("ssru")],
-    _BY_ARCHITECTURE,
-]
+StudentConfig = Annotated[_Student, _BY_ARCHITECTURE]
 """What a recipe says of its student."""
 
-ModelConfig = Annotated[
-    Annotated[TransformerModelConfig, Tag("transformer")] | Annotated[SsruModelConfig, Tag("ssru")],
-    _BY_ARCHITECTURE,
-]
+ModelConfig = Annotated[_Model, _BY_ARCHITECTURE]
 """What builds a module."""
+
+_MODEL_CONFIG: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
+
+
+def complete_config(student: StudentConfig, vocab_size: int, pad_id: int) -> ModelConfig:
+    """Returns the configuration of a student's module: what the recipe says, and its vocabulary."""
+    return _MODEL_CONFIG.validate_python(student.model_dump() | {"vocab_size": vocab_size, "pad_id": pad_id})

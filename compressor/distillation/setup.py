@@ -23,9 +23,9 @@ from compressor.data.corpus import (
 from compressor.data.tokenizer_training import train_sentencepiece
 from compressor.distillation.initialization import initialize
 from compressor.generation_config import GenerationConfig
-from compressor.model_config import ModelConfig
+from compressor.model_config import ModelConfig, complete_config
 from compressor.models.base import Seq2SeqModel
-from compressor.models.registry import build_model, complete_config
+from compressor.models.registry import build_model
 from compressor.progress import Bar
 from compressor.run_folder import DataRecord
 from compressor.teachers.base import Teacher, check_lengths, check_vocabularies

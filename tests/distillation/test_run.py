@@ -16,6 +16,7 @@ from compressor.config import Recipe
 from compressor.decoding.search import beam_search, pad_sources
 from compressor.distillation import run as run_module
 from compressor.distillation import signals as signals_module
+from compressor.distillation.methods import METHODS
 from compressor.distillation.run import distill
 from compressor.distillation.setup import Setup
 from compressor.distillation.trainer import Trainer
@@ -32,7 +33,7 @@ from compressor.teachers.native import NativeTeacher
 Make = Callable[..., Recipe]
 
 
-@pytest.mark.parametrize("method", ["vanilla", "vanilla+full", "seqkd", "seqkd+full", "imitkd", "imitkd+full"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_writes_a_loadable_run(make_recipe: Make, tmp_path: Path, method: str) -> None:
     out = distill(make_recipe(method, updates=5), tmp_path / "run", progress=False)
     run = load_run(out)
