@@ -40,8 +40,7 @@ OWN = engine_for("bundle")
 def check_peers(names: Sequence[str]) -> tuple[str, ...]:
     """The chosen peers in the registry's order. Raises ConfigError where a name is unknown."""
     if unknown := [name for name in names if name not in PEERS]:
-        message = f"{{peers}}: {', '.join(unknown)}: choose from {', '.join(PEERS)}"
-        raise ConfigError(message, options=["peers"])
+        raise ConfigError(f"peers: {', '.join(unknown)}: choose from {', '.join(PEERS)}")
     return tuple(name for name in PEERS if name in names)
 
 
