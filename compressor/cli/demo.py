@@ -146,8 +146,8 @@ def _measure(task: Task, folder: Path, made: Made, test_size: int) -> dict[str, 
     table = run(config)
     scores = evaluate(made.scratch, source=test, task=task).scores
     alone = {"engine": "torch", "model": "student, no teacher"}
+    write_html(table, folder / REPORT)  # of what was timed; the next row has a score alone
     table["rows"].append(dict.fromkeys(ROW_KEYS) | {key: scores[key] for key in ROW_KEYS if key in scores} | alone)
-    write_html(table, folder / REPORT)
     return {"seconds": made.seconds, "rows": table["rows"]}
 
 

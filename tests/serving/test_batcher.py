@@ -13,8 +13,6 @@ from compressor.runtime.sources import Source
 from serving.batcher import Batcher
 from serving.jobs import Deadline, DeadlineExceeded, Draining, Job, JobOptions, QueueFull, WorkerDead
 
-LATER = Deadline.after(60_000)
-
 
 class RecordingEngine:
     """Returns the source as the output and records the batches that it ran."""
@@ -36,8 +34,8 @@ class RecordingEngine:
         yield from "abc"
 
 
-def make_job(token: int, deadline: Deadline = LATER, on_delta: Callable[[str], bool] | None = None) -> Job:
-    return Job(Source([token], False), JobOptions(1, 4), deadline, on_delta)
+def make_job(token: int, timeout_ms: int = 60_000, on_delta: Callable[[str], bool] | None = None) -> Job:
+    return Job(Source([token], False), JobOptions(1, 4), Deadline.after(timeout_ms), on_delta)
 
 
 @pytest.fixture
@@ -93,7 +91,7 @@ def test_a_cancelled_job_frees_its_place_and_never_runs(batcher: Batcher, wait_u
 def test_a_job_past_its_deadline_never_runs(batcher: Batcher) -> None:
     engine: Any = RecordingEngine()
     engine.may_run.set()
-    late, other = make_job(1, Deadline.after(0)), make_job(2)
+    late, other = make_job(1, 0), make_job(2)
     batcher.submit(engine, [late, other])
     with pytest.raises(DeadlineExceeded, match="within 0 ms"):
         late.future.result(5)
