@@ -3,7 +3,7 @@
 A model's state and a search's are flattened to named tensors (``cross_key_0``, ``self_key_0``, ``sequences``, ...).
 Names tell what is fed where: the encoder's output ``x`` is the step's input ``x``, and the step's output ``next_x`` is
 its next input ``x``. What a step hands back untouched (cross-attention keys and values, the mask) is *constant*: an
-input only. All this is found by running the model, so that any architecture behind the interface exports the same way.
+input only. All this is learned by running the model, so any architecture behind the interface exports the same way.
 
 Shapes: batch, source_len, past_len = entries of the cache, length = tokens so far with the start token, beams.
 """
@@ -73,7 +73,7 @@ class Slot(NamedTuple):
 
 
 class Layout:
-    """The tensors of a model's state and of a search's, found by running both on sizes that differ in every axis."""
+    """The tensors of a model's state and of a search's, learned by running both on sizes that differ in every axis."""
 
     def __init__(self, model: Seq2SeqModel, search: Search, shortlist: Shortlist | None = None) -> None:
         self.search, self.shortlist = search, shortlist
@@ -85,7 +85,7 @@ class Layout:
         small, large = _probe(model, search, 2, 5, 3), _probe(model, search, 3, 7, 4)
         sizes = {(small.sizes[name], large.sizes[name]): name for name in small.sizes}
         self.options = _slots(small.options, large.options, sizes, [True] * len(small.options))
-        self.found = _slots(small.found, large.found, sizes)
+        self.search_slots = _slots(small.search_state, large.search_state, sizes)
         self.state = _slots(small.state, large.state, sizes, small.constant)
         if shortlist is not None:  # another constant part of the state
             kept_columns, penalty = torch.arange(always), torch.zeros(2, always)
@@ -93,7 +93,7 @@ class Layout:
                 Slot("kept_columns", kept_columns, {0: "kept"}, True),
                 Slot("penalty", penalty, {0: "batch", 1: "kept"}, True),
             ]
-        by_name = {slot.name: slot for slot in self.found}
+        by_name = {slot.name: slot for slot in self.search_slots}
         self.results = {name: by_name[source] for name, source in search.RESULTS.items()}
         self._state = small.state
 
@@ -126,7 +126,7 @@ class Probe(NamedTuple):
 
     sizes: dict[str, int]
     options: Any
-    found: Any
+    search_state: Any
     state: Any
     constant: list[bool]
 
@@ -146,24 +146,24 @@ def _probe(model: Seq2SeqModel, search: Search, batch: int, source_len: int, ste
     memory = model.encode(source, torch.ones(batch, source_len, dtype=torch.bool))
     prefix_len = steps + 7  # a size of its own
     options: Any = search_options(search.generation, batch, prefix=source.new_zeros(batch, prefix_len))
-    found: Any
+    search_state: Any
     beams = 1
     if isinstance(search, BeamSearch):
         beams = 2 * steps
         options = BeamOptions._make([*options, torch.ones(batch), torch.tensor(STOP_HEURISTIC)])
-        found = search.start(source[:, 0], torch.zeros(beams))
+        search_state = search.start(source[:, 0], torch.zeros(beams))
         state = model.initial_state(memory, beams)
     else:
-        found = search.start(source[:, 0])
+        search_state = search.start(source[:, 0])
         state = model.initial_state(memory)
     for step in range(steps):
         before = state
-        _, state, found = search.advance(model, state, found, torch.tensor(step), options)
+        _, state, search_state = search.advance(model, state, search_state, torch.tensor(step), options)
     pairs = zip(named_tensors(before), named_tensors(state), strict=True)
     constant = [old is new for (_, old), (_, new) in pairs]
     sizes = {"batch": batch, "source_len": source_len, "prefix_len": prefix_len, "length": steps + 1}
     sizes |= {"past_len": steps * beams, "beams": beams} if beams > 1 else {"past_len": steps}
-    return Probe(sizes, options, found, state, constant)
+    return Probe(sizes, options, search_state, state, constant)
 
 
 def _slots(
@@ -254,10 +254,10 @@ class StepGraph(nn.Module):
         """
         layout, remaining = self.layout, list(tensors)
         options: Any = self.search.Options(*(remaining.pop(0) for _ in layout.options))
-        found: Any = self.search.State(*(remaining.pop(0) for _ in layout.found))
+        search_state: Any = self.search.State(*(remaining.pop(0) for _ in layout.search_slots))
         state, shortlisted = layout.rebuild(remaining)
-        logits, state, found = self.search.advance(self.model, state, found, step, options, shortlisted)
-        going = found.open.float().mean(dim=0) > WORTH_SHRINKING
+        logits, state, search_state = self.search.advance(self.model, state, search_state, step, options, shortlisted)
+        going = search_state.open.float().mean(dim=0) > WORTH_SHRINKING
         tensors_now = dict(named_tensors(state))
         carried = (tensors_now[slot.name] for slot in layout.carried)
-        return step + 1, going, *found, *carried, logits
+        return step + 1, going, *search_state, *carried, logits

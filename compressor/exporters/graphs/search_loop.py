@@ -88,7 +88,7 @@ def join(parts: Parts) -> ir.Model:
     values["rows"] = main.put("all_rows", "Range", zero, count, one)
 
     results = [slot._replace(name=name) for name, slot in layout.results.items()]
-    carried = [STEP, ROWS, *results, *layout.found, *layout.carried, *layout.constant_rows]
+    carried = [STEP, ROWS, *results, *layout.search_slots, *layout.carried, *layout.constant_rows]
     longest = main.put("longest", "ReduceMax", options["max_new_tokens"], keepdims=0)
     last = main.loop(
         "batches", longest, carried, values, lambda body, given: _turn(body, given, parts), holds_weights=True
@@ -112,7 +112,7 @@ def _turn(body: Plumbing, values: Values, parts: Parts) -> tuple[ir.Value, Value
     layout, limits = parts.layout, values["max_new_tokens"]
     nearest = body.put("nearest_limit", "ReduceMin", limits, keepdims=0)
     steps_left = body.put("steps_left", "Sub", nearest, values["step"])
-    carried = [STEP, *layout.found, *layout.carried]
+    carried = [STEP, *layout.search_slots, *layout.carried]
     fixed = ("batch", "beams")
     values |= body.loop(
         "steps", steps_left, carried, values, lambda inner, given: _step(inner, given, parts), fixed=fixed
@@ -122,7 +122,7 @@ def _turn(body: Plumbing, values: Values, parts: Parts) -> tuple[ir.Value, Value
     below_limit = body.put("below_limit", "Less", values["step"], limits)
     going_on = body.put("going_on", "And", values["open"], below_limit)
     open_rows = body.put("open_rows", "Squeeze", body.put("open_at", "NonZero", going_on), body.constant([0]))
-    rows = [slot.name for slot in (ROWS, *layout.found, *layout.state, *layout.options) if slot.is_row]
+    rows = [slot.name for slot in (ROWS, *layout.search_slots, *layout.state, *layout.options) if slot.is_row]
     left = {name: body.put(f"left.{name}", "Gather", values[name], open_rows, axis=0) for name in rows}
     any_open = body.put("any_open", "Greater", body.put("count_open", "Size", open_rows), body.constant(0))
     return any_open, values | written | left

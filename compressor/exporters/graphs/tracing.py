@@ -61,14 +61,14 @@ def _encoder(model: Seq2SeqModel, layout: Layout) -> ir.Model:
     inputs: Inputs = {"input_ids": (ids, axes), "attention_mask": (torch.ones_like(ids), axes)}
     if layout.has_beams:
         inputs["slots"] = (torch.zeros(3, dtype=torch.int64), {0: "beams"})
-    names = [slot.name for slot in (*layout.found, *layout.state)]
+    names = [slot.name for slot in (*layout.search_slots, *layout.state)]
     return trace(EncoderGraph(model, layout), inputs, names, packed=len(inputs) - 2, limits=_limits(layout))
 
 
 def _step(model: Seq2SeqModel, layout: Layout) -> ir.Model:
     inputs: Inputs = {"step": (torch.tensor(1), {})}
-    inputs |= {slot.name: (slot.example, slot.axes) for slot in (*layout.options, *layout.found, *layout.state)}
-    names = ["next_step", "going", *(f"next_{slot.name}" for slot in (*layout.found, *layout.carried)), "logits"]
+    inputs |= {slot.name: (slot.example, slot.axes) for slot in (*layout.options, *layout.search_slots, *layout.state)}
+    names = ["next_step", "going", *(f"next_{slot.name}" for slot in (*layout.search_slots, *layout.carried)), "logits"]
     return trace(StepGraph(model, layout), inputs, names, packed=len(inputs) - 1, limits=_limits(layout))
 
 
