@@ -59,6 +59,30 @@ class DataSource(Section):
         return self
 
 
+class AugmentationConfig(Section):
+    """Shares of the examples of a pass that are changed, each in one way; what is left stays as it is."""
+
+    upper_case: float = Field(0.0, ge=0, le=1, description="Both sides in capital letters.")
+    title_case: float = Field(0.0, ge=0, le=1, description="Both sides with a capital at the beginning of each word.")
+    lower_case: float = Field(0.0, ge=0, le=1, description="The source without capital letters.")
+    no_stop: float = Field(0.0, ge=0, le=1, description="Both sides without their final stop.")
+    joined: float = Field(0.0, ge=0, le=1, description="Two or three examples in one line.")
+    typos: float = Field(0.0, ge=0, le=1, description="The source with typing mistakes, one in forty letters.")
+    copied: float = Field(
+        0.0, ge=0, le=1, description="Both sides with a number, address, placeholder, emoji or markup that is copied."
+    )
+
+    def shares(self) -> dict[str, float]:
+        """Returns the shares above zero, by the name of the change."""
+        return {name: share for name, share in self.model_dump().items() if share}
+
+    @model_validator(mode="after")
+    def _at_most_all(self) -> Self:
+        if (total := sum(self.shares().values())) > 1:
+            raise ValueError(f"the shares add up to {total:g}: at most 1 can be changed")
+        return self
+
+
 class DataConfig(Section):
     """Corpora, and what is dropped from them."""
 
@@ -73,6 +97,11 @@ class DataConfig(Section):
         4.0, gt=1, description="Drop pairs whose token counts differ by more; null: keep."
     )
     deduplicate: bool = Field(True, description="Drop repeated pairs.")
+    augmentation: AugmentationConfig = Field(
+        default_factory=AugmentationConfig,
+        description="Training text changed in each pass; with a method that reads recorded outputs of the teacher, "
+        "changed once, before the teacher writes them.",
+    )
 
 
 class TokenizerConfig(Section):

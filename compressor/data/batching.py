@@ -7,7 +7,7 @@ A plan is made from lengths alone: 200,000 pairs take a fraction of a second.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -170,6 +170,8 @@ class Batches:
         rank: this process.
         world_size: number of processes.
         accumulation: batches of a process in an update.
+        change: returns the sources and targets of a pass, given those of the corpus and the number of the pass from 0;
+            None: every pass has the corpus itself.
     """
 
     def __init__(
@@ -185,6 +187,7 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         accumulation: int = 1,
+        change: Callable[[TokenRows, TokenRows, int], tuple[TokenRows, TokenRows]] | None = None,
     ) -> None:
         if targets is not None and len(sources) != len(targets):
             raise DataError(f"{len(sources)} sources but {len(targets)} targets: they must correspond one to one")
@@ -194,13 +197,23 @@ class Batches:
         self.targets = targets if targets is not None else TokenRows([None] * len(sources))
         self.pad_id, self.max_tokens, self.max_rows = pad_id, max_tokens, max_rows
         self.seed, self.shuffle, self.rank, self.world_size = seed, shuffle, rank, world_size
-        self.accumulation = accumulation
+        self.accumulation, self.change = accumulation, change
+        self._pass: tuple[int, TokenRows, TokenRows] | None = None
+
+    def rows(self, epoch: int) -> tuple[TokenRows, TokenRows]:
+        """The sources and targets of one epoch; those of the last one asked for stay in memory."""
+        if self.change is None:
+            return self.sources, self.targets
+        if self._pass is None or self._pass[0] != epoch:
+            self._pass = (epoch, *self.change(self.sources, self.targets, epoch))
+        return self._pass[1:]
 
     def plan(self, epoch: int = 0) -> list[IntArray]:
         """The index batches of one epoch, for this process."""
+        sources, targets = self.rows(epoch)
         return plan_batches(
-            self.sources.lengths,
-            self.targets.lengths,
+            sources.lengths,
+            targets.lengths,
             max_tokens=self.max_tokens,
             max_rows=self.max_rows,
             seed=self.seed,
@@ -218,8 +231,9 @@ class Batches:
 
     def collate(self, indices: list[int], visit: int = 0) -> Batch:
         """Pads the rows with these indices into one `Batch`; all have a target, or none has."""
-        source, mask = pad([self.sources[i] for i in indices], self.pad_id)
+        sources, targets = self.rows(visit)
+        source, mask = pad([sources[i] for i in indices], self.pad_id)
         target = None
-        if self.targets.lengths[indices].all():
-            target = torch.from_numpy(pad([self.targets[i] for i in indices], self.pad_id)[0])
+        if targets.lengths[indices].all():
+            target = torch.from_numpy(pad([targets[i] for i in indices], self.pad_id)[0])
         return Batch(torch.from_numpy(source), torch.from_numpy(mask), target, indices, visit)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compressor.data.batching import Batch
-from compressor.distillation.random_draws import Stream, uniform
+from compressor.data.random_draws import Stream, uniform
 from compressor.generation_config import GenerationConfig
 
 TokenIds = Sequence[int] | NDArray[np.int32]

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 
 from compressor.provenance import cpu
 
@@ -21,6 +22,8 @@ def this_process() -> PartialState:
 def accelerator(mixed_precision: str) -> Accelerator:
     """Returns what places a model on its device and averages its gradients over the processes."""
     this_process()
+    # accelerate keeps the precision of a program's first run, and refuses another one afterwards.
+    AcceleratorState._reset_state()
     return Accelerator(cpu=_on_processor(), mixed_precision=mixed_precision)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import tempfile
@@ -13,6 +14,7 @@ import torch
 from rich.console import Console
 
 from compressor.config import Recipe
+from compressor.data.augmentation import Augmentation, changed_examples
 from compressor.data.batching import TokenRows
 from compressor.data.corpus import (
     Encoded,
@@ -22,6 +24,7 @@ from compressor.data.corpus import (
 )
 from compressor.data.tokenizer_training import train_sentencepiece
 from compressor.distillation.initialization import initialize
+from compressor.distillation.methods import resolve
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import ModelConfig, complete_config
 from compressor.models.base import Seq2SeqModel
@@ -46,6 +49,8 @@ class Setup:
     generation: GenerationConfig
     student: Seq2SeqModel
     train: Encoded
+    augmentation: Augmentation | None
+    """Changes the training examples of each pass; None: they stay as they are."""
     dev: list[Example]
     data: DataRecord
     """Fingerprints and drop reports, for the records."""
@@ -86,6 +91,11 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None) ->
     encoded = encode(bar.track(examples, "encoding", len(examples)), tokenizer, recipe.data, train.report)
     if generation.forced_bos_id is not None:
         encoded = _with_first_token(encoded, generation.forced_bos_id)
+    augmentation = _augmentation(recipe, tokenizer, generation)
+    if augmentation is not None and resolve(recipe.method).reads_teacher_outputs:  # written once, before training
+        bar.start("augmenting", None)
+        encoded = Encoded(encoded.examples, *augmentation.rows(encoded.sources, encoded.targets, 0))
+        augmentation = None
     config = _model_config(recipe, teacher, tokenizer, generation)
     if recipe.tokenizer.output_vocabulary == "targets":
         generation = _suppress_unwritten(generation, encoded.targets, tokenizer, config.vocab_size)
@@ -100,7 +110,7 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None) ->
         report=train.report.record(),
         report_text=train.report.text(),
     )
-    return Setup(recipe, teacher, tokenizer, generation, student, encoded, dev.examples, data, total)
+    return Setup(recipe, teacher, tokenizer, generation, student, encoded, augmentation, dev.examples, data, total)
 
 
 def _tokenizer(recipe: Recipe, teacher: Teacher | None, examples: list[Example], bar: Bar) -> Tokenizer:
@@ -112,8 +122,9 @@ def _tokenizer(recipe: Recipe, teacher: Teacher | None, examples: list[Example],
     if teacher is not None:
         return teacher.tokenizer
     with tempfile.TemporaryDirectory() as folder:
-        texts = (text for example in examples for text in example if text)
-        config = recipe.tokenizer
+        config, augmentation = recipe.tokenizer, recipe.data.augmentation
+        changed = (example for _, example in changed_examples(examples, augmentation, recipe.training.seed))
+        texts = (text for example in itertools.chain(examples, changed) for text in example if text)
         bar.start(f"training a tokenizer on at most {config.training_sentences:,} sentences", None)
         train_sentencepiece(
             texts,
@@ -123,6 +134,13 @@ def _tokenizer(recipe: Recipe, teacher: Teacher | None, examples: list[Example],
             byte_fallback=config.byte_fallback,
         )
         return load_tokenizer(Path(folder))
+
+
+def _augmentation(recipe: Recipe, tokenizer: Tokenizer, generation: GenerationConfig) -> Augmentation | None:
+    if not recipe.data.augmentation.shares():
+        return None
+    first_ids = () if generation.forced_bos_id is None else (generation.forced_bos_id,)
+    return Augmentation(recipe.data.augmentation, recipe.data, tokenizer, recipe.training.seed, first_ids)
 
 
 def _generation(recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer) -> GenerationConfig:

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from compressor.data.batching import Batch, Batches
+from compressor.data.random_draws import Stream, torch_seed
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, Origin, TokenIds, build_contexts, cut_by_length
 from compressor.distillation.distributed import accelerator, mixed_precision, sum_over_processes
 from compressor.distillation.losses import IGNORED
 from compressor.distillation.memory import reuse_freed_memory
 from compressor.distillation.methods import resolve
-from compressor.distillation.random_draws import Stream, torch_seed
 from compressor.distillation.rollout import FULL_BATCH_ROLLOUT, SampleKey, rollout
 from compressor.distillation.schedules import beta, learning_rate
 from compressor.distillation.setup import Setup
@@ -80,6 +80,7 @@ class Trainer:
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
             accumulation=recipe.training.accumulation,
+            change=setup.augmentation.rows if setup.augmentation else None,
         )
         per_epoch = len(self.batches.plan(0)) // recipe.training.accumulation
         self.updates = recipe.training.updates or max(1, round((recipe.training.epochs or 1) * per_epoch))

@@ -80,8 +80,8 @@ class Tokenizer(ABC):
         """Ids of a text, without the frame; ``target`` selects the target vocabulary."""
 
     @abstractmethod
-    def _decode(self, ids: list[int]) -> str:
-        """Text of ids without special tokens."""
+    def _decode(self, ids: list[int], target: bool) -> str:
+        """Text of ids without special tokens; ``target`` selects the target vocabulary."""
 
     def encode_source(self, text: str) -> list[int]:
         """Ids of a source text, with the text frame that the model expects."""
@@ -92,9 +92,17 @@ class Tokenizer(ABC):
         """Ids of a target text, ending with EOS, without a start token."""
         return [*self._encode(text, target=True), self.eos_id]
 
+    def decode_source(self, ids: Sequence[int]) -> str:
+        """Text of the ids of a source, without the text frame; white space as the tokenizer normalizes it."""
+        frame = self.frame
+        end = len(ids) - len(frame.source_suffix_ids)
+        text = self._decode(list(ids[len(frame.source_prefix_ids) : end]), target=False)
+        return text.removeprefix(frame.text_prefix)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids."""
-        return self._decode([index for index in ids if index not in self._skipped and index < self.vocab_size])
+        written = [index for index in ids if index not in self._skipped and index < self.vocab_size]
+        return self._decode(written, target=True)
 
     @cached_property
     def _skipped(self) -> frozenset[int]:
@@ -131,7 +139,7 @@ class SentencePieceTokenizer(Tokenizer):
     def _encode(self, text: str, target: bool) -> list[int]:
         return self.pieces.encode(text)  # type: ignore[no-any-return]
 
-    def _decode(self, ids: list[int]) -> str:
+    def _decode(self, ids: list[int], target: bool) -> str:
         return self.pieces.decode(ids)  # type: ignore[no-any-return]
 
 
@@ -148,7 +156,8 @@ class VocabularyTokenizer(Tokenizer):
         self._source_ids = _vocabulary(files, "vocab.json")
         separate = "target_vocab.json" in files
         self._target_ids = _vocabulary(files, "target_vocab.json") if separate else self._source_ids
-        self._tokens = {index: token for token, index in self._target_ids.items()}
+        self._target_tokens = {index: token for token, index in self._target_ids.items()}
+        self._source_tokens = {index: token for token, index in self._source_ids.items()}
         super().__init__(files, frame or self._default_frame())
 
     def _default_frame(self) -> TextFrame:
@@ -174,8 +183,11 @@ class VocabularyTokenizer(Tokenizer):
         unknown = ids.get("<unk>", 0)
         return [ids.get(token, unknown) for token in tokens]
 
-    def _decode(self, ids: list[int]) -> str:
-        text = self.target_pieces.decode_pieces([self._tokens.get(index, "<unk>") for index in ids])
+    def _decode(self, ids: list[int], target: bool) -> str:
+        pieces, tokens = (
+            (self.target_pieces, self._target_tokens) if target else (self.source_pieces, self._source_tokens)
+        )
+        text = pieces.decode_pieces([tokens.get(index, "<unk>") for index in ids])
         return text.replace("▁", " ").strip()  # type: ignore[no-any-return]
 
 
@@ -203,7 +215,7 @@ class JsonTokenizer(Tokenizer):
     def _encode(self, text: str, target: bool) -> list[int]:
         return self.fast.encode(text, add_special_tokens=False).ids
 
-    def _decode(self, ids: list[int]) -> str:
+    def _decode(self, ids: list[int], target: bool) -> str:
         return self.fast.decode(ids, skip_special_tokens=True).strip()
 
 

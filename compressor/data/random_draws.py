@@ -23,6 +23,7 @@ class Stream(IntEnum):
     COIN = 1
     ROLLOUT = 2
     DROPOUT = 3
+    AUGMENTATION = 4
 
 
 def uniform(

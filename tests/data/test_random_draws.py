@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from compressor.distillation.random_draws import Stream, _next, torch_seed, uniform
+from compressor.data.random_draws import Stream, _next, torch_seed, uniform
 
 
 def test_a_hash_step_is_splitmix64() -> None:
