@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import get_args
 
 import pytest
 
-from compressor.config import ROLLOUT_METHODS, TEACHERLESS_METHODS, MethodConfig, MethodName
+from compressor.config import ROLLOUT_METHODS, TEACHERLESS_METHODS, AugmentationConfig, MethodConfig, MethodName, Recipe
 from compressor.distillation.contexts import Origin
 from compressor.distillation.methods import METHODS, resolve
+from compressor.distillation.setup import set_up
 from compressor.distillation.targets import OwnToken
 
 
@@ -42,3 +44,13 @@ def test_the_recipe_knows_every_row_and_what_it_needs() -> None:
         if row.contexts.origins == {Origin.REFERENCE} and isinstance(row.target, OwnToken)
     }
     assert teacherless == TEACHERLESS_METHODS
+
+
+def test_recorded_methods_train_on_the_sources_that_the_teacher_saw(make_recipe: Callable[..., Recipe]) -> None:
+    shares = AugmentationConfig(upper_case=1.0)
+    for method, fixed in (("seqkd", True), ("vanilla", False)):
+        recipe = make_recipe(method)
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"augmentation": shares})})
+        setup = set_up(recipe)
+        text = setup.tokenizer.decode_source(setup.train.sources[0].tolist())
+        assert (setup.augmentation is None) == fixed and text.isupper() == fixed

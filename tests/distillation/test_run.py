@@ -213,3 +213,9 @@ def test_seqkd_learns_from_the_teachers_beam_search(make_recipe: Make, tmp_path:
         assert (
             record["tokens"] == best[:23] + [teacher.generation.eos_id] * (len(best) > 23) or record["tokens"] == best
         )
+
+
+def test_runs_of_one_program_may_differ_in_precision(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    for precision in ("fp32", "bf16", "fp32"):
+        recipe = make_recipe("vanilla", updates=2, training={"precision": precision})
+        assert is_finished(distill(recipe, tmp_path / "run", force=True, progress=False))

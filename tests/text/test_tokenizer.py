@@ -163,6 +163,11 @@ def test_given_frame_replaces_the_stored_one(kind: Tokenizer, tmp_path: Path) ->
     assert other.frame == frame and other.encode_target("a")[-1] == 5
 
 
+def test_a_source_is_decoded_without_its_frame(kind: Tokenizer) -> None:
+    text = "der hund sieht das haus"
+    assert kind.decode_source(kind.encode_source(text)) == kind.decode(kind.encode_target(text))
+
+
 def test_decoding_special_tokens_gives_an_empty_text(kind: Tokenizer) -> None:
     assert kind.decode([]) == kind.decode([kind.pad_id, kind.eos_id, 10**6]) == ""
 

@@ -1,0 +1,182 @@
+"""Augmentation: each change on text, the shares, and that a pass is the same whenever it is made."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from compressor.config import AugmentationConfig, DataConfig
+from compressor.data.augmentation import Augmentation, join
+from compressor.data.batching import Batches, TokenRows
+from compressor.data.examples import Example
+from compressor.data.text_changes import CHANGES
+from compressor.data.tokenizer_training import train_sentencepiece
+from compressor.text.tokenizer import Tokenizer, load_tokenizer
+
+WORDS = [
+    "der",
+    "Hund",
+    "die",
+    "Katze",
+    "das",
+    "Haus",
+    "ein",
+    "Baum",
+    "sieht",
+    "malt",
+    "ruft",
+    "groß",
+    "schnell",
+    "heute",
+    "morgen",
+    "nie",
+]
+
+
+@pytest.fixture(scope="module")
+def corpus() -> list[Example]:
+    rng = random.Random(4)
+    lines = [" ".join(rng.choices(WORDS, k=rng.randint(2, 9))).capitalize() + "." for _ in range(3000)]
+    return [Example(line, line[::-1].lstrip(".").capitalize() + "!") for line in lines]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(corpus: list[Example], tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train_sentencepiece(
+        (text for example in corpus for text in example), folder, 320, training_sentences=2000, byte_fallback=True
+    )
+    return load_tokenizer(folder)
+
+
+@pytest.fixture(scope="module")
+def rows(corpus: list[Example], tokenizer: Tokenizer) -> tuple[TokenRows, TokenRows]:
+    sources = TokenRows(tokenizer.encode_source(example.source) for example in corpus)
+    return sources, TokenRows(tokenizer.encode_target(example.target or "") for example in corpus)
+
+
+def augmentation(tokenizer: Tokenizer, max_tokens: int = 400, **shares: float) -> Augmentation:
+    data = DataConfig.model_validate(
+        {"train": [{"source": "a"}], "dev": [{"source": "a"}], "max_source_tokens": max_tokens}
+        | {"max_target_tokens": max_tokens}
+    )
+    return Augmentation(AugmentationConfig(**shares), data, tokenizer, seed=5)
+
+
+@pytest.mark.parametrize(
+    ("change", "source", "target", "new_source", "new_target"),
+    [
+        (
+            "upper_case",
+            "Löschen von %s, {name}?",
+            "Delete %s, {name}?",
+            "LÖSCHEN VON %s, {name}?",
+            "DELETE %s, {name}?",
+        ),
+        ("upper_case", "Öffne a/b.txt -Datei", "Open a/b.txt --now", "ÖFFNE a/b.txt -Datei", "OPEN a/b.txt --now"),
+        ("upper_case", "„So“-Ansicht", "So-view", "„SO“-ANSICHT", "SO-VIEW"),
+        ("title_case", "Wer hat's gesagt?", "Who's said it?", "Wer Hat's Gesagt?", "Who's Said It?"),
+        ("title_case", "an %s über a@b.de", "to %s by a@b.de", "An %s Über A@b.de", "To %s By A@b.de"),
+        ("lower_case", "Der Hund im Ärmel", "The Dog", "der hund im ärmel", "The Dog"),
+        ("no_stop", "Ja...", "Yes!", "Ja", "Yes"),
+        ("no_stop", "Ja.", "Yes", "Ja.", "Yes"),
+        ("no_stop", "...", "...", "...", "..."),
+    ],
+)
+def test_changes_of_case_and_stop(change: str, source: str, target: str, new_source: str, new_target: str) -> None:
+    assert CHANGES[change](Example(source, target), random.Random(1)) == Example(new_source, new_target)
+
+
+def test_a_source_without_reference_is_changed_alone() -> None:
+    for change in CHANGES.values():
+        changed = change(Example("Der große Hund läuft 12 Kilometer."), random.Random(3))
+        assert changed.target is None and changed.source != "Der große Hund läuft 12 Kilometer."
+
+
+def edits(one: str, other: str) -> int:
+    """Levenshtein distance, by the textbook's table."""
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        diagonal, row[0] = row[0], i
+        for j, b in enumerate(other, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (a != b))
+    return row[-1]
+
+
+def test_typos_are_few_and_inside_words() -> None:
+    example = Example("Die Kätzchen springen über %1$s und 1234567 zu a@b.de.", "x")
+    for seed in range(200):
+        changed = CHANGES["typos"](example, random.Random(seed))
+        assert changed.target == "x" and 0 <= edits(example.source, changed.source) <= 4
+        assert all(word in changed.source for word in ("%1$s", "1234567", "a@b.de"))
+        assert changed.source.startswith("Die ")
+
+
+def test_copied_words_stand_on_both_sides() -> None:
+    example, seen = Example("Der Hund bellt.", "The dog barks."), set()
+    for seed in range(300):
+        changed = CHANGES["copied"](example, random.Random(seed))
+        word = changed.source.replace("Der Hund bellt", "").strip()
+        assert changed.target is not None and word == changed.target.replace("The dog barks", "").strip()
+        seen.add(word)
+    assert len(seen) > 100 and any("%1$s" in word for word in seen)
+
+
+def test_a_common_number_becomes_another_on_both_sides() -> None:
+    example, numbers = Example("Es kostet 18,10 € im Jahr 2024.", "It costs €18.10 in 2024."), set()
+    for seed in range(300):
+        changed = CHANGES["copied"](example, random.Random(seed))
+        if match := re.fullmatch(r"Es kostet (\S+) € im Jahr 2024\.", changed.source):
+            assert changed.target == f"It costs €{match[1].replace(',', '.')} in 2024."
+            numbers.add(match[1])
+    assert len(numbers) > 50
+
+
+def test_join_takes_sentences_alone() -> None:
+    texts = [Example("Ja.", "Yes."), Example("Haus", "house"), Example("Nein!", "No!"), Example("Mono.")]
+    joined = {join(texts, 0, random.Random(seed)) for seed in range(100)}
+    assert {len(example.source.split()) for example in joined} >= {2, 3}
+    for example in joined:
+        assert example.target and example.source.replace("Ja", "Yes").replace("Nein", "No") == example.target
+    assert join(texts, 1, random.Random(0)) == texts[1]
+    alone = join(texts, 3, random.Random(0))
+    assert alone.target is None and set(alone.source.split()) == {"Mono."}
+
+
+def test_shares_of_a_pass(tokenizer: Tokenizer, rows: tuple[TokenRows, TokenRows], corpus: list[Example]) -> None:
+    sources, targets = augmentation(tokenizer, upper_case=0.2, no_stop=0.1).rows(*rows, visit=0)
+    decoded = [tokenizer.decode_source(sources[index].tolist()) for index in range(len(corpus))]
+    upper = [index for index, text in enumerate(decoded) if text == corpus[index].source.upper()]
+    bare = [index for index, text in enumerate(decoded) if text == corpus[index].source.rstrip(".")]
+    assert len(upper) == pytest.approx(600, abs=90) and len(bare) == pytest.approx(300, abs=70)
+    for index in upper:
+        assert tokenizer.decode(targets[index].tolist()) == (corpus[index].target or "").upper()
+    same = set(range(len(corpus))) - set(upper) - set(bare)
+    assert all(np.array_equal(sources[index], rows[0][index]) for index in same)
+    assert sources.lengths.tolist() == [len(sources[index]) for index in range(len(corpus))]
+
+
+def test_limits_hold(tokenizer: Tokenizer, rows: tuple[TokenRows, TokenRows]) -> None:
+    longest = max(rows[0].lengths.max(), rows[1].lengths.max())
+    sources, targets = augmentation(tokenizer, max_tokens=int(longest), joined=1.0).rows(*rows, visit=0)
+    assert max(sources.lengths.max(), targets.lengths.max()) <= longest
+    assert (sources.lengths > rows[0].lengths).sum() > 100
+
+
+def test_passes_differ_and_each_is_the_same_again(tokenizer: Tokenizer, rows: tuple[TokenRows, TokenRows]) -> None:
+    def batches(epoch: int, start: int = 0) -> list[list[int]]:
+        change = augmentation(tokenizer, typos=0.3, joined=0.2).rows
+        made = Batches(*rows, pad_id=0, max_tokens=300, seed=3, change=change)
+        return [batch.source.flatten().tolist() for batch in made.epoch(epoch, start)]
+
+    assert batches(1, start=40) == batches(1)[40:]
+    assert sorted(batches(0)) != sorted(batches(1))
+
+
+def test_shares_above_one_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"the shares add up to 1\.1"):
+        AugmentationConfig(upper_case=0.6, typos=0.5)
