@@ -14,7 +14,7 @@ from benchmarks.engines.base import TEACHER
 from benchmarks.engines.registry import BASELINE, OWN
 from benchmarks.latency.grid import QUALITY_KEYS
 from benchmarks.measure.result_file import Row, Table, load
-from benchmarks.reports import html, peers, roofline, small_tables, table
+from benchmarks.reports import html, peers, robustness, roofline, small_tables, table
 from compressor.errors import ConfigError, DataError
 from compressor.files import write_atomic
 
@@ -53,6 +53,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "results": ("de-en.json", table.markdown),
     "students": ("students.json", table.markdown),
     "peers": ("peers.json", peers.markdown),
+    "robustness": ("robustness.json", robustness.markdown),
     "update-cost": ("update-cost.json", small_tables.update_cost),
     "batch-independence": ("batch-independence.json", small_tables.batch_independence),
     "roofline": ("roofline.json", roofline.markdown),
@@ -82,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="result file of `compress bench --json`")
     parser.add_argument("--markdown", action="store_true", help="print it as Markdown")
     parser.add_argument("--html", type=Path, metavar="OUT", help="write it as a page")
-    parser.add_argument("--plot", type=Path, metavar="OUT", help="write its plot of quality against latency as SVG")
+    parser.add_argument("--plot", type=Path, metavar="OUT", help="write its plot as SVG")
     parser.add_argument("--docs", type=Path, nargs="+", default=[], metavar="FILE", help="fill the tables of documents")
 
 
@@ -95,11 +96,13 @@ def run(options: argparse.Namespace) -> None:
     if options.file is None:
         return
     results = load(options.file)
+    of_slices = bool(results["rows"]) and "slice" in results["rows"][0]
     if options.html:
         table.write_html(results, options.html)
     if options.plot:
-        write_atomic(options.plot, html.plot_file(results["rows"]))
-    if options.markdown:
-        print(table.markdown(results), end="")
+        drawing = robustness.plot_file(results) if of_slices else html.plot_file(results["rows"])
+        write_atomic(options.plot, drawing)
+    if options.markdown or of_slices:
+        print(robustness.markdown(results) if of_slices else table.markdown(results), end="")
     elif not (options.html or options.plot):
         table.terminal(results)
