@@ -12,12 +12,19 @@ LABELS = {"batch_size": "batch", "num_beams": "beams", "source_tokens": "source"
           "vocab_size": "vocabulary", "encoder_layers": "encoder", "decoder_layers": "decoder"}  # fmt: skip
 UNITS = (("s", 1.0), ("ms", 1e3), ("µs", 1e6), ("ns", 1e9), ("ps", 1e12), ("fs", 1e15))
 
+FIT_COLUMNS = (
+    "“time”: the fitted coefficient, the time of one operation of this kind. “range”: its least and largest value over "
+    "the fits that each leave one axis (a value of “varied”) out. “least”: its time at the core's rates."
+)
+"""The meaning of the columns of fitted terms."""
+
 
 def markdown(table: Table) -> str:
     """Points, fit and rates as tables, with notes below each."""
     analyses = [analyse(table, precision) for precision in PRECISIONS]
     points, fitted, rates = points_grid(analyses), fit_grid(analyses), rates_grid(analyses[0])
-    parts = [markdown_grid(points), points_note(analyses[0].base), markdown_grid(fitted), *map(fit_note, analyses)]
+    parts = [markdown_grid(points), points_note(analyses[0].base), markdown_grid(fitted), FIT_COLUMNS]
+    parts += map(fit_note, analyses)
     return "\n\n".join([*parts, markdown_grid(rates), *map(share_note, analyses), settings_note(table)]) + "\n"
 
 
@@ -50,8 +57,8 @@ def label(axis: str, point: Point, base: Point) -> str:
 
 def fit_grid(analyses: list[Analysis]) -> Grid:
     """A line for each term: seconds per operation, their range when an axis is left out, and the core's best."""
-    heads = {"s": "", "range": ", an axis left out", "least": ", the core's best"}
-    columns = [Column("term", "one")]
+    heads = {"s": " time", "range": " range", "least": " least"}
+    columns = [Column("term", "time of one")]
     columns += [
         Column(f"{a.precision} {key}", a.precision + head, "s") for a in analyses for key, head in heads.items()
     ]
@@ -100,7 +107,8 @@ def points_note(base: Point) -> str:
         f"{base.ffn:,}, a vocabulary of {base.vocab_size:,}, {base.source_tokens} source and {base.target_tokens} "
         f"output tokens, batch {base.batch_size}, {base.num_beams} beam; random weights, one thread. “of base”: time "
         "over the base's in the same turns. “fit”: error of the fitted formula below. “roofline”: the least time that "
-        "the core's rates allow, over the time; “by”: what that least time is made of."
+        "the core's rates allow, over the measured time; “by”: what takes longer in that least time, reading memory or "
+        "multiplying."
     )
 
 

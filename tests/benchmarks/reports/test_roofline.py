@@ -75,7 +75,9 @@ def test_rates_are_medians_of_all_axes(table: dict[str, Any]) -> None:
 
 def test_markdown_has_a_line_a_point_and_the_coefficients(table: dict[str, Any]) -> None:
     text = cost_table.markdown(table)
-    points, fitted = (re.findall(rf"^\| {head}.*\n\| -.*\n((?:\|.*\n)+)", text, re.M)[0] for head in ("varied", "one"))
+    points, fitted = (
+        re.findall(rf"^\| {head}.*\n\| -.*\n((?:\|.*\n)+)", text, re.M)[0] for head in ("varied", "time of one")
+    )
     assert len(points.splitlines()) == sum(map(len, AXES.values()))
     times = [f"{1e3 * seconds(BASE, name):.2f}" for name in ("int8", "fp32")]
     base = next(line for line in points.splitlines() if line.startswith("| batch | 1 |"))
