@@ -48,7 +48,7 @@ def fit_grid(fits: Sequence[dict[str, float]]) -> Grid:
     """A line for each term: seconds per operation, in three digits."""
     text = EngFormatter("s")
     lines = [[term, *(text(float(f"{fit[term]:.3g}")) for fit in fits)] for term in fits[0]]
-    return Grid(["one", *PRECISIONS], [False, *[True] * len(fits)], lines)
+    return Grid(["time of one", *PRECISIONS], [False, *[True] * len(fits)], lines)
 
 
 def rates_grid(rates: Rates) -> Grid:

@@ -133,9 +133,14 @@ def notes(table: Table) -> list[str]:
     bench, lines = table.get("provenance", {}).get("bench") or {}, []
     if table["rows"]:
         lines.append(
-            "One call is one batch of real text, from text to text; engines take turns of eight calls. Speed-up: p50 "
-            "of the teacher in Hugging Face `generate` (fp32) over the row's, at equal batch, beams and threads. "
-            "Memory: peak during the calls, over the process with its library imported."
+            "One call translates or summarizes one batch of real text, from text to text; engines take turns of eight "
+            "calls. p50, p90, p99: percentiles of the time of a call. Memory: peak during the calls, over the process "
+            "with its library imported. Size: the files of the weights and graphs."
+        )
+    if any(row.get("speedup") is not None for row in table["rows"]):
+        lines.append(
+            "Speed-up: p50 of the teacher in Hugging Face `generate` (fp32) over the row's, at equal batch, beams and "
+            "threads."
         )
     if bench.get("source"):
         timed = f"{bench['sentences']} sentences timed {bench['repeats']} times"

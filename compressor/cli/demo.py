@@ -48,8 +48,8 @@ def command(
 ) -> None:
     """Run the whole pipeline on an embedded corpus.
 
-    Trains a teacher, distils it, exports the student and measures both, for translation and summarization. Needs no
-    file and no download.
+    Trains a teacher, distils it, exports the student and measures both, for translation and summarization: some six
+    minutes on two cores. Needs no file and no download.
     """
     from compressor.cli.output import print_json, print_table, say, write_json
     from compressor.errors import OutputExistsError

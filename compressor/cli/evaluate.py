@@ -23,18 +23,20 @@ def command(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Sentences a call.")] = 32,
     task: Annotated[
         Literal["translation", "summarization"] | None,
-        typer.Option("--task", help="Of a Hugging Face checkpoint; default: translation."),
+        typer.Option("--task", help="Task of a Hugging Face checkpoint; default: translation."),
     ] = None,
     source_prefix: Annotated[
-        str | None, typer.Option("--source-prefix", help="Of a T5 checkpoint: its task, put before every source.")
+        str | None, typer.Option("--source-prefix", help="Text before every source: the task, for a T5 checkpoint.")
     ] = None,
     source_language: Annotated[
-        str | None, typer.Option("--source-language", help="Of a multilingual checkpoint: a code of its own.")
+        str | None,
+        typer.Option("--source-language", help="Source of a multilingual checkpoint, a code of its tokenizer."),
     ] = None,
     target_language: Annotated[
-        str | None, typer.Option("--target-language", help="Of a multilingual checkpoint: a code of its own.")
+        str | None,
+        typer.Option("--target-language", help="Target of a multilingual checkpoint, a code of its tokenizer."),
     ] = None,
-    revision: Annotated[str | None, typer.Option("--revision", help="Of a checkpoint on the hub.")] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Revision of a checkpoint on the hub.")] = None,
     json: options.JsonFile = None,
 ) -> None:
     """Score a model on a test set.

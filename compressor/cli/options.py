@@ -13,7 +13,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from compressor.bundle import PRECISIONS
+from compressor.bundle import PRECISIONS, SHORTLIST
 from compressor.config import validate_options
 from compressor.errors import ConfigError
 
@@ -26,7 +26,12 @@ Source = Annotated[
 Reference = Annotated[
     Path | None, typer.Option("--reference", metavar="FILE", help="References, aligned with the sources.")
 ]
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, see configs/.", show_default=False)]
+RecipeFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RECIPE", help="YAML file; docs/recipe.md lists its fields, configs/ has examples.", show_default=False
+    ),
+]
 Set = Annotated[
     list[str],
     typer.Option(
@@ -37,7 +42,13 @@ Out = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Folder to write; it must not exist.", show_default=False)
 ]
 RunOut = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run; it must not exist.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Folder of the run; it must not exist. Needed except for --dry-run.",
+        show_default=False,
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the recipe, model sizes, and time and memory needed.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")]
@@ -52,7 +63,9 @@ JsonFile = Annotated[
 Precision = Annotated[
     str | None,
     typer.Option(
-        "--precision", help=f"One of {', '.join(PRECISIONS)}; default: int8 if the bundle has it, else mixed or fp32."
+        "--precision",
+        help=f"A precision that the bundle has: {', '.join(PRECISIONS)}, or one with {SHORTLIST}; "
+        "default: int8 if the bundle has it, else mixed or fp32.",
     ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads; default: all.")]
@@ -71,9 +84,14 @@ NoRepeatNgramSize = Annotated[
     ),
 ]
 LengthPenalty = Annotated[
-    float | None, typer.Option("--length-penalty", help="Beam scores are divided by length to this.")
+    float | None,
+    typer.Option(
+        "--length-penalty", help="Beam scores are divided by the length to this power; default: the bundle's."
+    ),
 ]
-BatchTokens = Annotated[int, typer.Option("--batch-tokens", min=1, help="Padded tokens that run together.")]
+BatchTokens = Annotated[
+    int, typer.Option("--batch-tokens", min=1, help="Most source tokens in one batch, padding included.")
+]
 Truncate = Annotated[bool, typer.Option("--truncate", help="Cut a source that is too long instead of refusing it.")]
 Digest = Annotated[
     str | None, typer.Option("--expect-digest", metavar="SHA256", help="Refuse a bundle with another manifest digest.")

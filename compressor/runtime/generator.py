@@ -116,6 +116,7 @@ class Generator:
         probe_device(device)
         manifest = open_bundle(folder, expect_digest)
         precision = precision or manifest.default_for(device)
+        manifest.precision(precision)  # an error comes before a warning about a precision that is not there
         warn_if_slow(precision, device)
         return cls(
             folder,

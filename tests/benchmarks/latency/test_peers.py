@@ -122,7 +122,7 @@ def test_a_shortlist_is_a_row_of_its_own_and_not_in_the_headline(model: Model, l
     text = markdown({"rows": [row | {"bleu": None} for row in rows]})
     assert "| 6+2-256 | random | 1 | 1 | 10,000 | 3.00 | – |" in text
     assert "| 6+2-256 | random | 1 | 1 | 10,000 | 0.50 | – | 2.00 |" in text
-    assert "3.00 times as fast in the geometric mean of 1 cells" in text
+    assert "3.00 times as fast in the geometric mean of 1 settings" in text
 
 
 def test_engines_take_turns_and_slow_ones_stop_early(model: Model, log: list[Any]) -> None:
@@ -274,8 +274,8 @@ def test_the_table_marks_what_is_lost() -> None:
     text = markdown({"rows": rows})
     assert "| s | d | 1 | 1 | 1,200 | 1.20 | **0.80** | – | – | – | – | – |" in text
     assert "| s | d | 8 | 1 | 600 | **0.60** | 1.20 | – | – | – | – | – |" in text
-    assert "0.85 times as fast in the geometric mean of 2 cells, 0.60 to 1.20; 1 is lost." in text
-    assert "Memory: 1.5 to 1.5 times that of CTranslate2 int8." in text
+    assert "0.85 times as fast in the geometric mean of 2 settings, 0.60 to 1.20; slower in 1 of them." in text
+    assert "Memory: 1.5 to 1.5 times that of CTranslate2 int8; more in 2 of 2." in text
 
 
 def test_random_weights_write_as_much_as_they_may_and_texts_are_as_long_as_they_should() -> None:

@@ -66,7 +66,8 @@ def test_the_model_finds_what_the_times_were_made_from(table: dict[str, Any]) ->
 
 def test_markdown_has_a_line_a_point_and_the_coefficients(table: dict[str, Any]) -> None:
     text = markdown(table)
-    points, fitted = (re.findall(rf"^\| {head}.*\n\| -.*\n((?:\|.*\n)+)", text, re.M)[0] for head in ("varied", "one"))
+    heads = ("varied", "time of one")
+    points, fitted = (re.findall(rf"^\| {head}.*\n\| -.*\n((?:\|.*\n)+)", text, re.M)[0] for head in heads)
     assert len(points.splitlines()) == sum(map(len, AXES.values()))
     times = [f"{1e3 * seconds(BASE, name):.2f}" for name in ("int8", "fp32")]
     base = next(line for line in points.splitlines() if line.startswith("| batch | 1 |"))
