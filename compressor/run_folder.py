@@ -52,10 +52,14 @@ class Fingerprint(RunPart):
 
 
 class DropRecord(RunPart):
-    """Number of examples that were read, kept and dropped."""
+    """Number of examples that were read, dropped and left."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
     read: int = Field(ge=0, description="Examples that were read.")
-    kept: int = Field(ge=0, description="Examples that remain.")
+    remaining: int = Field(
+        ge=0, validation_alias="kept", serialization_alias="kept", description="Examples that remain."
+    )
     dropped: dict[str, int] = Field({}, description="Reason to count.")
     examples: dict[str, list[str]] = Field({}, description="Reason to the first examples dropped for it.")
 

@@ -149,9 +149,9 @@ def test_export_without_dev_sources_needs_ungated(
     assert manifest.parity is not None and manifest.parity.fp32_identical == manifest.parity.sources == 32
     assert "There were no dev sources" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     run = load_run(moved)
-    found = load_dev_set(run, None, None, allow_random=True)
+    dev = load_dev_set(run, None, None, allow_random=True)
     frame = run.tokenizer.frame
-    for ids in found.ids:
+    for ids in dev.ids:
         assert tuple(ids[len(ids) - len(frame.source_suffix_ids) :]) == frame.source_suffix_ids
         assert run.generation.pad_id not in ids and 1 < len(ids) <= 24
 
@@ -175,8 +175,8 @@ def test_int4_and_mixed_are_described_in_manifest_and_card(
     assert set(manifest.precisions) == {"int4", "mixed", "fp32"} and manifest.default_precision == "mixed"
     int4, mixed, fp32 = (manifest.precisions[name] for name in ("int4", "mixed", "fp32"))
     assert int4.matmul_formats is None and fp32.batch_size is None and mixed.batch_size == 1
-    found = {(item.graph, item.format) for item in mixed.matmul_formats or ()}
-    assert found == {("encoder", "int8"), ("decoder_step", "blocks")}
+    formats = {(item.graph, item.format) for item in mixed.matmul_formats or ()}
+    assert formats == {("encoder", "int8"), ("decoder_step", "blocks")}
     described = json.loads((out / "bundle.json").read_text(encoding="utf-8"))["precisions"]
     assert "matmul_formats" in described["mixed"]
     assert not {"matmul_formats", "batch_size"} & {*described["int4"], *described["fp32"]}

@@ -63,8 +63,8 @@ def test_gradients_of_the_scan_are_those_of_the_recurrence() -> None:
     weights = torch.randn(2, 9, 6, dtype=torch.float64)
     parameters = list(cell.parameters())
     expected = torch.autograd.grad((plain_recurrence(forget, update).relu() * weights).sum(), parameters)
-    found = torch.autograd.grad((cell(inputs) * weights).sum(), parameters)
-    for one, other in zip(found, expected, strict=True):
+    actual = torch.autograd.grad((cell(inputs) * weights).sum(), parameters)
+    for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
@@ -74,8 +74,8 @@ def test_gradients_do_not_depend_on_the_scan() -> None:
     update = torch.randn(2, 9, 6, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(2, 9, 6, dtype=torch.float64)
     expected = torch.autograd.grad((parallel_scan(forget, update) * weights).sum(), (forget, update))
-    found = torch.autograd.grad((_LinearScan.apply(forget, update) * weights).sum(), (forget, update))
-    for one, other in zip(found, expected, strict=True):
+    actual = torch.autograd.grad((_LinearScan.apply(forget, update) * weights).sum(), (forget, update))
+    for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -123,10 +123,10 @@ def plain_beam_search(net: Seq2SeqModel, rules: GenerationConfig, source: Tensor
 def test_beam_search_equals_one_that_recomputes_every_prefix(beams: int) -> None:
     net, (source, mask) = ssru(), sources(9)
     rules = RULES.model_copy(update={"early_stopping": True})
-    found = [best[0].tokens for best in beam_search(net, rules, source, mask, num_beams=beams)]
+    outputs = [best[0].tokens for best in beam_search(net, rules, source, mask, num_beams=beams)]
     rows = zip(source, mask, strict=True)
-    assert found == [plain_beam_search(net, rules, row[real], beams) for row, real in rows]
-    assert len({len(tokens) for tokens in found}) > 1
+    assert outputs == [plain_beam_search(net, rules, row[real], beams) for row, real in rows]
+    assert len({len(tokens) for tokens in outputs}) > 1
 
 
 @pytest.mark.parametrize("search", ["greedy", "beams"])

@@ -46,8 +46,8 @@ class MarianEngine:
             cut(self._tokenizer.encode_source(text), described.max_source_tokens, described.eos_id) for text in texts
         ]
         lines = [" ".join(f"w{token}" for token in row[:-1]) for row in rows]  # Marian adds the end of sentence
-        found = self._translator(max_batch_size or len(texts), num_beams).translate(lines)
-        outputs = [[int(word[1:]) for word in line.split() if word[1:].isdecimal()] for line in found]
+        translations = self._translator(max_batch_size or len(texts), num_beams).translate(lines)
+        outputs = [[int(word[1:]) for word in line.split() if word[1:].isdecimal()] for line in translations]
         return Output(
             [self._tokenizer.decode(row) for row in outputs], [min(len(row) + 1, self._limit) for row in outputs]
         )

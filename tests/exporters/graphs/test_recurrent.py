@@ -53,8 +53,8 @@ def test_beams_and_scores_are_those_of_pytorch(net: Any, graphs: dict[str, Any],
     source, mask = sources(16)
     ids, scores = generated(graphs["generate_beams"], source, mask, num_beams)
     expected = beam_search(net, RULES, source, mask, num_beams=num_beams, num_return=num_beams)
-    found = [[until_eos(row, EOS, PAD) for row in rows] for rows in ids.tolist()]
-    assert found == [[beam.tokens for beam in row] for row in expected]
+    outputs = [[until_eos(row, EOS, PAD) for row in rows] for rows in ids.tolist()]
+    assert outputs == [[beam.tokens for beam in row] for row in expected]
     wanted = [[beam.score for beam in row] for row in expected]
     np.testing.assert_allclose(scores, np.array(wanted), atol=1e-4, rtol=0)
 
