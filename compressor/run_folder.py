@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -153,10 +154,14 @@ def read_record(folder: Path) -> RunRecord:
     return _read(path, RunRecord) if path.exists() else RunRecord()
 
 
-def read_recipe(folder: Path) -> Recipe | None:
-    """Reads ``recipe.yaml``; None if there is no such file. Raises ConfigError if it is wrong."""
+def read_recipe(folder: Path, overrides: Sequence[str] = ()) -> Recipe | None:
+    """Reads ``recipe.yaml`` with ``key.path=value`` overrides; None if there is no such file.
+
+    Raises:
+        ConfigError: the recipe or an override is wrong.
+    """
     path = folder / RECIPE_FILE
-    return load_recipe(path) if path.exists() else None
+    return load_recipe(path, list(overrides)) if path.exists() else None
 
 
 def write_records(folder: Path, model: ModelRecord, record: RunRecord, recipe: Recipe | None = None) -> None:

@@ -41,7 +41,7 @@ from benchmarks.latency.grid import (
 )
 from benchmarks.latency.tuning import QUICK, Effort, pace, tune
 from benchmarks.measure.result_file import ResultFile, Row
-from benchmarks.quality.evaluate import quality, read_test_set, translate_all
+from benchmarks.quality.evaluate import TestSet, parse_test_set, quality, read_test_set, translate_all
 from compressor.bundle import SHORTLIST, TOKENIZER_FOLDER, base_precision
 from compressor.errors import ConfigError, ModelError
 from compressor.text.tokenizer import load_tokenizer
@@ -94,13 +94,13 @@ def random_model(name: str, folder: Path, peers: Sequence[str]) -> Model:
 
 
 def trained_model(
-    name: str, run: Path, bundle: Path, peers: Sequence[str], teacher: Path | None, tests: dict[str, tuple[Path, Path]]
+    name: str, run: Path, bundle: Path, peers: Sequence[str], teacher: Path | None, tests: Sequence[TestSet]
 ) -> Model:
     """A run and its bundle on test sets, and their teacher in the rival engine."""
     specs = _specs(run, bundle, peers, None)
     if teacher is not None and RIVAL.name in peers:
         specs += [_spec(RIVAL.name, TEACHER, teacher, precision, None) for precision in RIVAL.precisions]
-    pairs = {data: read_test_set(*files) for data, files in tests.items()}
+    pairs = {test.name: read_test_set(test.source, test.reference) for test in tests}
     texts = {data: sources for data, (sources, _) in pairs.items()}
     references = {data: targets for data, (_, targets) in pairs.items()}
     return Model(name, specs, texts, _token_counter(bundle), references)
@@ -301,7 +301,7 @@ def _models(options: argparse.Namespace, peers: Sequence[str]) -> dict[str, Call
     names = [] if options.shapes == "none" else options.shapes.split(",")
     if unknown := [name for name in names if name not in SHAPES]:
         raise ConfigError(f"shapes: {', '.join(unknown)}: choose from {', '.join(SHAPES)}, or none")
-    tests = dict(map(_test_set, options.test))
+    tests = list(map(parse_test_set, options.test))
     if not bool(options.run) == bool(options.bundle) == bool(tests):
         raise ConfigError("{run}, {bundle} and {test} go together", options=["run", "bundle", "test"])
     models: dict[str, Callable[[], Model]] = {name: partial(random_model, name, options.work, peers) for name in names}
@@ -316,11 +316,3 @@ def _summary(rows: list[Row]) -> str:
     times = [f"{row['model'][0]} {row['engine']} {full_precision(row)} {row['p50_ms']:.1f}" for row in rows]
     place = f"{cell['shape']} {cell['data']}, batch {cell['batch_size']}, beams {cell['num_beams']}"
     return f"{place}, p50 ms: {', '.join(times)}"
-
-
-def _test_set(text: str) -> tuple[str, tuple[Path, Path]]:
-    name, equals, files = text.partition("=")
-    source, comma, reference = files.partition(",")
-    if not (equals and comma):
-        raise ConfigError(f"{{test}} {text}: give NAME=SOURCE,REFERENCE", options=["test"])
-    return name, (Path(source), Path(reference))

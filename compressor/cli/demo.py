@@ -130,6 +130,7 @@ def _measure(task: Task, folder: Path, made: Made, test_size: int) -> dict[str, 
     from benchmarks.latency.bench import run
     from benchmarks.latency.config import BenchConfig
     from benchmarks.latency.grid import ROW_KEYS
+    from benchmarks.quality.config import EvaluateConfig
     from benchmarks.quality.evaluate import evaluate
     from benchmarks.reports.table import write_html
 
@@ -144,7 +145,7 @@ def _measure(task: Task, folder: Path, made: Made, test_size: int) -> dict[str, 
         repeats=2,
     )
     table = run(config)
-    scores = evaluate(made.scratch, source=test, task=task).scores
+    scores = evaluate(made.scratch, EvaluateConfig(source=test, task=task)).scores
     alone = {"engine": "torch", "model": "student, no teacher"}
     write_html(table, folder / REPORT)  # of what was timed; the next row has a score alone
     table["rows"].append(dict.fromkeys(ROW_KEYS) | {key: scores[key] for key in ROW_KEYS if key in scores} | alone)

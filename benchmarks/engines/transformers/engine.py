@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as messages
 
-from benchmarks.engines.base import EngineSpec, Output
+from benchmarks.engines.base import EngineOutput, EngineSpec
 from benchmarks.engines.torch.device import torch_device
 from compressor.decoding.search import pad_sources
 from compressor.errors import ModelError
@@ -46,7 +46,7 @@ class HuggingFaceEngine:
             self._options = {**self._options, "max_new_tokens": spec.max_new_tokens}
             self._model.generation_config.max_length = None  # one limit, not two
 
-    def translate(self, texts: Sequence[str], *, num_beams: int) -> Output:
+    def translate(self, texts: Sequence[str], *, num_beams: int) -> EngineOutput:
         """Tokenizes, generates and decodes one batch."""
         source, mask = (tensor.to(self._device) for tensor in self._text.encode(texts))
         with torch.inference_mode():
@@ -55,7 +55,7 @@ class HuggingFaceEngine:
             )
         eos = self._model.generation_config.eos_token_id
         rows = [_until(row, set(eos) if isinstance(eos, list) else {eos}) for row in ids[:, 1:].tolist()]
-        return Output(self._text.decode(rows), [len(row) for row in rows])
+        return EngineOutput(self._text.decode(rows), [len(row) for row in rows])
 
 
 def load(spec: EngineSpec, threads: int) -> HuggingFaceEngine:
