@@ -9,7 +9,8 @@
     tokenizer/             as ``compressor.text.tokenizer`` saves it
     metrics.jsonl          training curves
     teacher_outputs.jsonl  the teacher's outputs, for the methods that learn from them
-    checkpoint/            what ``--resume`` reads; removed when the run is finished
+    checkpoint/            what ``--resume`` reads (model.safetensors, optimizer.safetensors, progress.json); removed
+                           when the run is finished
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from compressor.model_config import ModelConfig
 
 MODEL_FILE, WEIGHTS_FILE, RUN_FILE, RECIPE_FILE = "model.json", "model.safetensors", "run.json", "recipe.yaml"
 METRICS_FILE, TEACHER_OUTPUTS_FILE = "metrics.jsonl", "teacher_outputs.jsonl"
-TOKENIZER_FOLDER, CHECKPOINT_FOLDER = "tokenizer", "checkpoint"
+TOKENIZER_FOLDER, CHECKPOINT_FOLDER, PROGRESS_FILE = "tokenizer", "checkpoint", "progress.json"
 
 
 class RunPart(BaseModel):

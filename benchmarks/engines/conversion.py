@@ -11,7 +11,7 @@ from benchmarks.engines.environments import python_of
 from benchmarks.engines.process import ProcessHost
 from benchmarks.engines.registry import ENGINES
 from compressor.errors import ModelError
-from compressor.files import new_folder
+from compressor.output_folder import new_folder
 
 
 class ConvertingConnector:

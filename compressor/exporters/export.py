@@ -42,8 +42,8 @@ from compressor.exporters.quantization.precision import (
 )
 from compressor.exporters.quantization.rewrite import fp32_matmuls
 from compressor.exporters.shortlist import learn_table, teacher_pairs
-from compressor.files import new_folder
 from compressor.models.weights import Run
+from compressor.output_folder import new_folder
 from compressor.progress import Bar
 from compressor.runtime.generator import Generator
 from compressor.runtime.session import Device, check_onnxruntime, probe_device
