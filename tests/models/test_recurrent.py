@@ -1,9 +1,8 @@
-"""The SSRU decoder against its own equations, its stepwise form, and a beam search that keeps no state."""
+"""The SSRU decoder against its own equations, and against a beam search that keeps no state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -11,25 +10,10 @@ from torch import Tensor
 
 from compressor.decoding.search import beam_search, greedy
 from compressor.generation_config import GenerationConfig
-from compressor.model_config import SsruModelConfig
 from compressor.models.base import Seq2SeqModel
 from compressor.models.recurrent import SsruCell, _LinearScan, parallel_scan, scan_by_steps
-from compressor.models.registry import build_model
-from tests.models.test_transformer import EOS, PAD, RULES, VOCAB, sources
-
-
-def ssru(**changes: Any) -> Seq2SeqModel:
-    """A model with livelier weights than fresh ones, whose outputs end."""
-    torch.manual_seed(9)  # outputs of many lengths
-    sizes = {"d_model": 16, "num_heads": 2, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn": 24}
-    config = SsruModelConfig(**{**sizes, "vocab_size": VOCAB, "pad_id": PAD, "max_length": 32, **changes})
-    built = build_model(config).eval()
-    with torch.no_grad():
-        for parameter in built.parameters():
-            if parameter.dim() == 1:
-                parameter.add_(0.3 * torch.randn_like(parameter))
-        built.output_bias[EOS] += 3.0
-    return built
+from tests.models.test_contract import lively
+from tests.models.test_transformer import RULES, sources
 
 
 def plain_recurrence(forget: Tensor, update: Tensor) -> Tensor:
@@ -79,18 +63,6 @@ def test_gradients_do_not_depend_on_the_scan() -> None:
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_whole_prefixes_equal_repeated_steps(norm: str) -> None:
-    net = ssru(norm=norm)
-    source, mask = sources()
-    memory, context = net.encode(source, mask), torch.randint(1, VOCAB - 1, (len(source), 8))
-    state, steps = net.initial_state(memory), []
-    for position in range(context.shape[1]):
-        logits, state = net.step(context[:, position], state)
-        steps.append(logits)
-    torch.testing.assert_close(torch.stack(steps, dim=1), net.decode(memory, context), atol=1e-5, rtol=0)
-
-
 def plain_beam_search(net: Seq2SeqModel, rules: GenerationConfig, source: Tensor, beams: int) -> list[int]:
     """Beam search of one source in plain Python; every prefix is decoded anew.
 
@@ -121,7 +93,7 @@ def plain_beam_search(net: Seq2SeqModel, rules: GenerationConfig, source: Tensor
 @torch.no_grad()
 @pytest.mark.parametrize("beams", [3, 4])
 def test_beam_search_equals_one_that_recomputes_every_prefix(beams: int) -> None:
-    net, (source, mask) = ssru(), sources(9)
+    net, (source, mask) = lively("ssru"), sources(9)
     rules = RULES.model_copy(update={"early_stopping": True})
     outputs = [best[0].tokens for best in beam_search(net, rules, source, mask, num_beams=beams)]
     rows = zip(source, mask, strict=True)
@@ -131,7 +103,7 @@ def test_beam_search_equals_one_that_recomputes_every_prefix(beams: int) -> None
 
 @pytest.mark.parametrize("search", ["greedy", "beams"])
 def test_an_output_does_not_depend_on_its_batch(search: str) -> None:
-    net, (source, mask) = ssru(), sources(9)
+    net, (source, mask) = lively("ssru"), sources(9)
 
     def outputs(source: Tensor, mask: Tensor) -> list[list[int]]:
         if search == "greedy":
