@@ -59,6 +59,7 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
 
 
 def _sync(folder: Path) -> None:
+    """Makes the files below a folder durable."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as stream:
@@ -66,6 +67,7 @@ def _sync(folder: Path) -> None:
 
 
 def _replace(temporary: Path, path: Path) -> None:
+    """Moves ``temporary`` to ``path``; what was there is deleted after it."""
     if not path.exists():
         os.replace(temporary, path)
         return

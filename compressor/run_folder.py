@@ -174,6 +174,7 @@ def write_records(folder: Path, model: ModelRecord, record: RunRecord, recipe: R
 
 
 def _read(path: Path, kind: type[Record]) -> Record:
+    """Reads a record from a JSON file. Raises ModelError, with all wrong fields."""
     try:
         return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:

@@ -107,6 +107,7 @@ def trained_model(
 
 
 def _token_counter(bundle: Path) -> Callable[[str], int]:
+    """Returns a function that counts the tokens of a source, end of sentence included."""
     tokenizer = load_tokenizer(bundle / TOKENIZER_FOLDER)
     return lambda text: len(tokenizer.encode_source(text))
 
@@ -120,6 +121,7 @@ def _specs(run: Path, bundle: Path, peers: Sequence[str], limit: int | None) -> 
 
 
 def _spec(engine: str, model: str, path: Path, precision: str, limit: int | None) -> EngineSpec:
+    """Returns the contender; ``limit`` is the length that its outputs are forced to."""
     return EngineSpec(engine=engine, model=model, path=str(path), precision=precision, max_new_tokens=limit)
 
 
@@ -182,6 +184,7 @@ def _rows(
 
 
 def _split_precision(precision: str) -> Row:
+    """Returns the columns of a precision: ``int8+shortlist`` is int8 with a shortlist."""
     return {"precision": base_precision(precision), "shortlist": precision.endswith(SHORTLIST)}
 
 
@@ -231,6 +234,7 @@ def measure_model(
 
 
 def _missing_cells(model: Model, known: Sequence[Row], sizes: Sequence[int]) -> list[tuple[str, int, int]]:
+    """Returns data, batch size and beams of the cells that are not among the known rows, smallest first."""
     done = {tuple(row[key] for key in CELL) for row in known}
     grid = [(data, size, beams) for data in model.texts for beams in NUM_BEAMS for size in sizes]
     return sorted((cell for cell in grid if (model.shape, *cell) not in done), key=lambda cell: cell[1] * cell[2])
@@ -312,6 +316,7 @@ def _models(options: argparse.Namespace, peers: Sequence[str]) -> dict[str, Call
 
 
 def _summary(rows: list[Row]) -> str:
+    """Returns the times of a cell in one line."""
     cell = rows[0]
     times = [f"{row['model'][0]} {row['engine']} {full_precision(row)} {row['p50_ms']:.1f}" for row in rows]
     place = f"{cell['shape']} {cell['data']}, batch {cell['batch_size']}, beams {cell['num_beams']}"

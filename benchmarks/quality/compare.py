@@ -67,6 +67,7 @@ def compare(models: Sequence[ScoredModel], dev: Path, tests: Sequence[TestSet], 
 
 
 def _score(one: ScoredModel, test: TestSet, threads: int) -> dict[str, Any]:
+    """Returns the scores of a model on a test set."""
     config = EvaluateConfig(
         source=test.source,
         reference=test.reference,

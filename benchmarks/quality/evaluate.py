@@ -136,4 +136,5 @@ def quality(task: str, hypotheses: Sequence[str], references: Sequence[str]) -> 
 
 
 def _is_table(path: Path) -> bool:
+    """Returns whether a file has columns, by its name."""
     return path.name.removesuffix(".gz").endswith((".jsonl", ".json", ".tsv", ".parquet"))

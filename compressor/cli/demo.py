@@ -153,6 +153,7 @@ def _measure(task: Task, folder: Path, made: Made, test_size: int) -> dict[str, 
 
 
 def _write_test_set(task: Task, path: Path, size: int) -> Path:
+    """Writes the embedded test set of a task as JSON lines, and returns the path."""
     import json
 
     from compressor.data.synthetic.corpus import generate
@@ -165,6 +166,7 @@ def _write_test_set(task: Task, path: Path, size: int) -> Path:
 
 
 def _cells(row: dict[str, Any]) -> list[Any]:
+    """Returns the cells of a row of the table, formatted."""
     score = row["bleu"] if row["bleu"] is not None else row["rouge_l"]
     return [
         row["model"],

@@ -204,6 +204,7 @@ def encode(examples: Iterable[Example], tokenizer: Encoder, data: DataConfig, re
 
 
 def _too_long(source: int, target: int, data: DataConfig) -> str | None:
+    """Returns why an example with these token counts is dropped; None if it is not."""
     if source > data.max_source_tokens:
         return f"with a source over {data.max_source_tokens} tokens"
     if target > data.max_target_tokens:
@@ -214,11 +215,13 @@ def _too_long(source: int, target: int, data: DataConfig) -> str | None:
 
 
 def _refuse_nothing(examples: Sequence[Example], report: DropReport) -> None:
+    """Raises DataError if there are no examples."""
     if not examples:
         raise DataError(f"no examples are left to train on. {report.text()}")
 
 
 def _fingerprints(spec: DataSource, root: Path, rows: Sequence[Example]) -> list[Fingerprint]:
+    """Returns the identity of each file of a source, or of the rows where the source is not a file."""
     names = [name for name in (spec.source, spec.target, spec.path) if name]
     if names:
         return [Fingerprint(name=_public(name), rows=len(rows), sha256=file_fingerprint(root / name)) for name in names]
@@ -230,5 +233,6 @@ def _fingerprints(spec: DataSource, root: Path, rows: Sequence[Example]) -> list
 
 
 def _public(name: str) -> str:
+    """Returns a relative path as it is, and the name alone of a path that leads out of the data folder."""
     path = Path(name)
     return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()

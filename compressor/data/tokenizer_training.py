@@ -84,6 +84,7 @@ def train_sentencepiece(
 
 
 def _explain(error: str, vocab_size: int, characters: int) -> str:
+    """Returns what to change when SentencePiece refuses to train, from its error message."""
     if match := re.search(r"value <= (\d+)", error):
         return (
             f"tokenizer.vocab_size: {vocab_size} is too large for this corpus, which yields at most {match[1]} pieces: "

@@ -42,6 +42,7 @@ class NativeEngine:
         return EngineOutput([self._tokenizer.decode(row) for row in ids], [len(row) for row in ids])
 
     def _search(self, sources: list[list[int]], num_beams: int) -> list[list[int]]:
+        """Returns the token ids of each source's best output."""
         source, mask = pad_sources(sources, self._generation.pad_id, self._device)
         if num_beams == 1:
             return greedy(self._model, self._generation, source, mask, self._max_new_tokens)

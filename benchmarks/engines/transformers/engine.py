@@ -68,7 +68,7 @@ def load(spec: EngineSpec, threads: int) -> HuggingFaceEngine:
 
 
 class _Text(Protocol):
-    """Texts to padded ids [batch, source_len] with their mask, and ids to texts."""
+    """Tokenization: texts to padded ids [batch, source_len] with their mask, and ids to texts."""
 
     options: dict[str, Any]
     """Arguments of `generate` that the checkpoint's own configuration lacks."""
@@ -123,6 +123,7 @@ class _RunText:
 
 
 def _from_checkpoint(spec: EngineSpec) -> tuple[Any, _Text, int | None]:
+    """Returns model, tokenization and parameters of a Hugging Face checkpoint. Raises ModelError if it is none."""
     languages = {"src_lang": spec.source_language, "tgt_lang": spec.target_language}
     chosen = {key: value for key, value in languages.items() if value is not None}
     try:
@@ -136,6 +137,7 @@ def _from_checkpoint(spec: EngineSpec) -> tuple[Any, _Text, int | None]:
 
 
 def _from_run(folder: Path) -> tuple[Any, _Text, int | None]:
+    """Returns model, tokenization and parameters of a run, converted to MarianMT."""
     run = load_run(folder)
     return to_marian(run.model, run.generation), _RunText(run), count_parameters(run.model)
 

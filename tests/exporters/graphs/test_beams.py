@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ def ending_model(**sizes: int) -> Any:
     return built
 
 
+def sessions(graphs: Mapping[str, ir.Model], folder: Path) -> dict[str, Any]:
+    """Opens graphs in ONNX Runtime, from files in ``folder``."""
+    for name, graph in graphs.items():
+        ir.save(graph, folder / f"{name}.onnx")
+    return {name: onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in graphs}
+
+
 @pytest.fixture(scope="module")
 def net() -> Any:
     return ending_model()
@@ -44,13 +52,8 @@ def net() -> Any:
 
 @pytest.fixture(scope="module")
 def graphs(net: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("beams")
-    sessions = {}
-    for name, graph in build_graphs(net, GENERATION).items():
-        if name.startswith("generate"):
-            ir.save(graph, folder / f"{name}.onnx")
-            sessions[name] = onnxruntime.InferenceSession(folder / f"{name}.onnx")
-    return sessions
+    graphs = build_graphs(net, GENERATION)
+    return sessions({name: graphs[name] for name in ("generate", "generate_beams")}, tmp_path_factory.mktemp("beams"))
 
 
 def feeds(ids: torch.Tensor, mask: torch.Tensor, prefix: torch.Tensor, **options: Any) -> dict[str, Any]:
