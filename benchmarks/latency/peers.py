@@ -121,7 +121,7 @@ def _specs(run: Path, bundle: Path, peers: Sequence[str], limit: int | None) -> 
 
 
 def _spec(engine: str, model: str, path: Path, precision: str, limit: int | None) -> EngineSpec:
-    """Returns the contender; ``limit`` is the length that its outputs are forced to."""
+    """Returns the contender; ``limit`` is its longest output (None: as the model says)."""
     return EngineSpec(engine=engine, model=model, path=str(path), precision=precision, max_new_tokens=limit)
 
 
