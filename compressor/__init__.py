@@ -150,6 +150,7 @@ def load(
 
 
 def _resolve(recipe: Recipe | str | PathLike[str], overrides: Sequence[str]) -> Recipe:
+    """Returns a recipe as it is, or reads it from its file and applies the overrides. Raises ConfigError."""
     from compressor.config import Recipe, load_recipe
     from compressor.errors import ConfigError
 

@@ -30,7 +30,10 @@ SUMMARY = tuple(
 
 
 def summary(results: Table) -> str:
-    """At most ten rows of a bench: greedy, one thread, teacher in the baseline engine and students in ONNX."""
+    """Returns a Markdown table of a bench: greedy, one thread, teacher in the baseline engine, students in ONNX.
+
+    It has at most ten rows.
+    """
     engines = {TEACHER: BASELINE.name}
     chosen = [
         row for row in results["rows"]
@@ -62,7 +65,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Table], str]]] = {
 
 
 def fill(text: str, results: Path = RESULTS) -> str:
-    """A document with every marked table made anew.
+    """Returns a document in which each marked table is made anew from its result file.
 
     Raises:
         DataError: a table has no name of `SECTIONS`, or its result file is missing.

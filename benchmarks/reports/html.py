@@ -130,6 +130,7 @@ def _file(svg: str) -> str:
 
 
 def _figure(rows: Sequence[Row], measure: str) -> Any:
+    """Draws score against latency, a panel for each batch size."""
     from matplotlib.figure import Figure
 
     sizes = sorted({row["batch_size"] for row in rows})
@@ -147,6 +148,7 @@ def _figure(rows: Sequence[Row], measure: str) -> Any:
 
 
 def _draw(panel: Any, rows: Sequence[Row], everything: Sequence[Row], measure: str) -> None:
+    """Draws the points of one panel; colours and markers are those of all rows."""
     contenders = list(dict.fromkeys(_contender(row) for row in everything))
     beams = sorted({row["num_beams"] for row in everything})
     several = len({row["intra_threads"] for row in everything}) > 1
@@ -169,11 +171,12 @@ def _draw(panel: Any, rows: Sequence[Row], everything: Sequence[Row], measure: s
 
 
 def _contender(row: Row) -> str:
+    """Returns how the legend calls a row's contender."""
     return f"{row['model']}, {row['engine']} {row['precision']}"
 
 
 def _inline(svg: str, label: str) -> str:
-    """The SVG element alone, without prologue, metadata and name-space addresses, in the page's text colour."""
+    """Returns the SVG element alone, without prologue, metadata and name-space addresses, in the page's text colour."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg)
@@ -181,6 +184,7 @@ def _inline(svg: str, label: str) -> str:
 
 
 def _section(title: str, heads: list[str], numeric: list[bool], lines: list[list[str]]) -> str:
+    """Returns a heading and a table as HTML."""
     kinds = ['class="n"' if is_number else "" for is_number in numeric]
     head = "".join(f"<th {kind}>{escape(text)}</th>" for kind, text in zip(kinds, heads, strict=True))
     body = "\n".join(

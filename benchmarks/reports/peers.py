@@ -27,7 +27,7 @@ PRECISIONS = {"fp32": "fp32", "int4": "int4", f"int8{SHORTLIST}": "int8 and shor
 
 
 def markdown(table: Table) -> str:
-    """A table of cells, in bold where ours is slower, with a summary, and one of the bundle's other precisions."""
+    """Returns Markdown: a table of cells, bold where ours is slower, a summary, and a table of other precisions."""
     cells, provenance = by_cell(table["rows"]), table.get("provenance", {})
     beside = _table(cells, {name: partial(ratio, peer=peer) for peer, name in PEERS.items()}, mark="**")
     other = "The bundle's other precisions: tokens a second over those of int8."
@@ -40,7 +40,7 @@ def markdown(table: Table) -> str:
 
 
 def _table(cells: dict[Cell, Rows], columns: dict[str, Callable[[Rows], float | None]], mark: str = "") -> list[str]:
-    """A line for each cell; ``mark`` goes around what is below one."""
+    """Returns the lines of a Markdown table, one for each cell; ``mark`` goes around ratios below one."""
     heads = ["shape", "data", "batch", "beams", "tokens/s", *columns]
     lines = [f"| {' | '.join(heads)} |", f"| {' | '.join(['---', '---', *['---:'] * (len(heads) - 2)])} |"]
     for cell, rows in sorted(cells.items(), key=lambda item: (item[0][0], item[0][1], item[0][3], item[0][2])):
@@ -124,6 +124,7 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def _shown(value: float | None, mark: str) -> str:
+    """Returns a ratio, marked where it is below one; a dash where it was not measured."""
     if value is None:
         return "–"
     return f"{value:.2f}" if value >= 1 else f"{mark}{value:.2f}{mark}"

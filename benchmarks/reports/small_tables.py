@@ -22,7 +22,7 @@ INDEPENDENCE = (
 
 
 def update_cost(table: Table) -> str:
-    """Milliseconds an update by method."""
+    """Returns a Markdown table of milliseconds an update, by method."""
     settings = table["settings"]
     lengths = (
         "Time of one update at β = 0, rollouts included: the student writes every context of both imitation methods. "
@@ -33,6 +33,6 @@ def update_cost(table: Table) -> str:
 
 
 def batch_independence(table: Table) -> str:
-    """Texts whose output in a batch differs from the one they have alone."""
+    """Returns a Markdown table of the texts whose output in a batch differs from the one they have alone."""
     note = " ".join(measured_on(table["provenance"], "onnxruntime"))
     return f"{markdown_grid(grid_of(INDEPENDENCE, table['rows']))}\n\n{note}\n"

@@ -87,7 +87,7 @@ def quality_grid(table: Table) -> Grid | None:
 
 
 def markdown(table: Table) -> str:
-    """Quality and latency as Markdown tables, with signatures and settings below."""
+    """Returns quality and latency as Markdown tables, with signatures and settings below."""
     parts = [markdown_grid(grid) for grid in (quality_grid(table), latency_grid(table)) if grid and grid.lines]
     return "\n\n".join([*parts, "  \n".join(notes(table))]) + "\n"
 
@@ -159,17 +159,18 @@ def measured_on(provenance: dict[str, Any], *software: str) -> list[str]:
 
 
 def grid_of(columns: Sequence[Column], rows: Sequence[Row]) -> Grid:
-    """Rows as formatted cells, without columns that apply to none of them."""
+    """Returns rows as formatted cells, without columns that apply to none of them."""
     shown = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
     lines = [[_text(row.get(column.key), column.format_spec) for column in shown] for row in rows]
     return Grid([column.head for column in shown], [bool(column.format_spec) for column in shown], lines)
 
 
 def _text(value: Any, format_spec: str) -> str:
+    """Returns a value in its format; a dash where there is none."""
     return "–" if value is None else format(value, format_spec)
 
 
 def markdown_grid(grid: Grid) -> str:
-    """A table as Markdown."""
+    """Returns a table as Markdown."""
     rule = ["---:" if numeric else "---" for numeric in grid.numeric]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [grid.heads, rule, *grid.lines])

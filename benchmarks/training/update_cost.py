@@ -96,6 +96,7 @@ def _settings(method: str) -> list[str]:
 
 
 def _start_from(run: Path, setup: Setup) -> None:
+    """Loads a run's weights into the student. Raises ModelError if its architecture is another."""
     model = load_run(run).model
     if model.config != setup.student.config:
         raise ModelError(f"{run}: its architecture is not the recipe's student; give the recipe that made it")
@@ -108,6 +109,7 @@ def _trainer(setup: Setup, recipe: Recipe) -> Trainer:
 
 
 def _groups(trainer: Trainer, size: int, count: int) -> list[list[Batch]]:
+    """Returns the first ``count`` groups of ``size`` batches."""
     batches = trainer.batches.epoch(0)
     groups = [list(itertools.islice(batches, size)) for _ in range(count)]
     return [group for group in groups if group]
@@ -119,6 +121,7 @@ def _per_update(seconds: Sequence[Sequence[float]], work: Sequence[Sequence[Batc
 
 
 def _lengths(setup: Setup, trainer: Trainer, work: Sequence[Sequence[Batch]]) -> dict[str, float]:
+    """Returns the mean tokens of rollouts and references on the first group of batches."""
     chosen = [index for batch in work[0] for index in batch.indices]
     written = sum(map(len, trainer.roll_out(chosen, [0] * len(chosen))))
     given = sum(len(setup.train.targets[index]) for index in chosen)
@@ -126,6 +129,7 @@ def _lengths(setup: Setup, trainer: Trainer, work: Sequence[Sequence[Batch]]) ->
 
 
 def _row(name: str, samples: dict[str, list[float]]) -> dict[str, Any]:
+    """Returns the statistics of a method's updates."""
     own = samples[name]
     return {
         "method": name,

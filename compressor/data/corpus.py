@@ -27,7 +27,7 @@ from compressor.text.tokenizer import cut
 __all__ = ["Corpus", "DropReport", "Encoded", "Example", "Fingerprint", "clean", "encode", "file_fingerprint",
            "load_corpus", "read_pairs", "source_key"]  # fmt: skip
 
-SHOWN = 3  # dropped examples kept for each reason
+SHOWN = 3  # dropped examples in the report, for each reason
 
 
 class Encoder(Protocol):
@@ -48,12 +48,12 @@ class DropReport:
     shown: dict[str, list[str]] = field(default_factory=dict)
 
     @property
-    def kept(self) -> int:
+    def remaining(self) -> int:
         """Examples that remain."""
         return self.read - sum(self.dropped.values())
 
     def drop(self, reason: str, example: Example) -> None:
-        """Counts one dropped example; the first few of a reason are kept to be shown."""
+        """Counts one dropped example; the first few of each reason go into the report."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         if self.dropped[reason] <= SHOWN:
             text = example.source if example.target is None else f"{example.source} ||| {example.target}"
@@ -71,11 +71,13 @@ class DropReport:
         if not self.dropped:
             return f"Kept all {self.read:,} examples."
         parts = [f"{count:,} {reason} (such as {self.shown[reason][0]!r})" for reason, count in self.dropped.items()]
-        return f"Kept {self.kept:,} of {self.read:,} examples; dropped {', '.join(parts)}."
+        return f"Kept {self.remaining:,} of {self.read:,} examples; dropped {', '.join(parts)}."
 
     def record(self) -> DropRecord:
         """The report as it is written into ``run.json``."""
-        return DropRecord(read=self.read, kept=self.kept, dropped=dict(self.dropped), examples=dict(self.shown))
+        return DropRecord(
+            read=self.read, remaining=self.remaining, dropped=dict(self.dropped), examples=dict(self.shown)
+        )
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def clean(
     """
     forbidden = {source_key(source) for source in held_out}
     seen: set[Example] = set()
-    kept, report = [], DropReport()
+    remaining, report = [], DropReport()
     for example in examples:
         report.read += 1
         if not example.source or example.target == "":
@@ -165,9 +167,9 @@ def clean(
             report.drop("repeated", example)
         else:
             seen.add(example)
-            kept.append(example)
-    _refuse_nothing(kept, report)
-    return kept, report
+            remaining.append(example)
+    _refuse_nothing(remaining, report)
+    return remaining, report
 
 
 def encode(examples: Iterable[Example], tokenizer: Encoder, data: DataConfig, report: DropReport) -> Encoded:
@@ -182,7 +184,7 @@ def encode(examples: Iterable[Example], tokenizer: Encoder, data: DataConfig, re
     Raises:
         DataError: nothing remains.
     """
-    kept: list[Example] = []
+    remaining: list[Example] = []
     sources: list[array[int]] = []
     targets: list[array[int]] = []
     for example in examples:
@@ -194,14 +196,15 @@ def encode(examples: Iterable[Example], tokenizer: Encoder, data: DataConfig, re
         if reason := _too_long(len(source), len(target), data):
             report.drop(reason, example)
             continue
-        kept.append(example)
+        remaining.append(example)
         sources.append(array("i", source))
         targets.append(array("i", target))
-    _refuse_nothing(kept, report)
-    return Encoded(kept, TokenRows(sources), TokenRows(targets))
+    _refuse_nothing(remaining, report)
+    return Encoded(remaining, TokenRows(sources), TokenRows(targets))
 
 
 def _too_long(source: int, target: int, data: DataConfig) -> str | None:
+    """Returns why an example with these token counts is dropped; None if it is not."""
     if source > data.max_source_tokens:
         return f"with a source over {data.max_source_tokens} tokens"
     if target > data.max_target_tokens:
@@ -211,12 +214,14 @@ def _too_long(source: int, target: int, data: DataConfig) -> str | None:
     return None
 
 
-def _refuse_nothing(kept: Sequence[Example], report: DropReport) -> None:
-    if not kept:
+def _refuse_nothing(examples: Sequence[Example], report: DropReport) -> None:
+    """Raises DataError if there are no examples."""
+    if not examples:
         raise DataError(f"no examples are left to train on. {report.text()}")
 
 
 def _fingerprints(spec: DataSource, root: Path, rows: Sequence[Example]) -> list[Fingerprint]:
+    """Returns the identity of each file of a source, or of the rows where the source is not a file."""
     names = [name for name in (spec.source, spec.target, spec.path) if name]
     if names:
         return [Fingerprint(name=_public(name), rows=len(rows), sha256=file_fingerprint(root / name)) for name in names]
@@ -228,5 +233,6 @@ def _fingerprints(spec: DataSource, root: Path, rows: Sequence[Example]) -> list
 
 
 def _public(name: str) -> str:
+    """Returns a relative path as it is, and the name alone of a path that leads out of the data folder."""
     path = Path(name)
     return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()

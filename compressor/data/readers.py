@@ -114,6 +114,7 @@ def read_hub(
 
 
 def _take(records: Iterator[tuple[str, Any]], size: int | None) -> Iterator[tuple[str, Any]]:
+    """Yields the first ``size`` records; all if ``size`` is None."""
     for count, record in enumerate(records, start=1):
         yield record
         if count == size:
@@ -121,6 +122,7 @@ def _take(records: Iterator[tuple[str, Any]], size: int | None) -> Iterator[tupl
 
 
 def _read_bytes(path: Path) -> bytes:
+    """Returns the content of a file, decompressed if its name ends in .gz. Raises DataError."""
     try:
         if path.suffix == ".gz":
             with gzip.open(path) as file:
@@ -135,6 +137,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _json_records(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yields the value in each line of a JSON-lines file, after its place for error messages."""
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}: line {number}"
         try:
@@ -144,6 +147,7 @@ def _json_records(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _dataset_records(path: Path, kind: str, source: str, target: str | None) -> Iterator[tuple[str, Any]]:
+    """Yields the rows of a TSV or Parquet file as read by `datasets`, each after its place for error messages."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if not path.stat().st_size:
@@ -163,6 +167,7 @@ def _dataset_records(path: Path, kind: str, source: str, target: str | None) -> 
 
 
 def _datasets() -> Any:
+    """Imports the package `datasets`. Raises DependencyError if it is absent."""
     try:
         return importlib.import_module("datasets")
     except ImportError:
@@ -175,12 +180,14 @@ def _datasets() -> Any:
 def _from_records(
     records: Iterable[tuple[str, Any]], source_column: str, target_column: str | None
 ) -> Iterator[Example]:
+    """Yields an example for each record, from its source and target column."""
     for where, record in records:
         source = _field(where, record, source_column)
         yield Example(source, None if target_column is None else _field(where, record, target_column))
 
 
 def _field(where: str, record: Any, column: str) -> str:
+    """Returns the text in a column of a record; dots enter nested records. Raises DataError."""
     value = record
     for key in [column] if isinstance(record, dict) and column in record else column.split("."):
         if not isinstance(value, dict) or key not in value:
@@ -193,4 +200,5 @@ def _field(where: str, record: Any, column: str) -> str:
 
 
 def _first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, or its class if it has none."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__

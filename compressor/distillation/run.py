@@ -28,9 +28,10 @@ from compressor.distillation.setup import set_up
 from compressor.distillation.signals import prepare_signal
 from compressor.distillation.trainer import Trainer, UpdateStats
 from compressor.errors import InterruptedRun, ModelError, OutputExistsError
-from compressor.files import check_replaceable, storage_errors, write_atomic
+from compressor.files import storage_errors, write_atomic
 from compressor.models.base import count_parameters
 from compressor.models.weights import Run, save_run
+from compressor.output_folder import check_replaceable
 from compressor.progress import Bar
 from compressor.provenance import provenance
 from compressor.run_folder import (

@@ -230,7 +230,7 @@ class Generator:
         batch_tokens: int,
         batch_size: int | None,
     ) -> list[list[ScoredTokens]]:
-        """Returns the outputs of checked sources. A batch has sources of similar and prefixes of equal length."""
+        """Returns the outputs of checked sources; a batch has similar source lengths. Raises InputError for options."""
         for name, value in (("batch_tokens", batch_tokens), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise InputError(f"{{{name}}} is {value}: give 1 or more", option=name, actual=value)

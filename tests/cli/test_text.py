@@ -51,9 +51,9 @@ def outputs(tiny_bundle: Path) -> dict[str, str]:
 def test_chunks_split_lines_at_newlines_only(
     stream: type[io.BytesIO], text: str, lines: list[str], terminated: bool
 ) -> None:
-    found = list(chunks(stream(text.encode())))
-    assert [line for chunk, _ in found for line in chunk] == lines
-    assert all(ended for _, ended in found[:-1]) and [ended for _, ended in found[-1:]] in ([], [terminated])
+    read = list(chunks(stream(text.encode())))
+    assert [line for chunk, _ in read for line in chunk] == lines
+    assert all(ended for _, ended in read[:-1]) and [ended for _, ended in read[-1:]] in ([], [terminated])
 
 
 @pytest.mark.parametrize("stream", [io.BytesIO, Pipe])

@@ -48,10 +48,10 @@ def test_clean_drops_by_reason() -> None:
         Example("mono"),
         Example("mono"),
     ]
-    kept, report = clean(examples, held_out=["in dev."])
-    assert kept == [Example("a b", "c d"), Example("a b", "another translation"), Example("mono")]
+    remaining, report = clean(examples, held_out=["in dev."])
+    assert remaining == [Example("a b", "c d"), Example("a b", "another translation"), Example("mono")]
     assert report.dropped == {"with an empty side": 2, "repeated": 2, "with a held-out source": 1}
-    assert (report.read, report.kept) == (8, 3)
+    assert (report.read, report.remaining) == (8, 3)
     assert len(clean(examples, deduplicate=False)[0]) == 6
 
 
@@ -111,7 +111,7 @@ def test_reports_add_up() -> None:
     for report, reason in ((one, "repeated"), (two, "repeated"), (two, "with an empty side")):
         report.drop(reason, Example("x"))
     one.add(two)
-    assert (one.read, one.kept) == (15, 12)
+    assert (one.read, one.remaining) == (15, 12)
     assert one.dropped == {"repeated": 2, "with an empty side": 1}
 
 
@@ -191,4 +191,4 @@ def test_the_real_corpora_are_aligned(shared: Path) -> None:
     assert len(dev.examples) == 1014 + 800
     train = load_corpus(data, "train", [example.source for example in dev.examples])
     assert train.report.read == 29_000
-    assert train.report.kept > 28_900
+    assert train.report.remaining > 28_900

@@ -172,7 +172,7 @@ def test_who_was_too_slow_is_left_out_when_a_run_goes_on(model: Model, log: list
     connect = lambda spec, threads: Pretender(spec, threads, log)  # noqa: E731
     first, *_ = measure_model(model, [], connect, EFFORT, 1, quick=True)
     known = [row | {"signature": None, "p50_ms": row["p50_ms"] * 400} for row in first]  # `generate`: 20 s
-    rest = [row for found in measure_model(model, known, connect, EFFORT, 1, quick=True) for row in found]
+    rest = [row for cell_rows in measure_model(model, known, connect, EFFORT, 1, quick=True) for row in cell_rows]
     assert {row["engine"] for row in first} - {row["engine"] for row in rest} == {"transformers"}
 
 
@@ -180,11 +180,11 @@ def test_quality_is_measured_once_for_all_cells_of_a_test_set(model: Model, log:
     texts, scored = [f"this is text number {index}" for index in range(70)], {"onnx": 100.0, "ctranslate2": 100.0}
     model = model._replace(texts={"tatoeba": texts}, references={"tatoeba": texts})
     connect = lambda spec, threads: Pretender(spec, threads, log)  # noqa: E731
-    rows = [row for found in measure_model(model, [], connect, EFFORT, 1, quick=False) for row in found]
+    rows = [row for cell_rows in measure_model(model, [], connect, EFFORT, 1, quick=False) for row in cell_rows]
     assert {row["engine"]: row.get("bleu") for row in rows} == {**scored, "transformers": None}
     before = len(log)
     known = [row for row in with_speedup(rows) if row["batch_size"] < 64]
-    again = [row for found in measure_model(model, known, connect, EFFORT, 1, quick=False) for row in found]
+    again = [row for cell_rows in measure_model(model, known, connect, EFFORT, 1, quick=False) for row in cell_rows]
     assert {row["engine"]: row.get("bleu") for row in again} == {**scored, "transformers": None}
     assert len(log) - before < before / 2  # no test set was translated again
 
@@ -289,7 +289,8 @@ def test_random_weights_write_as_much_as_they_may_and_texts_are_as_long_as_they_
     source, mask = pad_sources(ids, run.generation.pad_id)
     outputs = greedy(run.model, run.generation, source, mask, 7)
     outputs += [
-        found[0].tokens for found in beam_search(run.model, run.generation, source, mask, num_beams=3, max_new_tokens=7)
+        hypotheses[0].tokens
+        for hypotheses in beam_search(run.model, run.generation, source, mask, num_beams=3, max_new_tokens=7)
     ]
     assert {len(output) for output in outputs} == {7} and {output[-1] for output in outputs} == {0}
     assert not {0, 79} & {token for output in outputs for token in output[:-1]}
