@@ -66,8 +66,8 @@ async def make_jobs(
     short = sum(map(len, texts)) <= INLINE_CHARACTERS
     documents = encode() if short else await wait(request, asyncio.to_thread(encode), deadline)
     jobs = [
-        [Job(source, options, deadline, places=int(number == len(one.sources))) for number, source in enumerate(one.sources, 1)]
-        for one in documents
+        [replace(job, places=0) for job in jobs[:-1]] + jobs[-1:]
+        for jobs in ([Job(source, options, deadline) for source in one.sources] for one in documents)
     ]
     return Work(documents, jobs, deadline)
 
