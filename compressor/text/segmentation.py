@@ -26,12 +26,12 @@ _PREFIX = re.compile(
 )
 _FENCE = re.compile(r"`{3,}|~{3,}")
 _CELL = re.compile(r"(\s*\|\s*)")
-_MARKUP = re.compile(r"`[^`]*`|</?\w[^<>]*>")
+_MARKUP = re.compile(r"`[^`]*`|</?\w[^<>]*>|\$?\{\s*[\w.$:|-]*\s*\}")
 _NUMBERED = re.compile(r"(?<!\S)(\d{1,3}\.)\s+$")
 _COPIED = re.compile(
     r"[A-Za-z][\w+.-]*://\S+|www\.\S+"  # URLs
     r"|(?:~|\.{1,2})?/\S+|[A-Za-z]:\\\S*|\\\\\S+|[\w.-]+(?:/[\w.-]+)+\.\w{1,5}"  # paths
-    r"|%(?:\d+\$)?[-+#0-9.]*[A-Za-z]{1,2}|%\(\w+\)[A-Za-z]|\$?\{[^{}]*\}+|\{\{[^{}]*\}\}"  # placeholders
+    r"|%(?:\d+\$)?[-+#0-9.]*[A-Za-z]{1,2}|%\(\w+\)[A-Za-z]"  # placeholders
 )
 _EDGES = "()[]<>\"'„“”‚‘’«»,;:!?*_"
 
@@ -65,7 +65,7 @@ class Sentence:
             end = start + len(part)
             first = end - len(part.lstrip())
             last = max(first, start + len(part.rstrip()))
-            for begin, stop in ((start, first), (first, last), (last, end)):
+            for begin, stop in filter(lambda span: span[0] < span[1], ((start, first), (first, last), (last, end))):
                 inside = []
                 while breaks and breaks[-1][0] < stop:
                     offset, text = breaks.pop()
