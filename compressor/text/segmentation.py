@@ -26,7 +26,7 @@ _PREFIX = re.compile(
 )
 _FENCE = re.compile(r"`{3,}|~{3,}")
 _CELL = re.compile(r"(\s*\|\s*)")
-_MARKUP = re.compile(r"`[^`]*`|</?\w[^<>]*>|\$?\{\s*[\w.$:|-]*\s*\}")
+_MARKUP = re.compile(r"`[^`]*`|</?\w[^<>]*>|\$?\{\s?[\w.$:|-]*\s?\}")
 _NUMBERED = re.compile(r"(?<!\S)(\d{1,3}\.)\s+$")
 _COPIED = re.compile(
     r"[A-Za-z][\w+.-]*://\S+|www\.\S+"  # URLs
@@ -82,7 +82,7 @@ class Sentence:
         wrapped, start = "", 0
         for offset, text in self.breaks:
             wanted = round(offset / len(self.flat) * len(output))
-            before, after = output.rfind(" ", start + 1, max(wanted, 0) + 1), output.find(" ", max(wanted, start + 1))
+            before, after = output.rfind(" ", start + 1, wanted + 1), output.find(" ", max(wanted, start + 1))
             places = [place for place in (before, after) if place > start]
             if places:
                 place = min(places, key=lambda place: abs(place - wanted))
