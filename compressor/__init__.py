@@ -130,7 +130,8 @@ def load(
         num_beams: of most calls; the graph of that search is opened now, the other one at its first call.
 
     Returns:
-        A generator; ``generate(texts)`` returns one result for each text, in order.
+        A generator; ``generate(texts)`` returns one result for each text, in order. Texts may be of any length:
+        translation reads them sentence by sentence and keeps their layout, summarization reads them whole.
 
     Raises:
         BundleError: the bundle is incomplete, altered, or of another version.

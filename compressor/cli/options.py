@@ -92,7 +92,24 @@ LengthPenalty = Annotated[
 BatchTokens = Annotated[
     int, typer.Option("--batch-tokens", min=1, help="Most source tokens in one batch, padding included.")
 ]
-Truncate = Annotated[bool, typer.Option("--truncate", help="Cut a source that is too long instead of refusing it.")]
+Document = Annotated[bool, typer.Option("--document", help="Read the whole input as one text.")]
+JsonLinesInput = Annotated[
+    bool, typer.Option("--jsonl", help='Read JSON lines, texts under "source", and print JSON lines.')
+]
+SplitTexts = Annotated[
+    Literal["sentences", "none"] | None,
+    typer.Option(
+        "--split",
+        help="sentences: each is read by itself, and layout is kept; none: a text is read whole. Default: "
+        "sentences in translation, none in summarization.",
+    ),
+]
+SplitLong = Annotated[
+    bool, typer.Option("--split-long", help="Read a sentence that is too long in parts, cut at clause boundaries.")
+]
+Truncate = Annotated[
+    bool, typer.Option("--truncate", help="Cut the end of a sentence that is too long, and say so on standard error.")
+]
 Digest = Annotated[
     str | None, typer.Option("--expect-digest", metavar="SHA256", help="Refuse a bundle with another manifest digest.")
 ]
@@ -105,12 +122,11 @@ _FLAGS = {
     "overrides": "--set",
     "precisions": "--precision",
     "runs": "--run",
-    "truncation": "--truncate",
 }
 """Flags that are not the option's name with hyphens."""
 
-_SWITCHES = ("truncation",)
-"""Options with several values in Python that are a flag without a value on the command line."""
+_SWITCHES = {"truncation": {"longest_first": "--truncate", "split": "--split-long"}}
+"""Options with several values in Python that are flags without a value on the command line."""
 
 
 def flag(name: str, value: object = None) -> str:
@@ -118,10 +134,14 @@ def flag(name: str, value: object = None) -> str:
 
     Args:
         name: Name of the option in Python.
-        value: Value to write after it; None and True: the flag alone.
+        value: Value to write after it; None and True: the flag alone; a list: alternatives.
     """
+    if isinstance(value, list):
+        return " or ".join(flag(name, one) for one in value)
+    if name in _SWITCHES:
+        return _SWITCHES[name].get(str(value), "--truncate")
     written = _FLAGS.get(name, f"--{name.replace('_', '-')}")
-    if value is None or value is True or name in _SWITCHES:
+    if value is None or value is True:
         return written
     return f"{written} {','.join(map(str, value)) if isinstance(value, tuple) else value}"
 

@@ -39,6 +39,7 @@ class OnnxEngine:
             list(texts),
             num_beams=num_beams,
             max_new_tokens=self._max_new_tokens,
+            split="none",
             batch_size=max_batch_size or len(texts),
             batch_tokens=_ONE_CALL,
             truncation="longest_first",
