@@ -83,18 +83,19 @@ def export(
     progress: bool = True,
     **options: Any,
 ) -> Path:
-    """Exports a run as an ONNX bundle and checks its outputs against PyTorch (``compress export``).
+    """Exports a run as an ONNX bundle, and checks its outputs against PyTorch (``compress export``).
 
     Args:
         run: folder that ``distill`` or ``train`` wrote, or a Hugging Face checkpoint in Marian's or BART's layout.
         out: folder of the bundle; it must not exist unless ``force``.
         force: replace ``out``.
         progress: show a progress bar on standard error.
-        **options: fields of ``compressor.exporters.config.ExportConfig``, among them ``precisions``, ``device``,
-            ``dev_source``, ``dev_reference``, ``quality_budget`` and ``ungated``.
+        **options: fields of ``compressor.exporters.config.ExportConfig``, among them ``format`` (``onnx`` or
+            ``transformers``), ``precisions``, ``device``, ``dev_source``, ``dev_reference``, ``quality_budget`` and
+            ``ungated``.
 
     Returns:
-        The bundle folder.
+        The folder that was written.
 
     Raises:
         ConfigError: an option is unknown or wrong.
@@ -102,10 +103,10 @@ def export(
     """
     from compressor.config import validate_options
     from compressor.exporters.config import ExportConfig
-    from compressor.exporters.export import export_bundle
+    from compressor.exporters.export import export_model
 
     config = validate_options(ExportConfig, options)
-    return export_bundle(Path(run), Path(out), config, force=force, progress=progress)
+    return export_model(Path(run), Path(out), config, force=force, progress=progress)
 
 
 def load(

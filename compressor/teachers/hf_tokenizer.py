@@ -77,7 +77,8 @@ def convert_tokenizer(tokenizer: Any, eos_id: int, pad_id: int, config: TeacherC
     )
     ours = _convert_by_kind(tokenizer, frame)
     if ours is None or any(
-        ours.encode_source(text) != list(tokenizer(config.source_prefix + text).input_ids) for text in PROBES
+        ours.encode_source(text) != list(tokenizer(config.source_prefix + text, verbose=False).input_ids)
+        for text in PROBES
     ):
         raise ModelError(f"teacher {config.path}: {type(tokenizer).__name__} is not supported")
     return ours

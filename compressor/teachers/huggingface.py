@@ -27,6 +27,9 @@ from compressor.teachers.hf_generation import end_and_padding, max_positions, re
 from compressor.teachers.hf_tokenizer import convert_tokenizer, set_languages
 from compressor.teachers.registry import register_teacher
 
+NO_LIMIT = 1 << 30
+"""A length that no source reaches."""
+
 REASONS = {
     "Unrecognized configuration class": "it is not an encoder-decoder",
     "contains custom code": "it needs code of its own, which is never run here",
@@ -68,6 +71,8 @@ class HuggingFaceTeacher(Teacher):
         self.generation = read_generation_config(
             hf_generation, self.tokenizer, language, model_config, self.vocab_size, config
         )
+        longest = min(self.generation.max_source_tokens, getattr(tokenizer, "model_max_length", None) or NO_LIMIT)
+        self.generation = self.generation.model_copy(update={"max_source_tokens": int(longest)})
         self.model.generation_config = HFGenerationConfig()  # `generate` gets them as arguments: `search_arguments`
 
     def to(self, device: Any) -> HuggingFaceTeacher:
