@@ -12,16 +12,28 @@ Packages are imported when a function is called. ``import compressor`` and ``loa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from benchmarks.quality.evaluate import Evaluation
     from compressor.config import Recipe
     from compressor.runtime.generator import Generator
 
 __version__ = "0.2.0"
-__all__ = ["__version__", "distill", "export", "load", "train"]
+__all__ = ["Recipe", "__version__", "bench", "distill", "evaluate", "export", "load", "train"]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Imports ``Recipe`` when it is asked for."""
+        if name != "Recipe":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from compressor.config import Recipe
+
+        return Recipe
 
 
 def distill(
@@ -148,6 +160,76 @@ def load(
         device=device,
         num_beams=num_beams,
     )
+
+
+def evaluate(
+    model: str | PathLike[str],
+    *,
+    source: str | PathLike[str],
+    reference: str | PathLike[str] | None = None,
+    precision: str | None = None,
+    num_beams: int = 1,
+    threads: int = 1,
+    batch_size: int = 32,
+    task: Literal["translation", "summarization"] | None = None,
+    **checkpoint_options: str,
+) -> Evaluation:
+    """Scores a model on a test set (``compress evaluate``).
+
+    Args:
+        model: a bundle, a run, or a Hugging Face folder or hub name.
+        source: text, a source a line, or JSON lines with both columns.
+        reference: text aligned with ``source``; None where the source file holds both.
+        precision: precision of a bundle; default: its own.
+        num_beams: beams of the search; 1 is greedy.
+        threads: processor threads.
+        batch_size: sentences a call.
+        task: task of a Hugging Face checkpoint; default: translation.
+        **checkpoint_options: ``source_prefix``, ``source_language``, ``target_language`` and ``revision`` of such a
+            checkpoint.
+
+    Returns:
+        ``scores`` (metrics with their signature, settings and provenance) and ``hypotheses``, one for each source.
+
+    Raises:
+        CompressError: a model or file is missing or damaged, or the files do not match.
+    """
+    from benchmarks.quality.evaluate import evaluate as run
+
+    return run(
+        fspath(model),
+        source=Path(source),
+        reference=None if reference is None else Path(reference),
+        precision=precision,
+        num_beams=num_beams,
+        threads=threads,
+        batch_size=batch_size,
+        task=task,
+        checkpoint_options=checkpoint_options,
+    )
+
+
+def bench(*bundles: str | PathLike[str], progress: bool = True, **options: Any) -> dict[str, Any]:
+    """Measures latency, memory and quality of students and their teacher side by side (``compress bench``).
+
+    Args:
+        *bundles: bundles of students.
+        progress: show a progress bar on standard error.
+        **options: fields of ``benchmarks.latency.config.BenchConfig``, among them ``source``, ``reference``,
+            ``teacher``, ``runs``, ``precisions``, ``peers``, ``batch_sizes`` and ``num_beams``.
+
+    Returns:
+        ``{"provenance": {...}, "rows": [...]}``, a row for each model, precision and setting.
+
+    Raises:
+        CompressError: an option is wrong, or a model or file is missing or damaged.
+    """
+    from benchmarks.latency.bench import run
+    from benchmarks.latency.config import BenchConfig
+    from compressor.config import validate_options
+
+    config = validate_options(BenchConfig, {"bundles": tuple(map(Path, bundles)), **options})
+    return run(config, progress=progress)
 
 
 def _resolve(recipe: Recipe | str | PathLike[str], overrides: Sequence[str]) -> Recipe:

@@ -97,7 +97,8 @@ def _check(run: Run, folder: Path, tolerance: float) -> None:
     prefix = run.tokenizer.frame.text_prefix
     teacher = load_teacher(TeacherConfig(path=str(folder), source_prefix=prefix))
     start, longest = torch.tensor([[teacher.generation.start_id]]), run.model.config.max_length
-    for text in PROBES:
+    language = run.tokenizer.example.removesuffix("1")  # which a multilingual Marian model needs
+    for text in (language + probe for probe in PROBES):
         ids = run.tokenizer.encode_source(text)
         if teacher.tokenizer.encode_source(text) != ids:
             raise ExportError(f"{folder}: Marian's tokenizer gives {text!r} other token ids than the run's")

@@ -60,9 +60,11 @@ class HuggingFaceTeacher(Teacher):
         self.max_context = max_positions(model_config, "decoder")
         language = set_languages(tokenizer, hf_generation, config)
         self.tokenizer = convert_tokenizer(
-            tokenizer, *end_and_padding(hf_generation, tokenizer, model_config, config), config
+            tokenizer, *end_and_padding(hf_generation, tokenizer, model_config, config), config, self.vocab_size
         )
-        highest = max(self.tokenizer.vocab_size - 1, language or 0)
+        frame = self.tokenizer.frame
+        added = (frame.eos_id, frame.pad_id, *frame.source_prefix_ids, *frame.source_suffix_ids)
+        highest = max(self.tokenizer.vocab_size - 1, language or 0, *added)
         if highest >= self.vocab_size:
             raise ModelError(
                 f"teacher {config.path}: the tokenizer has ids up to {highest}, the model {self.vocab_size} logits; "

@@ -27,7 +27,7 @@ SIZES = {
 }
 
 
-def marian(folder: Path, texts: Sequence[Sequence[str]]) -> None:
+def marian(folder: Path, texts: Sequence[Sequence[str]], languages: Sequence[str] = (">>en<<",)) -> None:
     """Two SentencePiece models, one vocabulary file; padding is the last row, starts every output, and is all zero."""
     pieces: dict[str, int] = {"</s>": 0, "<unk>": 1}
     for name, side in zip(("source.spm", "target.spm"), texts, strict=True):
@@ -35,7 +35,8 @@ def marian(folder: Path, texts: Sequence[Sequence[str]]) -> None:
         (folder / name).write_bytes(model)
         for piece in _pieces(model):
             pieces.setdefault(piece, len(pieces))
-    pieces.setdefault(">>en<<", len(pieces))
+    for language in languages:
+        pieces.setdefault(language, len(pieces))
     pad = pieces.setdefault("<pad>", len(pieces))
     (folder / "vocab.json").write_text(json.dumps(pieces), encoding="utf-8")
     _write(
@@ -54,20 +55,26 @@ def marian(folder: Path, texts: Sequence[Sequence[str]]) -> None:
     _save(folder, transformers.MarianMTModel(config), special | rules, zero_row=pad, seed=24)
 
 
-def bart(folder: Path, texts: Sequence[Sequence[str]]) -> None:
-    """Byte-level BPE; the end token starts every output, ``<s>`` is forced after it."""
+def bart(folder: Path, texts: Sequence[Sequence[str]], *, mask_row: bool = True) -> None:
+    """Byte-level BPE; the end token starts every output, ``<s>`` is forced after it.
+
+    Without ``mask_row`` the mask is the last token and has no row, as in facebook/bart-large-cnn.
+    """
     trainer = ByteLevelBPETokenizer()
     trainer.train_from_iterator(
         [line for side in texts for line in side],
-        vocab_size=320,
-        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        vocab_size=320 if mask_row else 319,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", *(["<mask>"] if mask_row else [])],
         show_progress=False,
     )
     trainer.save_model(str(folder))
+    if not mask_row:
+        vocabulary = json.loads((folder / "vocab.json").read_text("utf-8"))
+        _write(folder / "vocab.json", vocabulary | {"<mask>": len(vocabulary)})
     tokenizer = transformers.BartTokenizerFast.from_pretrained(folder)
     tokenizer.save_pretrained(folder)
     special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}
-    config = transformers.BartConfig(vocab_size=len(tokenizer), **special, **SIZES)
+    config = transformers.BartConfig(vocab_size=len(tokenizer) - (not mask_row), **special, **SIZES)
     rules = {
         "forced_bos_token_id": 0,
         "forced_eos_token_id": 2,
