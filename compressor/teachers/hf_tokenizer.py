@@ -84,12 +84,21 @@ def convert_tokenizer(
         text_prefix=config.source_prefix,
         source_prefix_ids=before,
         source_suffix_ids=after,
-        special_ids=tuple(sorted(index for index in set(tokenizer.all_special_ids) if rows is None or index < rows)),
+        special_ids=tuple(sorted(index for index in _special_ids(tokenizer) if rows is None or index < rows)),
     )
     ours = _convert_by_kind(tokenizer, frame, rows)
     if ours is None or not _encodes_alike(ours, tokenizer, config.source_prefix):
         raise ModelError(f"teacher {config.path}: {type(tokenizer).__name__} is not supported")
     return ours
+
+
+def _special_ids(tokenizer: Any) -> set[int]:
+    """Ids that are not decoded: those of the target's vocabulary, where it has one of its own."""
+    if not getattr(tokenizer, "separate_vocabs", False):
+        return set(tokenizer.all_special_ids)
+    return {
+        tokenizer.target_encoder[token] for token in tokenizer.all_special_tokens if token in tokenizer.target_encoder
+    }
 
 
 def _encodes_alike(ours: Tokenizer, theirs: Any, prefix: str) -> bool:

@@ -22,6 +22,7 @@ from compressor.errors import ModelError
 from compressor.generation_config import until_eos
 from compressor.models.base import Seq2SeqModel, count_parameters
 from compressor.teachers.base import Teacher
+from compressor.teachers.conversion.marian import level_vocabularies
 from compressor.teachers.conversion.registry import convert, is_faster_converted
 from compressor.teachers.hf_generation import end_and_padding, max_positions, read_generation_config
 from compressor.teachers.hf_tokenizer import convert_tokenizer, set_languages
@@ -54,8 +55,10 @@ class HuggingFaceTeacher(Teacher):
         self.model.eval().requires_grad_(False)
         hf_generation, model_config = self.model.generation_config, self.model.config
         self._transformer = convert(self.model) if is_faster_converted(self.model) else None
-        self.vocab_size = int(self.model.get_output_embeddings().weight.shape[0])
         self.parameters = count_parameters(self.model)
+        if getattr(tokenizer, "separate_vocabs", False):
+            level_vocabularies(self.model)
+        self.vocab_size = int(self.model.get_output_embeddings().weight.shape[0])
         self.max_source = max_positions(model_config, "encoder")
         self.max_context = max_positions(model_config, "decoder")
         language = set_languages(tokenizer, hf_generation, config)

@@ -75,6 +75,11 @@ class Tokenizer(ABC):
         return max(self.vocab.values()) + 1
 
     @property
+    def has_separate_vocabularies(self) -> bool:
+        """Whether an id is another token in a source than in a target."""
+        return False
+
+    @property
     @abstractmethod
     def vocab(self) -> dict[str, int]:
         """Target tokens to ids."""
@@ -171,6 +176,11 @@ class VocabularyTokenizer(Tokenizer):
     def vocab(self) -> dict[str, int]:
         """See Tokenizer."""
         return self._target_ids
+
+    @property
+    def has_separate_vocabularies(self) -> bool:
+        """See Tokenizer."""
+        return self._source_ids != self._target_ids
 
     @cached_property
     def languages(self) -> tuple[str, ...]:

@@ -55,6 +55,34 @@ def marian(folder: Path, texts: Sequence[Sequence[str]], languages: Sequence[str
     _save(folder, transformers.MarianMTModel(config), special | rules, zero_row=pad, seed=24)
 
 
+def marian_separate(folder: Path, texts: Sequence[Sequence[str]], sizes: Sequence[int] = (45, 30)) -> None:
+    """A vocabulary and an embedding for each side; padding is the last row of each, decoding starts from the target's.
+
+    Args:
+        folder: Where the checkpoint goes.
+        texts: Sources and targets.
+        sizes: Most pieces of source and target.
+    """
+    vocabularies = []
+    for name, side, size in zip(("source", "target"), texts, sizes, strict=True):
+        model = _sentencepiece(side, size)
+        (folder / f"{name}.spm").write_bytes(model)
+        tokens = ["</s>", "<unk>", *_pieces(model), "<pad>"]
+        vocabularies.append({token: index for index, token in enumerate(tokens)})
+    for name, vocabulary in zip(("vocab.json", "target_vocab.json"), vocabularies, strict=True):
+        _write(folder / name, vocabulary)
+    languages = {"source_lang": "de", "target_lang": "en"}
+    _write(
+        folder / "tokenizer_config.json", {"tokenizer_class": "MarianTokenizer", "separate_vocabs": True, **languages}
+    )
+    pad = min(len(vocabulary) for vocabulary in vocabularies) - 1  # must be a row of both embeddings
+    special = {"pad_token_id": pad, "eos_token_id": 0, "bos_token_id": 0, "decoder_start_token_id": pad}
+    rows = {"vocab_size": len(vocabularies[0]), "decoder_vocab_size": len(vocabularies[1])}
+    config = transformers.MarianConfig(share_encoder_decoder_embeddings=False, **rows, **special, **SIZES)
+    rules = {"bad_words_ids": [[len(vocabularies[1]) - 1]], "forced_eos_token_id": 0, "num_beams": 4, "max_length": 24}
+    _save(folder, transformers.MarianMTModel(config), special | rules, seed=24)
+
+
 def bart(folder: Path, texts: Sequence[Sequence[str]], *, mask_row: bool = True) -> None:
     """Byte-level BPE; the end token starts every output, ``<s>`` is forced after it.
 

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer, BartForConditionalGeneration
+from transformers import AutoTokenizer, BartForConditionalGeneration, MarianMTModel
 
 from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.transformers.engine import load as open_engine
 from compressor.bundle import Manifest
-from compressor.config import TeacherConfig
+from compressor.config import TeacherConfig, load_recipe
 from compressor.decoding.search import greedy, pad_sources
+from compressor.distillation.run import distill
+from compressor.distillation.setup import set_up
 from compressor.errors import ConfigError, InputError
 from compressor.exporters.checkpoints import load_exportable
+from compressor.generation_config import until_eos
+from compressor.models.weights import load_run
 from compressor.runtime.sources import SourceEncoder
 from compressor.teachers.huggingface import HuggingFaceTeacher
 from compressor.text.tokenizer import load_tokenizer
 from tests.teachers import checkpoints
 from tests.teachers.conftest import SENTENCES
 
+THREE_UPDATES = ("method.name=imitkd", "training.updates=3", "training.warmup_updates=1", "tokenizer={}")
 LANGUAGES = (">>deu<<", ">>fra<<", ">>spa<<")
 
 
@@ -101,6 +107,44 @@ def test_a_bundle_says_which_text_lacks_a_language(multilingual: Path) -> None:
     assert encoder.encode([tokenizer.example], "error")[0].token_ids
     with pytest.raises(InputError, match="text 2: the model writes several languages"):
         encoder.encode([">>fra<< Ja.", "Nein."], "error")
+
+
+@pytest.fixture(scope="module", params=[1, -1], ids=["larger source", "larger target"])
+def separate(request: pytest.FixtureRequest, texts: list[list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("separate")
+    checkpoints.marian_separate(folder, texts[:: request.param], (45, 30)[:: request.param])
+    (folder / "sources.txt").write_text("\n".join(texts[:: request.param][0][:4]), "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_a_teacher_with_separate_vocabularies_writes_the_librarys_outputs(separate: Path, num_beams: int) -> None:
+    sentences = (separate / "sources.txt").read_text("utf-8").splitlines()
+    teacher = HuggingFaceTeacher(TeacherConfig(path=str(separate)))
+    theirs, tokenizer = MarianMTModel.from_pretrained(separate), AutoTokenizer.from_pretrained(separate)
+    sizes = [json.loads((separate / name).read_text("utf-8")) for name in ("vocab.json", "target_vocab.json")]
+    assert len(sizes[0]) != len(sizes[1]) and teacher.vocab_size == max(map(len, sizes))
+    ids = [teacher.tokenizer.encode_source(text) for text in sentences]
+    assert ids == tokenizer(sentences).input_ids
+    assert teacher.tokenizer.encode_target("The dog.") == tokenizer(text_target="The dog.").input_ids
+    words = next(iter(tokenizer.target_encoder.keys() - tokenizer.encoder.keys() - {"<pad>"})).removeprefix("▁")
+    assert teacher.tokenizer.decode(teacher.tokenizer.encode_target(words)) == words
+    outputs = teacher.generate(*pad_sources(ids, teacher.generation.pad_id), num_beams)
+    batch = tokenizer(sentences, return_tensors="pt", padding=True)
+    expected = theirs.generate(**batch, num_beams=num_beams, do_sample=False)[:, 1:].tolist()
+    for hypotheses, row in zip(outputs, expected, strict=True):
+        assert hypotheses[0].tokens == until_eos(row, 0, -1)
+
+
+def test_its_student_has_an_embedding_for_each_side(separate: Path, tiny_recipe: Path, tmp_path: Path) -> None:
+    tied = load_recipe(tiny_recipe, [f"teacher.path={separate}", *THREE_UPDATES])
+    with pytest.raises(ConfigError, match=r"separate vocabularies[\s\S]*student.tie_embeddings: true, set it to false"):
+        set_up(tied)
+    untied = tied.model_copy(update={"student": tied.student.model_copy(update={"tie_embeddings": False})})
+    run = load_run(distill(untied, tmp_path / "run", progress=False))
+    ids = run.tokenizer.encode_source(SENTENCES[0])
+    (tokens,) = greedy(run.model, run.generation, *pad_sources([ids], run.generation.pad_id))
+    assert max(tokens) < len(json.loads((separate / "target_vocab.json").read_text("utf-8")))
 
 
 def test_a_text_in_quotation_marks_is_text_where_there_are_no_languages(texts: list[list[str]], tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig as HFGenerationConfig
 from transformers import MarianConfig, MarianMTModel, PreTrainedModel
 
@@ -181,6 +182,21 @@ def from_marian(marian: MarianMTModel) -> Transformer:
     model = Transformer(native_config(marian)).eval()
     model.load_state_dict(native_weights(model, theirs))
     return model
+
+
+@torch.no_grad()
+def level_vocabularies(marian: MarianMTModel) -> None:
+    """Gives encoder and decoder the same number of rows, where a model has a vocabulary for each.
+
+    The shorter one gets zero rows, which are never written, so that a token id is valid on both sides.
+    """
+    encoder, decoder = marian.model.encoder.embed_tokens, marian.model.decoder.embed_tokens
+    rows = max(encoder.weight.shape[0], decoder.weight.shape[0])
+    for table in (encoder, decoder, marian.lm_head):
+        missing = rows - table.weight.shape[0]
+        table.weight = nn.Parameter(F.pad(table.weight, (0, 0, 0, missing)), requires_grad=False)
+    bias = marian.final_logits_bias
+    marian.final_logits_bias = F.pad(bias, (0, rows - bias.shape[1]), value=SUPPRESSED_BIAS)
 
 
 def native_weights(model: Transformer, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:

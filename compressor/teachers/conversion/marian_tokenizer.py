@@ -62,7 +62,7 @@ def marian_tokenizer_files(
 
 def _sentencepiece_models(tokenizer: Tokenizer) -> tuple[bytes, bytes]:
     """Returns the serialized models of source and target. Raises ModelError for another kind of tokenizer."""
-    if isinstance(tokenizer, VocabularyTokenizer) and "target_vocab.json" in tokenizer.files:
+    if tokenizer.has_separate_vocabularies:
         raise ModelError("source and target have separate vocabularies, and the model one embedding")
     if not isinstance(tokenizer, SentencePieceTokenizer | VocabularyTokenizer):
         raise ModelError("Marian's tokenizer is SentencePiece; this one is a tokenizer.json")
