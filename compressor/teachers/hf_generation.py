@@ -96,9 +96,10 @@ def end_and_padding(hf_generation: Any, tokenizer: Any, model_config: Any, confi
 
 def _padding(tokenizer: Any) -> int | None:
     """The id of padding; with separate vocabularies the larger one, which is no ordinary token of either."""
-    target: dict[str, int] = getattr(tokenizer, "target_encoder", {})
-    ids = [index for index in (tokenizer.pad_token_id, target.get(tokenizer.pad_token)) if index is not None]
-    return max(ids, default=None)
+    source: int | None = tokenizer.pad_token_id
+    if source is None or not getattr(tokenizer, "separate_vocabs", False):
+        return source
+    return max(source, int(tokenizer.target_encoder[tokenizer.pad_token]))
 
 
 def max_positions(model_config: Any, side: str) -> int | None:

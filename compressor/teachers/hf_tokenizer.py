@@ -9,14 +9,13 @@ from typing import Any
 
 from compressor.config import TeacherConfig
 from compressor.errors import ConfigError, ModelError
+from compressor.text.marian_languages import MAX_SHOWN, language_tokens
 from compressor.text.tokenizer import (
-    MAX_SHOWN,
     JsonTokenizer,
     SentencePieceTokenizer,
     TextFrame,
     Tokenizer,
     VocabularyTokenizer,
-    language_tokens,
 )
 
 PROBES = ("a", "Hello, world! It's 3.14 -- or not?", "  Zwei  größere Häuser, »so« groß.", "ﬁne ½ № 日本語 😀")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,16 +24,13 @@ import sentencepiece
 from pydantic import BaseModel, ConfigDict
 from tokenizers import Tokenizer as FastTokenizer
 
-from compressor.errors import InputError, ModelError
+from compressor.errors import ModelError
 from compressor.files import write_atomic
+from compressor.text.marian_languages import check_language, language_tokens
 
 FRAME_FILE = "compress_tokenizer.json"
 JOINT = "sentencepiece.bpe.model"
 """File name of one SentencePiece model for source and target."""
-
-
-MAX_SHOWN = 40
-"""Languages that a message lists."""
 
 
 class TextFrame(BaseModel):
@@ -266,28 +263,6 @@ def load_tokenizer(folder: Path, frame: TextFrame | None = None) -> Tokenizer:
             except ModelError as error:
                 raise ModelError(f"{folder}: {error}") from None
     raise ModelError(f"{folder}: no tokenizer here (sentencepiece.model, tokenizer.json or vocab.json with .spm files)")
-
-
-def language_tokens(vocabulary: Iterable[str]) -> tuple[str, ...]:
-    """The tokens of a Marian vocabulary that name a target language (``>>fra<<``), in alphabetical order."""
-    return tuple(sorted(token for token in vocabulary if token.startswith(">>") and token.endswith("<<")))
-
-
-def check_language(text: str, languages: Sequence[str]) -> None:
-    """Checks that a source begins with one of the target languages, where a Marian model writes several.
-
-    Raises:
-        InputError: it begins with none, or with an unknown one; lists the languages.
-    """
-    code = text.partition("<<")[0] + "<<" if text.startswith(">>") and "<<" in text else ""
-    if code in languages or not languages or (not code and len(languages) == 1):
-        return
-    more = f" and {len(languages) - MAX_SHOWN} more" if len(languages) > MAX_SHOWN else ""
-    shown = ", ".join(languages[:MAX_SHOWN]) + more
-    problem = f"{code} is not a language of the model" if code else "the model writes several languages"
-    raise InputError(
-        f"{problem}: begin every source with one of {shown} (a recipe says it once, in teacher.source_prefix)"
-    )
 
 
 def cut(ids: list[int], limit: int, eos_id: int) -> list[int]:

@@ -19,7 +19,8 @@ from compressor.models.base import count_parameters
 from compressor.models.weights import Run, load_run
 from compressor.run_folder import is_run
 from compressor.teachers.conversion.marian import to_marian
-from compressor.text.tokenizer import check_language, cut, language_tokens
+from compressor.text.marian_languages import check_language, language_tokens
+from compressor.text.tokenizer import cut
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
