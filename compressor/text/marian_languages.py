@@ -8,6 +8,8 @@ from compressor.errors import InputError
 
 MAX_SHOWN = 40
 """Languages that a message lists."""
+MAX_LENGTH = 20
+"""Characters of a language that a message repeats."""
 
 
 def language_tokens(vocabulary: Iterable[str]) -> tuple[str, ...]:
@@ -26,7 +28,8 @@ def check_language(text: str, languages: Sequence[str]) -> None:
         return
     more = f" and {len(languages) - MAX_SHOWN} more" if len(languages) > MAX_SHOWN else ""
     shown = ", ".join(languages[:MAX_SHOWN]) + more
-    problem = f"{code} is not a language of the model" if code else "the model writes several languages"
+    named = code if len(code) <= MAX_LENGTH else "the text in >>…<<"
+    problem = f"{named} is not a language of the model" if code else "the model writes several languages"
     raise InputError(
         f"{problem}: begin every source with one of {shown} (a recipe says it once, in teacher.source_prefix)"
     )
