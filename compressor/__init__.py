@@ -12,16 +12,28 @@ Packages are imported when a function is called. ``import compressor`` and ``loa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from benchmarks.quality.evaluate import Evaluation
     from compressor.config import Recipe
     from compressor.runtime.generator import Generator
 
 __version__ = "0.2.0"
-__all__ = ["__version__", "distill", "export", "load", "train"]
+__all__ = ["Recipe", "__version__", "bench", "distill", "evaluate", "export", "load", "train"]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Imports ``Recipe`` when it is asked for."""
+        if name != "Recipe":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from compressor.config import Recipe
+
+        return Recipe
 
 
 def distill(
@@ -83,18 +95,19 @@ def export(
     progress: bool = True,
     **options: Any,
 ) -> Path:
-    """Exports a run as an ONNX bundle and checks its outputs against PyTorch (``compress export``).
+    """Exports a run as an ONNX bundle, and checks its outputs against PyTorch (``compress export``).
 
     Args:
         run: folder that ``distill`` or ``train`` wrote, or a Hugging Face checkpoint in Marian's or BART's layout.
         out: folder of the bundle; it must not exist unless ``force``.
         force: replace ``out``.
         progress: show a progress bar on standard error.
-        **options: fields of ``compressor.exporters.config.ExportConfig``, among them ``precisions``, ``device``,
-            ``dev_source``, ``dev_reference``, ``quality_budget`` and ``ungated``.
+        **options: fields of ``compressor.exporters.config.ExportConfig``, among them ``format`` (``onnx`` or
+            ``transformers``), ``precisions``, ``device``, ``dev_source``, ``dev_reference``, ``quality_budget`` and
+            ``ungated``.
 
     Returns:
-        The bundle folder.
+        The folder that was written.
 
     Raises:
         ConfigError: an option is unknown or wrong.
@@ -102,10 +115,10 @@ def export(
     """
     from compressor.config import validate_options
     from compressor.exporters.config import ExportConfig
-    from compressor.exporters.export import export_bundle
+    from compressor.exporters.export import export_model
 
     config = validate_options(ExportConfig, options)
-    return export_bundle(Path(run), Path(out), config, force=force, progress=progress)
+    return export_model(Path(run), Path(out), config, force=force, progress=progress)
 
 
 def load(
@@ -148,6 +161,50 @@ def load(
         device=device,
         num_beams=num_beams,
     )
+
+
+def evaluate(model: str | PathLike[str], **options: Any) -> Evaluation:
+    """Scores a model on a test set (``compress evaluate``).
+
+    Args:
+        model: a bundle, a run, or a Hugging Face folder or hub name.
+        **options: fields of ``benchmarks.quality.config.EvaluateConfig``, among them ``source``, ``reference``,
+            ``precision``, ``num_beams`` and ``task``.
+
+    Returns:
+        ``scores`` (metrics with their signature, settings and provenance) and ``hypotheses``, one for each source.
+
+    Raises:
+        CompressError: an option is wrong, a model or file is missing or damaged, or the files do not match.
+    """
+    from benchmarks.quality.config import EvaluateConfig
+    from benchmarks.quality.evaluate import evaluate as run
+    from compressor.config import validate_options
+
+    return run(fspath(model), validate_options(EvaluateConfig, options))
+
+
+def bench(*bundles: str | PathLike[str], progress: bool = True, **options: Any) -> dict[str, Any]:
+    """Measures latency, memory and quality of students and their teacher side by side (``compress bench``).
+
+    Args:
+        *bundles: bundles of students.
+        progress: show a progress bar on standard error.
+        **options: fields of ``benchmarks.latency.config.BenchConfig``, among them ``source``, ``reference``,
+            ``teacher``, ``runs``, ``precisions``, ``peers``, ``batch_sizes`` and ``num_beams``.
+
+    Returns:
+        ``{"provenance": {...}, "rows": [...]}``, a row for each model, precision and setting.
+
+    Raises:
+        CompressError: an option is wrong, or a model or file is missing or damaged.
+    """
+    from benchmarks.latency.bench import run
+    from benchmarks.latency.config import BenchConfig
+    from compressor.config import validate_options
+
+    config = validate_options(BenchConfig, {"bundles": tuple(map(Path, bundles)), **options})
+    return run(config, progress=progress)
 
 
 def _resolve(recipe: Recipe | str | PathLike[str], overrides: Sequence[str]) -> Recipe:

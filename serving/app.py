@@ -17,6 +17,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from compressor import __version__
@@ -55,7 +56,10 @@ def build_app(settings: Settings | Sequence[Path], load: Load = load_bundle) -> 
         loading.cancel()
         await asyncio.to_thread(service.batcher.close)
 
-    app = FastAPI(title="compress", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
+    # The page /docs comes with its scripts: a server may be cut off from the internet. There is no second page.
+    app = FastAPIOffline(
+        title="compress", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None
+    )
     app.state.service = service
     app.include_router(native.router)
     app.include_router(health.router)

@@ -75,7 +75,10 @@ class JobOptions:
     num_beams: int
     max_new_tokens: int
     length_penalty: float | None = None
-    """None is the bundle's default."""
+    """None is the bundle's default, here and below."""
+    min_new_tokens: int | None = None
+    no_repeat_ngram_size: int | None = None
+    """The same for all jobs of a search."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ class ServingEngine(Protocol):
 
     manifest: Manifest
     precision: str
+    example: str
+    """A text that ``encode`` takes, to warm up with."""
 
     def encode(self, texts: Sequence[str], truncation: Truncation) -> list[Source]:
         """Returns the token ids of each text.
@@ -116,7 +121,7 @@ class ServingEngine(Protocol):
         """
 
     def search(self, jobs: Sequence[Job]) -> list[list[int]]:
-        """Returns the token ids of each job's best output; all jobs have the same number of beams."""
+        """Returns the token ids of each job's best output; the jobs are those of one request."""
 
     def stream(self, job: Job) -> Iterator[str]:
         """Yields the text of a job's output in pieces, as they are decoded."""

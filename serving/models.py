@@ -8,14 +8,14 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from compressor.runtime.generator import Generator
 from compressor.runtime.search_options import SearchOptions
 from compressor.runtime.sources import Source, Truncation
 from serving.batcher import Batcher
 from serving.jobs import Deadline, Job, JobOptions, ServingEngine
-from serving.schemas import ModelInfo
+from serving.schemas import ModelInfo, Parameters
 from serving.settings import Settings
 
 _log = logging.getLogger("serving")
@@ -47,7 +47,7 @@ class BundleEngine:
         self._generator = generator
         self.manifest = generator.manifest
         self.precision = generator.precision
-        self._penalty = generator.manifest.generation.length_penalty
+        self.example = generator.tokenizer.example
 
     def encode(self, texts: Sequence[str], truncation: Truncation) -> list[Source]:
         """See ServingEngine."""
@@ -56,11 +56,11 @@ class BundleEngine:
     def search(self, jobs: Sequence[Job]) -> list[list[int]]:
         """See ServingEngine."""
         sources = [job.source.token_ids for job in jobs]
-        return self._generator.generate_ids(sources, **_search_options([job.options for job in jobs], self._penalty))
+        return self._generator.generate_ids(sources, **self._options(jobs))
 
     def stream(self, job: Job) -> Iterator[str]:
         """See ServingEngine; a search with several beams yields one piece."""
-        return self._generator.stream_ids(job.source.token_ids, **_search_options([job.options], self._penalty))
+        return self._generator.stream_ids(job.source.token_ids, **self._options([job]))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """See ServingEngine."""
@@ -70,14 +70,23 @@ class BundleEngine:
         """See ServingEngine."""
         return self._generator.finish_reason(token_ids, max_new_tokens)
 
+    def _options(self, jobs: Sequence[Job]) -> SearchOptions:
+        """The options of a batch of jobs, which have one number of beams and one size of blocked n-grams."""
+        options, rules = [job.options for job in jobs], self.manifest.generation
+        return {
+            "num_beams": options[0].num_beams,
+            "max_new_tokens": [one.max_new_tokens for one in options],
+            "min_new_tokens": [_chosen(one.min_new_tokens, rules.min_new_tokens) for one in options],
+            "no_repeat_ngram_size": options[0].no_repeat_ngram_size,
+            "length_penalty": [_chosen(one.length_penalty, rules.length_penalty) for one in options],
+        }
 
-def _search_options(options: Sequence[JobOptions], default_penalty: float) -> SearchOptions:
-    """The options of a batch of jobs, which have one number of beams."""
-    return {
-        "num_beams": options[0].num_beams,
-        "max_new_tokens": [one.max_new_tokens for one in options],
-        "length_penalty": [default_penalty if one.length_penalty is None else one.length_penalty for one in options],
-    }
+
+Number = TypeVar("Number", int, float)
+
+
+def _chosen(asked: Number | None, default: Number) -> Number:
+    return default if asked is None else asked
 
 
 Load = Callable[[Path, Settings], ServingEngine]
@@ -103,10 +112,16 @@ class ServedModel:
     info: ModelInfo
     engine: ServingEngine
 
-    def options(self, num_beams: int | None, max_new_tokens: int | None, length_penalty: float | None) -> JobOptions:
-        """Returns search options with the model's defaults, within the server's limits, for those that are None."""
+    def options(self, asked: Parameters) -> JobOptions:
+        """Returns the search options of a request, with the model's defaults, within the server's limits."""
         default = min(self.engine.manifest.generation.max_new_tokens, self.info.max_new_tokens)
-        return JobOptions(num_beams or 1, max_new_tokens or default, length_penalty)
+        return JobOptions(
+            asked.num_beams or 1,
+            asked.max_new_tokens or default,
+            asked.length_penalty,
+            asked.min_new_tokens,
+            asked.no_repeat_ngram_size,
+        )
 
 
 class Phase(enum.Enum):
@@ -186,8 +201,8 @@ class Service:
         return _by_language(fitting, source, target) if task == "translation" else fitting[0]
 
     async def _warm_up(self, model: ServedModel) -> None:
-        (source,) = model.engine.encode(["1"], "longest_first")
-        job = Job(source, model.options(None, None, None), Deadline.after(self.settings.max_timeout_ms))
+        (source,) = model.engine.encode([model.engine.example], "longest_first")
+        job = Job(source, model.options(Parameters()), Deadline.after(self.settings.max_timeout_ms))
         self.batcher.submit(model.engine, [job])
         await asyncio.wrap_future(job.future)
 

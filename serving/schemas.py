@@ -34,6 +34,12 @@ class Parameters(_Strict):
     max_new_tokens: int | None = Field(
         default=None, ge=1, description="Longest output in tokens, at most the model's limit."
     )
+    min_new_tokens: int | None = Field(
+        default=None, ge=0, description="No end of sentence before that many tokens; the model's when left out."
+    )
+    no_repeat_ngram_size: int | None = Field(
+        default=None, ge=0, description="No n-gram of this size occurs twice; 0 is off; the model's when left out."
+    )
     length_penalty: float | None = Field(
         default=None,
         ge=-100,

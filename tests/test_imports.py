@@ -26,7 +26,7 @@ ALLOWED = {
     "models": {"base", "text"},
     "decoding": {"base", "models"},
     "teachers": {"base", "text", "models", "decoding", "teachers.conversion"},
-    "teachers.conversion": {"base", "models"},
+    "teachers.conversion": {"base", "text", "models"},
     "distillation": {"base", "text", "data", "models", "decoding", "teachers"},
     "runtime": {"base", "text"},
     "exporters": {
@@ -36,6 +36,7 @@ ALLOWED = {
         "models",
         "decoding",
         "teachers",
+        "teachers.conversion",  # writes the layout that it reads
         "distillation",
         "runtime",
         "exporters.graphs",

@@ -49,6 +49,7 @@ _EXTRA_OF = {
     "accelerate": "train",
     "datasets": "train",
     "fastapi": "serve",
+    "fastapi_offline": "serve",
     "matplotlib": "bench",
     "onnx": "train",
     "onnx_ir": "train",

@@ -1,4 +1,4 @@
-"""``compress export``: exports a run as an ONNX bundle."""
+"""``compress export``: exports a run as an ONNX bundle, or as a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ def command(
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """Export a run as an ONNX bundle.
+    """Export a run as an ONNX bundle, or as a Hugging Face folder.
 
     The bundle is checked against the run in PyTorch on the dev set, and contains the report. A Hugging Face checkpoint
     in Marian's or BART's layout can be exported without a student; give it --dev-source and --dev-reference. Where
-    int8, int4 or mixed loses too much, the layers that lose most stay in fp32.
+    int8, int4 or mixed loses too much, the layers that lose most stay in fp32. With --format transformers the result
+    is a MarianMT folder, which transformers and CTranslate2's converter load.
     """
     from compressor.cli.folders import describe
     from compressor.cli.output import print_fields, print_json, readable
-    from compressor.exporters.export import export_bundle
+    from compressor.exporters.export import export_model
 
-    fields = describe(export_bundle(run, out, config, force=force))
+    fields = describe(export_model(run, out, config, force=force))
     if json:
         print_json(fields)
     else:

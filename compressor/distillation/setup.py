@@ -25,6 +25,7 @@ from compressor.data.corpus import (
 from compressor.data.tokenizer_training import train_sentencepiece
 from compressor.distillation.initialization import initialize
 from compressor.distillation.methods import resolve
+from compressor.errors import ConfigError
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import ModelConfig, complete_config
 from compressor.models.base import Seq2SeqModel
@@ -180,8 +181,21 @@ def _suppress_unwritten(
 def _model_config(
     recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer, generation: GenerationConfig
 ) -> ModelConfig:
+    if tokenizer.has_separate_vocabularies:
+        _check_separate(recipe)
     rows = teacher.vocab_size if teacher else tokenizer.vocab_size
     return complete_config(recipe.student, vocab_size=rows, pad_id=generation.pad_id)
+
+
+def _check_separate(recipe: Recipe) -> None:
+    """Raises ConfigError where a recipe wants one embedding for source and target that have other tokens."""
+    problems = []
+    if recipe.student.tie_embeddings:
+        problems.append("student.tie_embeddings: true, set it to false")
+    if recipe.training.initialization != "random":
+        problems.append(f"training.initialization: {recipe.training.initialization}, set it to random")
+    if problems:
+        raise ConfigError("source and target have separate vocabularies, and so need embeddings of their own", problems)
 
 
 def _with_first_token(encoded: Encoded, token: int) -> Encoded:

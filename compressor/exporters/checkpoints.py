@@ -7,7 +7,7 @@ from pathlib import Path
 from compressor.config import Task, TeacherConfig
 from compressor.errors import ConfigError, ExportError
 from compressor.models.weights import Run, load_run
-from compressor.run_folder import RunRecord, TeacherRecord, is_run
+from compressor.run_folder import RUN_FILE, RunRecord, TeacherRecord, is_run, read_record
 from compressor.teachers.registry import load_teacher
 
 
@@ -34,8 +34,12 @@ def load_exportable(path: Path, task: Task | None = None) -> Run:
         raise ExportError(
             f"{path}: only runs, Marian and BART checkpoints can be exported as they are: distil a student of it"
         )
-    origin = TeacherRecord(name=teacher.name, parameters=teacher.parameters)
-    record = RunRecord(task=task or "translation", teacher=origin, parameters=teacher.parameters)
+    if (path / RUN_FILE).is_file():  # exported from a run, whose record it keeps
+        record = read_record(path)
+    else:
+        origin = TeacherRecord(name=teacher.name, parameters=teacher.parameters)
+        record = RunRecord(teacher=origin, parameters=teacher.parameters)
+    record = record.model_copy(update={"task": task or record.task or "translation"})
     return Run(model, teacher.generation, teacher.tokenizer, record=record)
 
 

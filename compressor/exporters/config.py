@@ -15,6 +15,9 @@ DEFAULT_PRECISIONS: dict[str, tuple[str, ...]] = {"cpu": ("fp32", "int8"), "cuda
 CPU_ONLY = ("int8", "mixed")
 """Precisions with matmuls that ONNX Runtime has for processors alone."""
 
+TRANSFORMERS_PRECISIONS = ("fp32", "fp16")
+"""Precisions of the weights in a Hugging Face folder; one of them is stored."""
+
 EXPORTABLE = (*PRECISIONS, *(f"{name}{SHORTLIST}" for name in PRECISIONS if name != "fp16"))
 """Names that ``precisions`` may have."""
 
@@ -24,10 +27,14 @@ class ExportConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    format: Literal["onnx", "transformers"] = Field(
+        "onnx",
+        description="What is written: a bundle, or a MarianMT folder for transformers and CTranslate2's converter.",
+    )
     precisions: tuple[str, ...] | None = Field(
         None,
         description=f"Any of {', '.join(PRECISIONS)}, and int8{SHORTLIST} (int8 with and without a lexical shortlist); "
-        "default: fp32,int8, for cuda fp32,fp16.",
+        "default: fp32,int8, for cuda fp32,fp16. With format transformers: fp32 (default) or fp16.",
     )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the bundle is checked; cuda takes an NVIDIA GPU.")
     batch_size: int = Field(1, ge=1, description="Sentences a call that the precision mixed is optimised for.")
@@ -52,12 +59,33 @@ class ExportConfig(BaseModel):
     @property
     def built_precisions(self) -> tuple[str, ...]:
         """The precisions to publish, each once; int8+shortlist includes int8."""
-        asked = DEFAULT_PRECISIONS[self.device] if self.precisions is None else self.precisions
-        return tuple(dict.fromkeys(part for name in asked for part in (base_precision(name), name)))
+        return tuple(dict.fromkeys(part for name in self._asked for part in (base_precision(name), name)))
+
+    @property
+    def _asked(self) -> tuple[str, ...]:
+        default = ("fp32",) if self.format == "transformers" else DEFAULT_PRECISIONS[self.device]
+        return default if self.precisions is None else self.precisions
+
+    @model_validator(mode="after")
+    def _check_format(self) -> Self:
+        if self.format == "onnx":
+            return self
+        if len(self._asked) != 1 or self._asked[0] not in TRANSFORMERS_PRECISIONS:
+            raise ValueError(
+                f"{{precisions}}: with {{format}} transformers give one of {', '.join(TRANSFORMERS_PRECISIONS)}, "
+                f"not {', '.join(self._asked) or 'nothing'}"
+            )
+        useless = sorted(self.model_fields_set - {"format", "precisions", "task"})
+        given = [name for name in useless if getattr(self, name) != type(self).model_fields[name].default]
+        if given:
+            raise ValueError(
+                f"{', '.join(f'{{{name}}}' for name in given)}: for bundles, not for {{format}} transformers"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_precisions(self) -> Self:
-        asked = DEFAULT_PRECISIONS[self.device] if self.precisions is None else self.precisions
+        asked = self._asked
         unknown = [name for name in asked if name not in EXPORTABLE]
         if unknown or not asked:
             raise ValueError(

@@ -30,6 +30,7 @@ from compressor.exporters.checks.dev_set import DevSet, load_dev_set
 from compressor.exporters.config import ExportConfig
 from compressor.exporters.graphs.search_loop import build_graphs, build_half_graphs
 from compressor.exporters.graphs.weights import write_graphs
+from compressor.exporters.hub_folder import export_hub_folder
 from compressor.exporters.manifest import draft as draft_manifest
 from compressor.exporters.model_card import model_card
 from compressor.exporters.quantization import quality_gate as gate
@@ -48,6 +49,15 @@ from compressor.progress import Bar
 from compressor.runtime.generator import Generator
 from compressor.runtime.session import Device, check_onnxruntime, probe_device
 from compressor.text.metrics import score
+
+
+def export_model(
+    run_dir: Path, out_dir: Path, config: ExportConfig, *, force: bool = False, progress: bool = True
+) -> Path:
+    """Exports a run in the format that the options name; see ``export_bundle`` and ``export_hub_folder``."""
+    if config.format == "transformers":
+        return export_hub_folder(run_dir, out_dir, config, force=force)
+    return export_bundle(run_dir, out_dir, config, force=force, progress=progress)
 
 
 def export_bundle(

@@ -55,10 +55,17 @@ class SourceEncoder:
         """Returns the token ids of a text, none if it is blank.
 
         Raises:
-            InputError: it is no string, no valid Unicode, or encodes to ids outside the vocabulary.
+            InputError: it is no string, no valid Unicode, lacks a language that the model needs, or encodes to ids
+                outside the vocabulary.
         """
         check_text(index, text)
-        return self._check_ids(index, self._tokenizer.encode_source(text)) if text.strip() else []
+        if not text.strip():
+            return []
+        try:
+            ids = self._tokenizer.encode_source(text)
+        except InputError as error:  # it does not know which text of the call it is
+            raise InputError(f"{{text}}: {error}", index=index) from None
+        return self._check_ids(index, ids)
 
     def _check_ids(self, index: int, ids: Sequence[int]) -> list[int]:
         """Returns the ids of a source. Raises InputError if there are none or one is outside the vocabulary."""

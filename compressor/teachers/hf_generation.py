@@ -83,7 +83,7 @@ def end_and_padding(hf_generation: Any, tokenizer: Any, model_config: Any, confi
         raise ModelError(f"teacher {config.path}: several eos_token_id ({ends}) are not supported; keep one")
     stated = first(ends[0], getattr(model_config, "eos_token_id", None))
     eos = first(stated, tokenizer.eos_token_id)
-    pad = first(tokenizer.pad_token_id, hf_generation.pad_token_id, getattr(model_config, "pad_token_id", None))
+    pad = first(_padding(tokenizer), hf_generation.pad_token_id, getattr(model_config, "pad_token_id", None))
     if eos is None or pad is None:
         raise ModelError(f"teacher {config.path}: no eos_token_id or pad_token_id in its configuration")
     if tokenizer.eos_token_id not in (None, eos):
@@ -92,6 +92,14 @@ def end_and_padding(hf_generation: Any, tokenizer: Any, model_config: Any, confi
             "tokenizer; they do not belong together"
         )
     return int(eos), int(pad)
+
+
+def _padding(tokenizer: Any) -> int | None:
+    """The id of padding; with separate vocabularies the larger one, which is no ordinary token of either."""
+    source: int | None = tokenizer.pad_token_id
+    if source is None or not getattr(tokenizer, "separate_vocabs", False):
+        return source
+    return max(source, int(tokenizer.target_encoder[tokenizer.pad_token]))
 
 
 def max_positions(model_config: Any, side: str) -> int | None:

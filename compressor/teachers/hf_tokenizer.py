@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from compressor.config import TeacherConfig
 from compressor.errors import ConfigError, ModelError
+from compressor.text.marian_languages import MAX_SHOWN, language_tokens
 from compressor.text.tokenizer import (
     JsonTokenizer,
     SentencePieceTokenizer,
@@ -50,14 +52,20 @@ def set_languages(tokenizer: Any, hf_generation: Any, config: TeacherConfig) -> 
     return _language_id(tokenizer, config, "target_language") if config.target_language else None
 
 
-def convert_tokenizer(tokenizer: Any, eos_id: int, pad_id: int, config: TeacherConfig) -> Tokenizer:
+def convert_tokenizer(
+    tokenizer: Any, eos_id: int, pad_id: int, config: TeacherConfig, rows: int | None = None
+) -> Tokenizer:
     """Converts a tokenizer, with its special tokens around a text and the recipe's text prefix.
+
+    Special tokens beyond the model's rows are left out: `<mask>` of facebook/bart-large-cnn has no embedding. Where
+    such a token is written in a text, it is text.
 
     Args:
         tokenizer: The Hugging Face tokenizer.
         eos_id: End of sentence.
         pad_id: Padding.
         config: The recipe's ``teacher`` section.
+        rows: Rows of the model's embedding; None: as many as there are tokens.
 
     Raises:
         ModelError: the kind of tokenizer is not supported: ids differ on ``PROBES``.
@@ -65,7 +73,9 @@ def convert_tokenizer(tokenizer: Any, eos_id: int, pad_id: int, config: TeacherC
     """
     code = config.source_prefix.partition("<<")[0] + "<<"
     if config.source_prefix.startswith(">>") and tokenizer.convert_tokens_to_ids(code) == tokenizer.unk_token_id:
-        raise ConfigError(f"teacher.source_prefix: {code} is not a token of {config.path}")
+        known = ", ".join(language_tokens(tokenizer.get_vocab())[:MAX_SHOWN])
+        message = f"teacher.source_prefix: {code} is not a token of {config.path}"
+        raise ConfigError(message + (f", which has {known}" if known else ""))
     before, after = _special_ids_around(tokenizer, config)
     frame = TextFrame(
         eos_id=eos_id,
@@ -73,14 +83,28 @@ def convert_tokenizer(tokenizer: Any, eos_id: int, pad_id: int, config: TeacherC
         text_prefix=config.source_prefix,
         source_prefix_ids=before,
         source_suffix_ids=after,
-        special_ids=tuple(sorted(set(tokenizer.all_special_ids))),
+        special_ids=tuple(sorted(index for index in _special_ids(tokenizer) if rows is None or index < rows)),
     )
-    ours = _convert_by_kind(tokenizer, frame)
-    if ours is None or any(
-        ours.encode_source(text) != list(tokenizer(config.source_prefix + text).input_ids) for text in PROBES
-    ):
+    ours = _convert_by_kind(tokenizer, frame, rows)
+    if ours is None or not _encodes_alike(ours, tokenizer, config.source_prefix):
         raise ModelError(f"teacher {config.path}: {type(tokenizer).__name__} is not supported")
     return ours
+
+
+def _special_ids(tokenizer: Any) -> set[int]:
+    """Ids that are not decoded: those of the target's vocabulary, where it has one of its own."""
+    if not getattr(tokenizer, "separate_vocabs", False):
+        return set(tokenizer.all_special_ids)
+    return {
+        tokenizer.target_encoder[token] for token in tokenizer.all_special_tokens if token in tokenizer.target_encoder
+    }
+
+
+def _encodes_alike(ours: Tokenizer, theirs: Any, prefix: str) -> bool:
+    """Whether both tokenizers give ``PROBES`` the same ids."""
+    language = ours.example.removesuffix("1")  # which a multilingual Marian model needs
+    texts = [language + text for text in PROBES]
+    return all(ours.encode_source(text) == list(theirs(prefix + text, verbose=False).input_ids) for text in texts)
 
 
 def _special_ids_around(tokenizer: Any, config: TeacherConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -93,10 +117,11 @@ def _special_ids_around(tokenizer: Any, config: TeacherConfig) -> tuple[tuple[in
     return tuple(framed[:start]), tuple(framed[start + len(plain) :])
 
 
-def _convert_by_kind(tokenizer: Any, frame: TextFrame) -> Tokenizer | None:
+def _convert_by_kind(tokenizer: Any, frame: TextFrame, rows: int | None) -> Tokenizer | None:
     """The project's tokenizer made from the same files; None if their kind is unknown."""
     if getattr(tokenizer, "is_fast", False):
-        return JsonTokenizer({"tokenizer.json": tokenizer.backend_tokenizer.to_str().encode()}, frame)
+        described = _without_special_tokens_beyond(tokenizer.backend_tokenizer.to_str(), rows)
+        return JsonTokenizer({"tokenizer.json": described.encode()}, frame)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tokenizer.save_pretrained(folder)
@@ -107,6 +132,23 @@ def _convert_by_kind(tokenizer: Any, frame: TextFrame) -> Tokenizer | None:
         if len(models) == 1:
             return SentencePieceTokenizer({"sentencepiece.model": models[0].read_bytes()}, frame)
     return None
+
+
+def _without_special_tokens_beyond(described: str, rows: int | None) -> str:
+    """Returns a ``tokenizer.json`` without the special tokens whose ids the model has no rows for."""
+    values = json.loads(described)
+    beyond = {
+        token["content"]
+        for token in values.get("added_tokens") or ()
+        if rows is not None and token["special"] and token["id"] >= rows
+    }
+    if not beyond:
+        return described
+    values["added_tokens"] = [token for token in values["added_tokens"] if token["content"] not in beyond]
+    vocabulary = values["model"].get("vocab")
+    if isinstance(vocabulary, dict):  # not Unigram's, a list by id, which has no added tokens
+        values["model"]["vocab"] = {token: index for token, index in vocabulary.items() if token not in beyond}
+    return json.dumps(values, ensure_ascii=False)
 
 
 def _lacks_language(hf_generation: Any, tokenizer: Any) -> bool:

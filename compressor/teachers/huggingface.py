@@ -22,10 +22,14 @@ from compressor.errors import ModelError
 from compressor.generation_config import until_eos
 from compressor.models.base import Seq2SeqModel, count_parameters
 from compressor.teachers.base import Teacher
+from compressor.teachers.conversion.marian import level_vocabularies
 from compressor.teachers.conversion.registry import convert, is_faster_converted
 from compressor.teachers.hf_generation import end_and_padding, max_positions, read_generation_config
 from compressor.teachers.hf_tokenizer import convert_tokenizer, set_languages
 from compressor.teachers.registry import register_teacher
+
+NO_LIMIT = 1 << 30
+"""A length that no source reaches."""
 
 REASONS = {
     "Unrecognized configuration class": "it is not an encoder-decoder",
@@ -51,15 +55,19 @@ class HuggingFaceTeacher(Teacher):
         self.model.eval().requires_grad_(False)
         hf_generation, model_config = self.model.generation_config, self.model.config
         self._transformer = convert(self.model) if is_faster_converted(self.model) else None
-        self.vocab_size = int(self.model.get_output_embeddings().weight.shape[0])
         self.parameters = count_parameters(self.model)
+        if getattr(tokenizer, "separate_vocabs", False):
+            level_vocabularies(self.model)
+        self.vocab_size = int(self.model.get_output_embeddings().weight.shape[0])
         self.max_source = max_positions(model_config, "encoder")
         self.max_context = max_positions(model_config, "decoder")
         language = set_languages(tokenizer, hf_generation, config)
         self.tokenizer = convert_tokenizer(
-            tokenizer, *end_and_padding(hf_generation, tokenizer, model_config, config), config
+            tokenizer, *end_and_padding(hf_generation, tokenizer, model_config, config), config, self.vocab_size
         )
-        highest = max(self.tokenizer.vocab_size - 1, language or 0)
+        frame = self.tokenizer.frame
+        added = (frame.eos_id, frame.pad_id, *frame.source_prefix_ids, *frame.source_suffix_ids)
+        highest = max(self.tokenizer.vocab_size - 1, language or 0, *added)
         if highest >= self.vocab_size:
             raise ModelError(
                 f"teacher {config.path}: the tokenizer has ids up to {highest}, the model {self.vocab_size} logits; "
@@ -68,6 +76,8 @@ class HuggingFaceTeacher(Teacher):
         self.generation = read_generation_config(
             hf_generation, self.tokenizer, language, model_config, self.vocab_size, config
         )
+        longest = min(self.generation.max_source_tokens, getattr(tokenizer, "model_max_length", None) or NO_LIMIT)
+        self.generation = self.generation.model_copy(update={"max_source_tokens": int(longest)})
         self.model.generation_config = HFGenerationConfig()  # `generate` gets them as arguments: `search_arguments`
 
     def to(self, device: Any) -> HuggingFaceTeacher:

@@ -26,6 +26,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from compressor.errors import ModelError
 from compressor.files import write_atomic
+from compressor.text.marian_languages import check_language, language_tokens
 
 FRAME_FILE = "compress_tokenizer.json"
 JOINT = "sentencepiece.bpe.model"
@@ -71,6 +72,11 @@ class Tokenizer(ABC):
         return max(self.vocab.values()) + 1
 
     @property
+    def has_separate_vocabularies(self) -> bool:
+        """Whether an id is another token in a source than in a target."""
+        return False
+
+    @property
     @abstractmethod
     def vocab(self) -> dict[str, int]:
         """Target tokens to ids."""
@@ -87,6 +93,11 @@ class Tokenizer(ABC):
         """Ids of a source text, with the text frame that the model expects."""
         ids = self._encode(self.frame.text_prefix + text, target=False)
         return [*self.frame.source_prefix_ids, *ids, *self.frame.source_suffix_ids]
+
+    @property
+    def example(self) -> str:
+        """A text that ``encode_source`` takes."""
+        return "1"
 
     def encode_target(self, text: str) -> list[int]:
         """Ids of a target text, ending with EOS, without a start token."""
@@ -171,6 +182,27 @@ class VocabularyTokenizer(Tokenizer):
     def vocab(self) -> dict[str, int]:
         """See Tokenizer."""
         return self._target_ids
+
+    @property
+    def has_separate_vocabularies(self) -> bool:
+        """See Tokenizer."""
+        return self._source_ids != self._target_ids
+
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        """The source tokens that name a target language (``>>fra<<``), in alphabetical order."""
+        return language_tokens(self._source_ids)
+
+    @property
+    def example(self) -> str:
+        """See Tokenizer."""
+        needs_language = len(self.languages) > 1 and not self.frame.text_prefix
+        return f"{self.languages[0]} 1" if needs_language else "1"
+
+    def encode_source(self, text: str) -> list[int]:
+        """See Tokenizer. Raises InputError for a text without a language that the model needs."""
+        check_language(self.frame.text_prefix + text, self.languages)
+        return super().encode_source(text)
 
     def _encode(self, text: str, target: bool) -> list[int]:
         ids = self._target_ids if target else self._source_ids

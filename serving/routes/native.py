@@ -48,7 +48,7 @@ async def _answer(
     mistakes = _mistakes(body, model, service.settings)
     if mistakes:
         raise Problem(422, errors=mistakes)
-    asked, engine, batcher = body.parameters, model.engine, service.batcher
+    engine, batcher = model.engine, service.batcher
     work = await make_jobs(
         request,
         batcher,
@@ -56,7 +56,7 @@ async def _answer(
         body.inputs,
         split=body.split,
         truncation=body.truncation,
-        options=model.options(asked.num_beams, asked.max_new_tokens, asked.length_penalty),
+        options=model.options(body.parameters),
         deadline=Deadline.after(body.timeout_ms or service.settings.timeout_ms),
     )
     if body.stream:
@@ -78,6 +78,11 @@ def _mistakes(body: SummarizeRequest, model: ServedModel, settings: Settings) ->
             (new_tokens or 1) > max_new_tokens,
             "/parameters/max_new_tokens",
             f"is {new_tokens}, the limit is {max_new_tokens}",
+        ),
+        *(
+            ((value or 0) > max_new_tokens, f"/parameters/{name}", f"is {value}, the limit is {max_new_tokens}")
+            for name in ("min_new_tokens", "no_repeat_ngram_size")
+            for value in [getattr(body.parameters, name)]
         ),
         (
             (timeout_ms or 1) > settings.max_timeout_ms,

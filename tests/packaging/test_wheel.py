@@ -30,15 +30,22 @@ def output(*command: str | Path, text: str | None = None, cwd: Path | None = Non
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of the working tree, built from a copy so that nothing is left in it."""
-    copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheels")
+def source_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working tree, copied so that nothing is left in it."""
+    copy = tmp_path_factory.mktemp("source")
     listed = output("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines()
     for name in listed:
         if (ROOT / name).exists():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
-    output(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", out, ".", cwd=copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(source_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the working tree."""
+    out = tmp_path_factory.mktemp("wheels")
+    output(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", out, ".", cwd=source_copy)
     (made,) = out.iterdir()
     return made
 
@@ -71,6 +78,38 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
     assert {"compressor/py.typed", "compressor/cli/recipes/demo-translation.yaml"} <= set(names)
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert not [name for name in names if "test" in Path(name).name or "__pycache__" in name]
+
+
+USER_SCRIPT = """
+from pathlib import Path
+import compressor
+from compressor import Recipe, errors
+
+def main(recipe: Recipe) -> str:
+    bundle: Path = compressor.export(compressor.distill(recipe, "run"), "bundle", precisions=("fp32",))
+    try:
+        text: str = compressor.load(bundle).generate(["Ja."], num_beams=2)[0].text
+    except errors.CompressError:
+        return ""
+    first: str = compressor.evaluate(bundle, source="test.de", reference=Path("test.en")).hypotheses[0]
+    return f"{text} {first} {len(compressor.bench(bundle, source='test.de')['rows'])}"
+
+compressor.load(3)
+"""
+
+
+def test_type_checkers_follow_an_editable_install(source_copy: Path, tmp_path: Path) -> None:
+    """One mistake is in the script, which a checker that sees no types would not notice."""
+    home = tmp_path / "venv"
+    venv.create(home, with_pip=True)
+    python = home / "bin" / "python"
+    output(python, "-m", "pip", "install", "--quiet", "--no-deps", "--editable", source_copy)
+    (tmp_path / "script.py").write_text(USER_SCRIPT)
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(python), "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert re.findall(r"error: .*", done.stdout) == [
+        'error: Argument 1 to "load" has incompatible type "int"; expected "str | PathLike[str]"  [arg-type]'
+    ], done.stdout + done.stderr
 
 
 def test_no_torch_came_along(installed: Path) -> None:

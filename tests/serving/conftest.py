@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -37,6 +38,7 @@ class EchoEngine:
             generation=SimpleNamespace(max_new_tokens=4),
         )
         self.precision = "int8"
+        self.example = "1"
         self.release = threading.Event()
         self.seen: list[str] = []
         self.options: dict[str, Any] = {}
@@ -74,7 +76,7 @@ class EchoEngine:
     def _search(self, job: Job) -> list[int]:
         text = " ".join(self._words[index] for index in job.source.token_ids[:-1])
         self.seen.append(text)
-        self.options = {"num_beams": job.options.num_beams, "length_penalty": job.options.length_penalty}
+        self.options = {name: value for name, value in asdict(job.options).items() if value is not None}
         if "boom" in text:
             raise RuntimeError("the engine broke")
         if "hold" in text:

@@ -35,6 +35,8 @@ def test_outputs_are_in_input_order_and_usage_is_their_sum(server: Any) -> None:
 
 
 def test_all_fields_are_accepted_together(server: Any) -> None:
+    limits = {"max_new_tokens": 6, "min_new_tokens": 2}
+    parameters = {"num_beams": 4, **limits, "no_repeat_ngram_size": 3, "length_penalty": 0.6}
     answer = server.translate(
         ["a b c d e f"],
         source="DE",
@@ -43,14 +45,14 @@ def test_all_fields_are_accepted_together(server: Any) -> None:
         format="text",
         split="none",
         truncation="longest_first",
-        parameters={"num_beams": 4, "max_new_tokens": 6, "length_penalty": 0.6},
+        parameters=parameters,
         timeout_ms=5000,
         stream=False,
     )
     assert answer.status_code == 200
     (output,) = answer.json()["outputs"]
     assert (output["text"], output["finish_reason"]) == ("A B C D E F", "length")
-    assert server.engine.options == {"num_beams": 4, "length_penalty": 0.6}
+    assert server.engine.options == parameters
 
 
 def test_the_default_output_limit_is_the_models(server: Any) -> None:
@@ -79,6 +81,10 @@ REFUSED = [
     ({"parameters": {"max_new_tokens": 10**9}}, "/parameters/max_new_tokens", "is 1000000000, the limit is 6"),
     ({"parameters": {"max_new_tokens": 1.5}}, "/parameters/max_new_tokens", "integer"),
     ({"parameters": {"max_new_tokens": True}}, "/parameters/max_new_tokens", "integer"),
+    ({"parameters": {"min_new_tokens": 7}}, "/parameters/min_new_tokens", "is 7, the limit is 6"),
+    ({"parameters": {"min_new_tokens": -1}}, "/parameters/min_new_tokens", "greater than or equal to 0"),
+    ({"parameters": {"no_repeat_ngram_size": 7}}, "/parameters/no_repeat_ngram_size", "is 7, the limit is 6"),
+    ({"parameters": {"no_repeat_ngram_size": "2"}}, "/parameters/no_repeat_ngram_size", "integer"),
     ({"parameters": {"length_penalty": 1000}}, "/parameters/length_penalty", "less than or equal to 100"),
     ({"parameters": {"top_k": 5}}, "/parameters", "'top_k' is not known"),
     ({"parameters": [1]}, "/parameters", "valid dictionary"),

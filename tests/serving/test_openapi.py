@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
-def test_the_docs_page_is_html(server: Any) -> None:
+def test_the_docs_page_needs_no_other_server(server: Any) -> None:
     answer = server.client.get("/docs")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    linked = re.findall(r"""(?:src|href)="([^"]+)"|url: '([^']+)'""", answer.text)
+    addresses = [first or second for first, second in linked]
+    assert len(addresses) == 4 and "//" not in "".join(addresses)
+    kinds = {server.client.get(address).headers["content-type"].split(";")[0] for address in addresses}
+    assert kinds == {"text/css", "image/png", "text/javascript", "application/json"}
+    assert "SwaggerUIBundle" in server.client.get(next(name for name in addresses if name.endswith(".js"))).text
 
 
 def test_every_reference_resolves_and_every_error_is_documented(server: Any) -> None:

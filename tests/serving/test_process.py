@@ -96,6 +96,18 @@ def test_outputs_match_the_runtime_for_each_text_alone_and_together(
         assert alone["outputs"][0]["text"] == result.text
 
 
+@pytest.mark.parametrize("num_beams", [1, 2])
+@pytest.mark.parametrize("option", [{"min_new_tokens": 12}, {"min_new_tokens": 12, "no_repeat_ngram_size": 1}], ids=str)
+def test_search_options_reach_the_graph(
+    served: Process, tiny_bundle: Path, option: dict[str, int], num_beams: int
+) -> None:
+    text, options = "Der Hund sieht den Baum.", {"num_beams": num_beams, "max_new_tokens": 16, **option}
+    (expected,) = Generator.load(tiny_bundle, intra_threads=1).generate([text], **options)
+    (output,) = served.client.post("/v1/translate", json={"inputs": text, "parameters": options}).json()["outputs"]
+    assert (output["text"], output["output_tokens"]) == (expected.text, expected.output_tokens)
+    assert output["output_tokens"] > 12
+
+
 def test_a_streamed_output_is_the_same_text(served: Process, tiny_bundle: Path) -> None:
     text = "Der Hund sieht den Baum."
     answer = served.client.post("/v1/translate", json={"inputs": text, "stream": True})

@@ -27,7 +27,7 @@ SIZES = {
 }
 
 
-def marian(folder: Path, texts: Sequence[Sequence[str]]) -> None:
+def marian(folder: Path, texts: Sequence[Sequence[str]], languages: Sequence[str] = (">>en<<",)) -> None:
     """Two SentencePiece models, one vocabulary file; padding is the last row, starts every output, and is all zero."""
     pieces: dict[str, int] = {"</s>": 0, "<unk>": 1}
     for name, side in zip(("source.spm", "target.spm"), texts, strict=True):
@@ -35,7 +35,8 @@ def marian(folder: Path, texts: Sequence[Sequence[str]]) -> None:
         (folder / name).write_bytes(model)
         for piece in _pieces(model):
             pieces.setdefault(piece, len(pieces))
-    pieces.setdefault(">>en<<", len(pieces))
+    for language in languages:
+        pieces.setdefault(language, len(pieces))
     pad = pieces.setdefault("<pad>", len(pieces))
     (folder / "vocab.json").write_text(json.dumps(pieces), encoding="utf-8")
     _write(
@@ -54,20 +55,54 @@ def marian(folder: Path, texts: Sequence[Sequence[str]]) -> None:
     _save(folder, transformers.MarianMTModel(config), special | rules, zero_row=pad, seed=24)
 
 
-def bart(folder: Path, texts: Sequence[Sequence[str]]) -> None:
-    """Byte-level BPE; the end token starts every output, ``<s>`` is forced after it."""
+def marian_separate(folder: Path, texts: Sequence[Sequence[str]], sizes: Sequence[int] = (45, 30)) -> None:
+    """A vocabulary and an embedding for each side; padding is the last row of each, decoding starts from the target's.
+
+    Args:
+        folder: Where the checkpoint goes.
+        texts: Sources and targets.
+        sizes: Most pieces of source and target.
+    """
+    vocabularies = []
+    for name, side, size in zip(("source", "target"), texts, sizes, strict=True):
+        model = _sentencepiece(side, size)
+        (folder / f"{name}.spm").write_bytes(model)
+        tokens = ["</s>", "<unk>", *_pieces(model), "<pad>"]
+        vocabularies.append({token: index for index, token in enumerate(tokens)})
+    for name, vocabulary in zip(("vocab.json", "target_vocab.json"), vocabularies, strict=True):
+        _write(folder / name, vocabulary)
+    languages = {"source_lang": "de", "target_lang": "en"}
+    _write(
+        folder / "tokenizer_config.json", {"tokenizer_class": "MarianTokenizer", "separate_vocabs": True, **languages}
+    )
+    pad = min(len(vocabulary) for vocabulary in vocabularies) - 1  # must be a row of both embeddings
+    special = {"pad_token_id": pad, "eos_token_id": 0, "bos_token_id": 0, "decoder_start_token_id": pad}
+    rows = {"vocab_size": len(vocabularies[0]), "decoder_vocab_size": len(vocabularies[1])}
+    config = transformers.MarianConfig(share_encoder_decoder_embeddings=False, **rows, **special, **SIZES)
+    rules = {"bad_words_ids": [[len(vocabularies[1]) - 1]], "forced_eos_token_id": 0, "num_beams": 4, "max_length": 24}
+    _save(folder, transformers.MarianMTModel(config), special | rules, seed=24)
+
+
+def bart(folder: Path, texts: Sequence[Sequence[str]], *, mask_row: bool = True) -> None:
+    """Byte-level BPE; the end token starts every output, ``<s>`` is forced after it.
+
+    Without ``mask_row`` the mask is the last token and has no row, as in facebook/bart-large-cnn.
+    """
     trainer = ByteLevelBPETokenizer()
     trainer.train_from_iterator(
         [line for side in texts for line in side],
-        vocab_size=320,
-        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        vocab_size=320 if mask_row else 319,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", *(["<mask>"] if mask_row else [])],
         show_progress=False,
     )
     trainer.save_model(str(folder))
+    if not mask_row:
+        vocabulary = json.loads((folder / "vocab.json").read_text("utf-8"))
+        _write(folder / "vocab.json", vocabulary | {"<mask>": len(vocabulary)})
     tokenizer = transformers.BartTokenizerFast.from_pretrained(folder)
     tokenizer.save_pretrained(folder)
     special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}
-    config = transformers.BartConfig(vocab_size=len(tokenizer), **special, **SIZES)
+    config = transformers.BartConfig(vocab_size=len(tokenizer) - (not mask_row), **special, **SIZES)
     rules = {
         "forced_bos_token_id": 0,
         "forced_eos_token_id": 2,

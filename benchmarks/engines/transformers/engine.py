@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianTokenizer
 from transformers.utils import logging as messages
 
 from benchmarks.engines.base import EngineOutput, EngineSpec
@@ -19,6 +19,7 @@ from compressor.models.base import count_parameters
 from compressor.models.weights import Run, load_run
 from compressor.run_folder import is_run
 from compressor.teachers.conversion.marian import to_marian
+from compressor.text.marian_languages import check_language, language_tokens
 from compressor.text.tokenizer import cut
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -83,6 +84,7 @@ class _CheckpointText:
 
     def __init__(self, tokenizer: Any, longest: int, spec: EngineSpec) -> None:
         self._tokenizer, self._prefix = tokenizer, spec.source_prefix
+        self._languages = language_tokens(tokenizer.get_vocab()) if isinstance(tokenizer, MarianTokenizer) else ()
         self._longest = min(longest, tokenizer.model_max_length)
         self.options: dict[str, Any] = {}
         if spec.target_language is not None:
@@ -91,8 +93,11 @@ class _CheckpointText:
             self.options["decoder_start_token_id" if first else "forced_bos_token_id"] = language
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        sources = [self._prefix + text for text in texts]
+        for source in sources:
+            check_language(source, self._languages)
         batch = self._tokenizer(
-            [self._prefix + text for text in texts],
+            sources,
             return_tensors="pt",
             padding=True,
             truncation=True,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig as HFGenerationConfig
 from transformers import MarianConfig, MarianMTModel, PreTrainedModel
 
@@ -42,11 +43,20 @@ def to_marian(model: Seq2SeqModel, generation: GenerationConfig) -> MarianMTMode
     unexpected = [name for name in (*missing.missing_keys, *missing.unexpected_keys) if "embed_positions" not in name]
     if unexpected:
         raise ModelError(f"MarianMT of this transformers version has other parameters: {unexpected[:3]}")
-    marian.generation_config = HFGenerationConfig(
+    marian.generation_config = _generation_config(generation)
+    return marian
+
+
+def _generation_config(generation: GenerationConfig) -> HFGenerationConfig:
+    """The rules as `generate` takes them; options of beam search only where several beams are the default."""
+    beams: dict[str, Any] = {}
+    if generation.num_beams > 1:
+        beams = {"length_penalty": generation.length_penalty, "early_stopping": generation.early_stopping}
+    return HFGenerationConfig(
         decoder_start_token_id=generation.start_id,
         eos_token_id=generation.eos_id,
         pad_token_id=generation.pad_id,
-        bad_words_ids=[[index] for index in generation.suppressed_ids] or None,
+        suppress_tokens=list(generation.suppressed_ids) or None,
         begin_suppress_tokens=list(generation.begin_suppressed_ids) or None,
         forced_bos_token_id=generation.forced_bos_id,
         forced_eos_token_id=generation.forced_eos_id,
@@ -54,8 +64,41 @@ def to_marian(model: Seq2SeqModel, generation: GenerationConfig) -> MarianMTMode
         no_repeat_ngram_size=generation.no_repeat_ngram_size,
         renormalize_logits=generation.renormalize_logits,
         max_new_tokens=generation.max_new_tokens,
+        num_beams=generation.num_beams,
+        **beams,
     )
-    return marian
+
+
+SUPPRESSED_BIAS = -1e4
+"""Bias of tokens that are never written. It is within fp16, and no logit makes up for it."""
+
+
+@torch.no_grad()
+def suppress_by_bias(marian: MarianMTModel, tokens: Sequence[int]) -> None:
+    """Makes tokens improbable by the output bias, for engines that read no generation configuration (CTranslate2)."""
+    marian.final_logits_bias[0, list(tokens)] = SUPPRESSED_BIAS
+
+
+@torch.no_grad()
+def with_padding_last(model: Transformer, generation: GenerationConfig) -> tuple[Transformer, GenerationConfig]:
+    """Returns a model whose padding is the last row, as everywhere in Marian; CTranslate2 removes that row.
+
+    All tokens keep their ids: where padding is another row, a copy of it is added, and the former is never written.
+
+    Args:
+        model: A Transformer with tied embeddings.
+        generation: Its rules; decoding starts from padding.
+    """
+    rows = model.config.vocab_size
+    if generation.pad_id == rows - 1:
+        return model, generation
+    wider = Transformer(model.config.model_copy(update={"vocab_size": rows + 1, "pad_id": rows})).eval()
+    state, pad = model.state_dict(), generation.pad_id
+    for name in ("embedding.shared", "output_bias"):
+        state[name] = torch.cat([state[name], state[name][pad : pad + 1]])
+    wider.load_state_dict(state)
+    suppressed = tuple(sorted({*generation.suppressed_ids, pad, rows}))
+    return wider, generation.model_copy(update={"start_id": rows, "pad_id": rows, "suppressed_ids": suppressed})
 
 
 CONFIG_FIELDS = {
@@ -139,6 +182,21 @@ def from_marian(marian: MarianMTModel) -> Transformer:
     model = Transformer(native_config(marian)).eval()
     model.load_state_dict(native_weights(model, theirs))
     return model
+
+
+@torch.no_grad()
+def level_vocabularies(marian: MarianMTModel) -> None:
+    """Gives encoder and decoder the same number of rows, where a model has a vocabulary for each.
+
+    The shorter one gets zero rows, which are never written, so that a token id is valid on both sides.
+    """
+    encoder, decoder = marian.model.encoder.embed_tokens, marian.model.decoder.embed_tokens
+    rows = max(encoder.weight.shape[0], decoder.weight.shape[0])
+    for table in (encoder, decoder, marian.lm_head):
+        missing = rows - table.weight.shape[0]
+        table.weight = nn.Parameter(F.pad(table.weight, (0, 0, 0, missing)), requires_grad=False)
+    bias = marian.final_logits_bias
+    marian.final_logits_bias = F.pad(bias, (0, rows - bias.shape[1]), value=SUPPRESSED_BIAS)
 
 
 def native_weights(model: Transformer, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
