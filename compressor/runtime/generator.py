@@ -11,8 +11,9 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from compressor.bundle import (
 from compressor.errors import InputError
 from compressor.generation_config import until_eos
 from compressor.runtime import streaming
-from compressor.runtime.results import Alternative, Result, ScoredTokens
+from compressor.runtime.results import Alternative, FinishReason, Result, ScoredTokens
 from compressor.runtime.search_options import Search, SearchOptions, resolve
 from compressor.runtime.session import (
     Device,
@@ -39,6 +40,7 @@ from compressor.runtime.session import (
 )
 from compressor.runtime.sources import Source, SourceEncoder, Truncation
 from compressor.runtime.threads import choose_threads
+from compressor.text.guards import cut_loop, until_loop
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
 
 BATCH_TOKENS = 1024
@@ -166,8 +168,8 @@ class Generator:
         """
         if isinstance(texts, str):
             raise InputError("{texts} is one string: give a list of them", option="texts")
-        settings = resolve(self.manifest, search, len(texts))
         sources = self.encode(texts, truncation)
+        settings = resolve(self.manifest, search, [len(ids) for ids, _ in sources])
         filled = [index for index, (ids, _) in enumerate(sources) if ids]
         outputs = self._search(
             [sources[index][0] for index in filled],
@@ -203,15 +205,18 @@ class Generator:
     ) -> list[list[ScoredTokens]]:
         """Returns scored outputs of token ids from ``encode``, best first; finished outputs end with EOS.
 
+        Loops are not cut out of them: ``compressor.text.guards.cut_loop`` does that.
+
         Args:
             sources: Token ids.
             prefixes: Token ids that each output must begin with.
             num_return_sequences: Outputs a source, best first.
             batch_tokens, batch_size, truncation, search: See ``generate``.
         """
-        settings = resolve(self.manifest, search, len(sources))
+        checked = [source.token_ids for source in self._encoder.check(sources, truncation)]
+        settings = resolve(self.manifest, search, [len(ids) for ids in checked])
         return self._search(
-            [source.token_ids for source in self._encoder.check(sources, truncation)],
+            checked,
             self._encoder.check_prefixes(prefixes, settings.max_new_tokens),
             settings,
             num_return_sequences=num_return_sequences,
@@ -290,24 +295,24 @@ class Generator:
         Beam search yields one piece at its end. Arguments are checked in this call, not at the first piece. Closing
         the iterator stops the search.
         """
-        settings = resolve(self.manifest, search, 1)
         (source,) = self.encode([text], truncation)
+        settings = resolve(self.manifest, search, [len(source.token_ids)])
         return self._stream(source.token_ids, settings) if source.token_ids else iter(())
 
     def stream_ids(self, source: Sequence[int], **search: Unpack[SearchOptions]) -> Iterator[str]:
         """Returns an iterator as ``stream``, for token ids from ``encode``."""
-        settings = resolve(self.manifest, search, 1)
-        return self._stream(self._encoder.check([source], "error")[0].token_ids, settings)
+        (checked,) = self._encoder.check([source], "error")
+        return self._stream(checked.token_ids, resolve(self.manifest, search, [len(checked.token_ids)]))
 
     def _stream(self, source: list[int], settings: Search) -> Iterator[str]:
         if settings.num_beams > 1:
             ((best, *_),) = self._run([source], [[]], settings)
-            return iter([self.tokenizer.decode(best.token_ids)])
+            return iter([self.tokenizer.decode(cut_loop(best.token_ids, source))])
         encoder, step = self.session(ENCODER), self.session(DECODER_STEP)
         options = settings.feeds(np.zeros((1, 0), np.int64))
         feeds = streaming.first_feeds(encoder, step, *self.source_feeds([source]), options)
         tokens = streaming.greedy_tokens(step, feeds, settings.max_new_tokens[0])
-        return streaming.text_deltas(tokens, self.tokenizer.decode)
+        return streaming.text_deltas(until_loop(tokens, source), self.tokenizer.decode)
 
     def source_feeds(self, sources: Sequence[Sequence[int]]) -> tuple[Any, Any]:
         """Returns ``input_ids`` and ``attention_mask``, int64 [batch, source_len], of lists of ids."""
@@ -316,7 +321,7 @@ class Generator:
 
     def _result(self, source: list[int], truncated: bool, hypotheses: list[ScoredTokens], limit: int) -> Result:
         """Returns the result of a text from its ids and outputs; ``limit`` is its ``max_new_tokens``."""
-        best, *rest = hypotheses
+        best, *rest = [replace(one, token_ids=cut_loop(one.token_ids, source)) for one in hypotheses]
         ids = best.token_ids
         return Result(
             text=self.tokenizer.decode(ids),
@@ -333,11 +338,15 @@ class Generator:
             ),
         )
 
-    def finish_reason(self, ids: list[int], limit: int) -> Literal["eos", "length"]:
-        """Returns why an output ended; an EOS that is forced at the limit counts as ``length``."""
+    def finish_reason(self, ids: list[int], limit: int) -> FinishReason:
+        """Returns why an output ended, after ``cut_loop``; an EOS that is forced at the limit counts as ``length``.
+
+        A search ends with EOS or at the limit, so an output that is shorter and has no EOS was cut at a loop.
+        """
         generation = self.manifest.generation
-        forced = generation.forced_eos_id is not None and len(ids) >= limit
-        return "eos" if ids and ids[-1] == generation.eos_id and not forced else "length"
+        if len(ids) < limit:
+            return "eos" if ids and ids[-1] == generation.eos_id else "repetition"
+        return "eos" if ids[-1] == generation.eos_id and generation.forced_eos_id is None else "length"
 
 
 def _same_length(items: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -28,7 +28,8 @@ class SearchOptions(TypedDict, total=False):
     num_beams: int
     """1 (the default) is greedy search."""
     max_new_tokens: PerText | None
-    """Maximum output length in tokens, with EOS and prefix."""
+    """Maximum output length in tokens, with EOS and prefix. The default follows the length of the source, where the
+    bundle has learned how: ``Manifest.default_max_new_tokens``."""
     min_new_tokens: PerText | None
     """EOS is forbidden before this many tokens."""
     no_repeat_ngram_size: int | None
@@ -74,13 +75,13 @@ class Search:
         return feeds
 
 
-def resolve(manifest: Manifest, options: SearchOptions, texts: int) -> Search:
+def resolve(manifest: Manifest, options: SearchOptions, source_tokens: Sequence[int]) -> Search:
     """Returns the options of a call, completed with the bundle's defaults.
 
     Args:
         manifest: Manifest of the bundle.
         options: Options of the call.
-        texts: Number of texts of the call.
+        source_tokens: Length of each source of the call.
 
     Raises:
         InputError: an option is unknown, is outside the bundle's limits, or has a wrong number of entries.
@@ -88,7 +89,7 @@ def resolve(manifest: Manifest, options: SearchOptions, texts: int) -> Search:
     unknown = set(options) - set(SearchOptions.__annotations__)
     if unknown:
         raise InputError(f"unknown options: {', '.join(sorted(unknown))}", option=min(unknown))
-    rules, longest = manifest.generation, manifest.max_new_tokens
+    rules, longest, texts = manifest.generation, manifest.max_new_tokens, len(source_tokens)
     given = {name: value for name, value in options.items() if value is not None}
 
     def chosen(name: str) -> Any:
@@ -102,10 +103,14 @@ def resolve(manifest: Manifest, options: SearchOptions, texts: int) -> Search:
             raise InputError(message, option=name, actual=len(values), limit=texts)
         return values
 
+    shortest = [_integer("min_new_tokens", value, 0, longest) for value in each("min_new_tokens")]
+    if "max_new_tokens" not in given:
+        pairs = zip(source_tokens, shortest, strict=True)
+        given["max_new_tokens"] = [manifest.default_max_new_tokens(*pair) for pair in pairs]
     return Search(
         num_beams=_integer("num_beams", given.get("num_beams", 1), 1, manifest.max_num_beams),
         max_new_tokens=tuple(_integer("max_new_tokens", value, 1, longest) for value in each("max_new_tokens")),
-        min_new_tokens=tuple(_integer("min_new_tokens", value, 0, longest) for value in each("min_new_tokens")),
+        min_new_tokens=tuple(shortest),
         no_repeat_ngram_size=_integer("no_repeat_ngram_size", chosen("no_repeat_ngram_size"), 0, longest),
         length_penalty=tuple(_number("length_penalty", value) for value in each("length_penalty")),
         early_stopping=_stopping(chosen("early_stopping")),
