@@ -176,16 +176,17 @@ class Manifest(Part):
         """Returns the first of the device's ``DEFAULTS`` that the bundle has, else its first precision."""
         return next((name for name in DEFAULTS[device] if name in self.precisions), next(iter(self.precisions)))
 
-    def default_max_new_tokens(self, source_tokens: int, min_new_tokens: int = 0) -> int:
+    def default_max_new_tokens(self, source_tokens: int, min_new_tokens: int | None = None) -> int:
         """Returns the maximum output length of a source for which the caller gives none.
 
         Args:
             source_tokens: Length of the source.
-            min_new_tokens: Minimum output length; a learned limit that is not above it does not apply.
+            min_new_tokens: Minimum output length, None: the default; a learned limit that is not above it is not used.
         """
         longest = self.generation.max_new_tokens
+        shortest = self.generation.min_new_tokens if min_new_tokens is None else min_new_tokens
         learned = longest if self.output_limit is None else self.output_limit.tokens(source_tokens)
-        return min(longest, learned) if learned > min_new_tokens else longest
+        return min(longest, learned) if learned > shortest else longest
 
     def precision(self, name: str | None) -> Precision:
         """Returns a precision by name; None is the default. Raises InputError with the available names."""

@@ -64,6 +64,7 @@ class DeltaStream:
     """
 
     def __init__(self, batcher: Batcher, engine: ServingEngine, jobs: Sequence[Job]) -> None:
+        self._engine, self._jobs = engine, jobs
         self._deltas: asyncio.Queue[tuple[int, str] | None] = asyncio.Queue()
         self._stopped = False
         self._loop = asyncio.get_running_loop()
@@ -78,6 +79,10 @@ class DeltaStream:
         if item is None:
             self._finished.result()
         return item
+
+    def results(self) -> list[Result]:
+        """Returns the whole outputs, in the order of the jobs, once there are no more pieces."""
+        return [_result(self._engine, *pair) for pair in zip(self._jobs, self._finished.result(), strict=True)]
 
     def stop(self) -> None:
         """Ends the running job at its next token, and drops the jobs that have not begun."""
@@ -129,5 +134,5 @@ def _result(engine: ServingEngine, job: Job, token_ids: list[int]) -> Result:
         input_tokens=len(job.source.token_ids),
         output_tokens=len(token_ids),
         truncated=job.source.truncated,
-        finish_reason=engine.finish_reason(token_ids, job.options.max_new_tokens),
+        finish_reason=engine.finish_reason(token_ids, job.max_new_tokens),
     )

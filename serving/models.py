@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from compressor.runtime.generator import Generator
+from compressor.runtime.results import FinishReason
 from compressor.runtime.search_options import SearchOptions
 from compressor.runtime.sources import Source, Truncation
+from compressor.runtime.streaming import Deltas
+from compressor.text.guards import cut_loop
 from serving.batcher import Batcher
 from serving.jobs import Deadline, Job, JobOptions, ServingEngine
+from serving.metrics import Metrics
 from serving.schemas import ModelInfo
 from serving.settings import Settings
 
@@ -56,27 +60,29 @@ class BundleEngine:
     def search(self, jobs: Sequence[Job]) -> list[list[int]]:
         """See ServingEngine."""
         sources = [job.source.token_ids for job in jobs]
-        return self._generator.generate_ids(sources, **_search_options([job.options for job in jobs], self._penalty))
+        outputs = self._generator.generate_ids(sources, **_search_options(jobs, self._penalty))
+        return [cut_loop(output, source) for output, source in zip(outputs, sources, strict=True)]
 
-    def stream(self, job: Job) -> Iterator[str]:
+    def stream(self, job: Job) -> Deltas:
         """See ServingEngine; a search with several beams yields one piece."""
-        return self._generator.stream_ids(job.source.token_ids, **_search_options([job.options], self._penalty))
+        return self._generator.stream_ids(job.source.token_ids, **_search_options([job], self._penalty))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """See ServingEngine."""
         return self._generator.tokenizer.decode(token_ids)
 
-    def finish_reason(self, token_ids: list[int], max_new_tokens: int) -> Literal["eos", "length"]:
+    def finish_reason(self, token_ids: list[int], max_new_tokens: int) -> FinishReason:
         """See ServingEngine."""
         return self._generator.finish_reason(token_ids, max_new_tokens)
 
 
-def _search_options(options: Sequence[JobOptions], default_penalty: float) -> SearchOptions:
+def _search_options(jobs: Sequence[Job], default_penalty: float) -> SearchOptions:
     """The options of a batch of jobs, which have one number of beams."""
+    penalties = [job.options.length_penalty for job in jobs]
     return {
-        "num_beams": options[0].num_beams,
-        "max_new_tokens": [one.max_new_tokens for one in options],
-        "length_penalty": [default_penalty if one.length_penalty is None else one.length_penalty for one in options],
+        "num_beams": jobs[0].options.num_beams,
+        "max_new_tokens": [job.max_new_tokens for job in jobs],
+        "length_penalty": [default_penalty if penalty is None else penalty for penalty in penalties],
     }
 
 
@@ -105,8 +111,10 @@ class ServedModel:
 
     def options(self, num_beams: int | None, max_new_tokens: int | None, length_penalty: float | None) -> JobOptions:
         """Returns search options with the model's defaults, within the server's limits, for those that are None."""
-        default = min(self.engine.manifest.generation.max_new_tokens, self.info.max_new_tokens)
-        return JobOptions(num_beams or 1, max_new_tokens or default, length_penalty)
+        if max_new_tokens is not None:
+            return JobOptions(num_beams or 1, max_new_tokens, length_penalty)
+        of_source = self.engine.manifest.default_max_new_tokens
+        return JobOptions(num_beams or 1, self.info.max_new_tokens, length_penalty, of_source)
 
 
 class Phase(enum.Enum):
@@ -119,7 +127,7 @@ class Phase(enum.Enum):
 
 
 class Service:
-    """State of one server, in ``app.state.service``: its settings, its models and their batcher.
+    """State of one server, in ``app.state.service``: its settings, its models, their batcher, and what it counts.
 
     Args:
         settings: Bundles and limits.
@@ -129,6 +137,7 @@ class Service:
     def __init__(self, settings: Settings, load: Load = load_bundle) -> None:
         self.settings = settings
         self.batcher = Batcher(settings.queue_items)
+        self.metrics = Metrics()
         self.models: dict[str, ServedModel] = {}
         self.phase = Phase.LOADING
         self.failure: Exception | None = None
@@ -143,6 +152,7 @@ class Service:
                 model = ServedModel(_describe(name, engine, self.settings), engine)
                 await self._warm_up(model)
                 self.models[name] = model
+                self.metrics.add_model(name)
                 _log.info("loaded %s (%s)", name, model.info.precision)
         except Exception as error:
             _log.error("a model could not be loaded: %s", error)

@@ -168,8 +168,9 @@ class Generator:
         """
         if isinstance(texts, str):
             raise InputError("{texts} is one string: give a list of them", option="texts")
+        settings = resolve(self.manifest, search, len(texts))
         sources = self.encode(texts, truncation)
-        settings = resolve(self.manifest, search, [len(ids) for ids, _ in sources])
+        settings = settings.for_sources(self.manifest, [ids for ids, _ in sources])
         filled = [index for index, (ids, _) in enumerate(sources) if ids]
         outputs = self._search(
             [sources[index][0] for index in filled],
@@ -213,8 +214,9 @@ class Generator:
             num_return_sequences: Outputs a source, best first.
             batch_tokens, batch_size, truncation, search: See ``generate``.
         """
+        settings = resolve(self.manifest, search, len(sources))
         checked = [source.token_ids for source in self._encoder.check(sources, truncation)]
-        settings = resolve(self.manifest, search, [len(ids) for ids in checked])
+        settings = settings.for_sources(self.manifest, checked)
         return self._search(
             checked,
             self._encoder.check_prefixes(prefixes, settings.max_new_tokens),
@@ -295,24 +297,26 @@ class Generator:
         Beam search yields one piece at its end. Arguments are checked in this call, not at the first piece. Closing
         the iterator stops the search.
         """
+        settings = resolve(self.manifest, search, 1)
         (source,) = self.encode([text], truncation)
-        settings = resolve(self.manifest, search, [len(source.token_ids)])
         return self._stream(source.token_ids, settings) if source.token_ids else iter(())
 
-    def stream_ids(self, source: Sequence[int], **search: Unpack[SearchOptions]) -> Iterator[str]:
-        """Returns an iterator as ``stream``, for token ids from ``encode``."""
-        (checked,) = self._encoder.check([source], "error")
-        return self._stream(checked.token_ids, resolve(self.manifest, search, [len(checked.token_ids)]))
+    def stream_ids(self, source: Sequence[int], **search: Unpack[SearchOptions]) -> streaming.Deltas:
+        """Returns an iterator as ``stream``, for token ids from ``encode``; it returns the token ids of the output."""
+        settings = resolve(self.manifest, search, 1)
+        return self._stream(self._encoder.check([source], "error")[0].token_ids, settings)
 
-    def _stream(self, source: list[int], settings: Search) -> Iterator[str]:
+    def _stream(self, source: list[int], settings: Search) -> streaming.Deltas:
+        settings = settings.for_sources(self.manifest, [source])
         if settings.num_beams > 1:
             ((best, *_),) = self._run([source], [[]], settings)
-            return iter([self.tokenizer.decode(cut_loop(best.token_ids, source))])
+            yield self.tokenizer.decode(ids := cut_loop(best.token_ids, source))
+            return ids
         encoder, step = self.session(ENCODER), self.session(DECODER_STEP)
         options = settings.feeds(np.zeros((1, 0), np.int64))
         feeds = streaming.first_feeds(encoder, step, *self.source_feeds([source]), options)
         tokens = streaming.greedy_tokens(step, feeds, settings.max_new_tokens[0])
-        return streaming.text_deltas(until_loop(tokens, source), self.tokenizer.decode)
+        return (yield from streaming.text_deltas(until_loop(tokens, source), self.tokenizer.decode))
 
     def source_feeds(self, sources: Sequence[Sequence[int]]) -> tuple[Any, Any]:
         """Returns ``input_ids`` and ``attention_mask``, int64 [batch, source_len], of lists of ids."""

@@ -50,6 +50,15 @@ class Search:
     no_repeat_ngram_size: int
     length_penalty: tuple[float, ...]
     early_stopping: bool | str
+    limits_by_source: bool = False
+    """Whether the call gave no ``max_new_tokens``, so that the bundle's for the length of a source applies."""
+
+    def for_sources(self, manifest: Manifest, sources: Sequence[Sequence[int]]) -> Search:
+        """Returns the options for these sources (token ids): each with its default of ``max_new_tokens``."""
+        if not self.limits_by_source:
+            return self
+        pairs = zip(map(len, sources), self.min_new_tokens, strict=True)
+        return replace(self, max_new_tokens=tuple(manifest.default_max_new_tokens(*pair) for pair in pairs))
 
     def select(self, rows: Sequence[int]) -> Search:
         """Returns the options of the texts at these indices."""
@@ -75,13 +84,13 @@ class Search:
         return feeds
 
 
-def resolve(manifest: Manifest, options: SearchOptions, source_tokens: Sequence[int]) -> Search:
+def resolve(manifest: Manifest, options: SearchOptions, texts: int) -> Search:
     """Returns the options of a call, completed with the bundle's defaults.
 
     Args:
         manifest: Manifest of the bundle.
         options: Options of the call.
-        source_tokens: Length of each source of the call.
+        texts: Number of texts of the call.
 
     Raises:
         InputError: an option is unknown, is outside the bundle's limits, or has a wrong number of entries.
@@ -89,7 +98,7 @@ def resolve(manifest: Manifest, options: SearchOptions, source_tokens: Sequence[
     unknown = set(options) - set(SearchOptions.__annotations__)
     if unknown:
         raise InputError(f"unknown options: {', '.join(sorted(unknown))}", option=min(unknown))
-    rules, longest, texts = manifest.generation, manifest.max_new_tokens, len(source_tokens)
+    rules, longest = manifest.generation, manifest.max_new_tokens
     given = {name: value for name, value in options.items() if value is not None}
 
     def chosen(name: str) -> Any:
@@ -103,17 +112,14 @@ def resolve(manifest: Manifest, options: SearchOptions, source_tokens: Sequence[
             raise InputError(message, option=name, actual=len(values), limit=texts)
         return values
 
-    shortest = [_integer("min_new_tokens", value, 0, longest) for value in each("min_new_tokens")]
-    if "max_new_tokens" not in given:
-        pairs = zip(source_tokens, shortest, strict=True)
-        given["max_new_tokens"] = [manifest.default_max_new_tokens(*pair) for pair in pairs]
     return Search(
         num_beams=_integer("num_beams", given.get("num_beams", 1), 1, manifest.max_num_beams),
         max_new_tokens=tuple(_integer("max_new_tokens", value, 1, longest) for value in each("max_new_tokens")),
-        min_new_tokens=tuple(shortest),
+        min_new_tokens=tuple(_integer("min_new_tokens", value, 0, longest) for value in each("min_new_tokens")),
         no_repeat_ngram_size=_integer("no_repeat_ngram_size", chosen("no_repeat_ngram_size"), 0, longest),
         length_penalty=tuple(_number("length_penalty", value) for value in each("length_penalty")),
         early_stopping=_stopping(chosen("early_stopping")),
+        limits_by_source="max_new_tokens" not in given,
     )
 
 

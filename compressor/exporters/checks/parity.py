@@ -267,7 +267,8 @@ def torch_logits(model: Seq2SeqModel, generation: GenerationConfig, source: list
 def graph_logits(generator: Generator, source: list[int], prefix: list[int]) -> Any:
     """Logits [vocab] of the token after ``prefix``, by the step graph at batch size 1; absent: minus infinity."""
     rules, vocab_size = generator.manifest.generation, generator.manifest.vocab_size
-    options = resolve(generator.manifest, {}, [len(source)]).feeds(np.array([prefix], np.int64).reshape(1, -1))
+    settings = resolve(generator.manifest, {}, 1).for_sources(generator.manifest, [source])
+    options = settings.feeds(np.array([prefix], np.int64).reshape(1, -1))
     encoder, step = generator.session(ENCODER), generator.session(DECODER_STEP)
     feeds = streaming.first_feeds(encoder, step, *generator.source_feeds([source]), options)
     logits = None
