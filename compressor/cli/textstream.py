@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 import typer
 
 from compressor.cli import options
+from compressor.cli.endings import Endings
 from compressor.cli.errors import BROKEN_PIPE
 from compressor.errors import DataError, InputError, TooLongError
 
@@ -109,10 +110,14 @@ def _run(bundle: Path, task: str, load: dict[str, Any], search: dict[str, Any], 
     if generator.task != task:
         raise InputError(f"{bundle}: a bundle for {generator.task}; use `compress {_COMMAND_OF[generator.task]}`")
     number, size = 0, _file_size(sys.stdin.buffer)
-    with progress_bar(task, counted="lines" if size is None else "bytes") as progress:
+    bar_of_task = progress_bar(task, counted="lines" if size is None else "bytes")
+    with Endings(shown=not as_json) as endings, bar_of_task as progress:
         bar = progress.add_task("", total=size)
         for lines, terminated in chunks(cast("ByteStream", sys.stdin.buffer)):
-            _write(_generate(generator, lines, number, search), terminated, as_json)
+            results = _generate(generator, lines, number, search)
+            for line, result in enumerate(results, number + 1):
+                endings.add(f"line {line}", result)
+            _write(results, terminated, as_json)
             number += len(lines)
             progress.update(bar, completed=number if size is None else sys.stdin.buffer.tell())
 

@@ -43,7 +43,11 @@ class OnnxEngine:
             batch_tokens=_ONE_CALL,
             truncation="longest_first",
         )
-        return Output([result.text for result in results], [result.output_tokens for result in results])
+        return Output(
+            [result.text for result in results],
+            [result.output_tokens for result in results],
+            lambda: [result.finish_reason for result in results],
+        )
 
 
 def load(spec: EngineSpec, threads: int) -> OnnxEngine:
