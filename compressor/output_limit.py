@@ -1,7 +1,7 @@
 """The longest output that is expected of a source, by its length; learned from the references of the training data.
 
-A model that does not end an output would write to its own limit, hundreds of tokens for a source of ten. Nearly every
-reference has at most ``ratio * source_tokens + constant`` tokens, so that nothing of value lies beyond.
+A model that does not end an output writes to its own limit, which may be hundreds of tokens for a source of ten. No more
+than ``ratio * source_tokens + constant`` are of use: nearly no reference is longer.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 CONSTANT = 10
-"""Tokens beyond the ratio. A ratio alone cuts short sources, whose outputs vary most.
+"""Output tokens beside the ratio, for short sources, whose outputs vary most.
 
-On 453,000 pairs of German and English, with the ratio of one corpus of short sentences (2.0), the outputs of six other
-domains have longer references in 0.1 of 1000 cases; with a constant of 5 in 0.4.
+Measured on 1,366,990 German-English pairs of seven corpora, with the ratio of one of them, short sentences (2.0): 14,103
+references are longer than the ratio alone allows, 471 with a constant of 5, and 63 with one of 10. With the ratio of all
+of them (3.0), none is.
 """
 QUANTILE = 0.999
 """Share of the references whose ratio to the source is at most the learned one."""
@@ -30,7 +31,7 @@ class OutputLimit(BaseModel):
     constant: int = Field(ge=1, le=1_000_000, description="Output tokens beside these.")
 
     def tokens(self, source_tokens: int) -> int:
-        """Returns the longest output of a source, end of sentence included, as its length is counted, too."""
+        """Returns the longest output of a source; both lengths include the end of sentence."""
         return int(self.ratio * source_tokens) + self.constant
 
 

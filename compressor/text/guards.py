@@ -1,9 +1,8 @@
 """Loops: an output that repeats the same n-gram over and over, as models do on text that they were not trained for.
 
 A loop ends the output: one occurrence of the n-gram remains, and what follows is lost. Repetition that the source has,
-too ("sehr sehr sehr sehr", a row of dashes), is none. The thresholds are above everything in 1.3 million references of
-German and English: of no n-gram of two or more tokens were there more occurrences than four times in a row and two more
-than in the source.
+too ("sehr sehr sehr sehr", a row of dashes), is none. By these thresholds none of 1,335,976 German-English references is
+a loop, nor is any of a tenth of them in upper case, which are three times as many tokens.
 """
 
 from __future__ import annotations
