@@ -1,8 +1,8 @@
 """Loops: an output that repeats the same n-gram over and over, as models do on text that they were not trained for.
 
 A loop ends the output: one occurrence of the n-gram remains, and what follows is lost. Repetition that the source has,
-too ("sehr sehr sehr sehr", a row of dashes), is none. By these thresholds none of 1,335,976 German-English references is
-a loop, nor is any of a tenth of them in upper case, which are three times as many tokens.
+too ("sehr sehr sehr sehr", a row of dashes), is none. By these thresholds none of 1,335,976 German-English references
+is a loop, nor is any of a tenth of them in upper case.
 """
 
 from __future__ import annotations
