@@ -15,8 +15,8 @@ CONSTANT = 10
 """Output tokens beside the ratio, for short sources, whose outputs vary most.
 
 Measured on 1,366,990 German-English pairs of seven corpora, with the ratio of one of them, short sentences (2.0):
-14,103 references are longer than the ratio alone allows, 471 with a constant of 5, and 63 with one of 10. With the ratio
-of all of them (3.0) and 10, none is.
+14,103 references are longer than the ratio alone allows, 471 with a constant of 5, and 63 with one of 10. With the
+ratio of all of them (3.0) and 10, none is.
 """
 QUANTILE = 0.999
 """Share of the references whose ratio to the source is at most the learned one."""
