@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from compressor.errors import BundleError, InputError
 from compressor.generation_config import GenerationConfig
 from compressor.onnx_inspect import graph_needs
+from compressor.output_limit import OutputLimit
 
 FORMAT_VERSION = 4
 MANIFEST_FILE, PARITY_FILE, CARD_FILE, TOKENIZER_FOLDER = "bundle.json", "parity.json", "README.md", "tokenizer"
@@ -157,6 +158,9 @@ class Manifest(Part):
     generation: GenerationConfig = Field(description="Special tokens and defaults of the search.")
     max_source_tokens: int = Field(ge=1, description="Maximum source length in tokens.")
     max_new_tokens: int = Field(ge=1, description="Maximum output length of a call.")
+    output_limit: OutputLimit | None = Field(
+        None, exclude_if=_is_none, description="Default of max_new_tokens by source length; null: that of generation."
+    )
     max_num_beams: int = Field(ge=1, description="Maximum number of beams of a call.")
     precisions: dict[str, Precision] = Field(min_length=1, description="By name: fp32, int8, ...")
     parity: ParitySummary | None = Field(None, description="Summary of parity.json.")
@@ -171,6 +175,18 @@ class Manifest(Part):
     def default_for(self, device: str) -> str:
         """Returns the first of the device's ``DEFAULTS`` that the bundle has, else its first precision."""
         return next((name for name in DEFAULTS[device] if name in self.precisions), next(iter(self.precisions)))
+
+    def default_max_new_tokens(self, source_tokens: int, min_new_tokens: int | None = None) -> int:
+        """Returns the maximum output length of a source for which the caller gives none.
+
+        Args:
+            source_tokens: Length of the source.
+            min_new_tokens: Minimum output length, None: the default; a learned limit that is not above it is not used.
+        """
+        longest = self.generation.max_new_tokens
+        shortest = self.generation.min_new_tokens if min_new_tokens is None else min_new_tokens
+        learned = longest if self.output_limit is None else self.output_limit.tokens(source_tokens)
+        return min(longest, learned) if learned > shortest else longest
 
     def precision(self, name: str | None) -> Precision:
         """Returns a precision by name; None is the default. Raises InputError with the available names."""

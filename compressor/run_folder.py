@@ -26,6 +26,7 @@ from compressor.errors import ModelError
 from compressor.files import write_atomic
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import ModelConfig
+from compressor.output_limit import OutputLimit
 
 MODEL_FILE, WEIGHTS_FILE, RUN_FILE, RECIPE_FILE = "model.json", "model.safetensors", "run.json", "recipe.yaml"
 METRICS_FILE, TEACHER_OUTPUTS_FILE = "metrics.jsonl", "teacher_outputs.jsonl"
@@ -113,6 +114,9 @@ class RunRecord(RunPart):
     dev: DevScores | None = Field(None, description="Best dev scores.")
     teacher: TeacherRecord | None = Field(None, description="Null without a teacher.")
     data: DataRecord | None = Field(None, description="What it was trained on.")
+    output_limit: OutputLimit | None = Field(
+        None, exclude_if=lambda value: value is None, description="Longest output by source length; learned from data."
+    )
     provenance: dict[str, Any] | None = Field(None, description="See ``compressor.provenance.provenance``.")
 
 

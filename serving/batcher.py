@@ -181,11 +181,16 @@ def _begin(job: Job) -> bool:
 
 
 def _stream(engine: ServingEngine, job: Job, on_delta: Callable[[str], bool]) -> list[int]:
-    """Hands out the pieces of a job's output until no more are wanted; returns no token ids."""
-    for delta in engine.stream(job):
+    """Hands out the pieces of a job's output, and returns its token ids; none if no more pieces were wanted."""
+    deltas = engine.stream(job)
+    while True:
+        try:
+            delta = next(deltas)
+        except StopIteration as end:
+            token_ids: list[int] = end.value
+            return token_ids
         if not on_delta(delta):
-            break
-    return []
+            return []
 
 
 def _fail(jobs: Sequence[Job], error: BaseException) -> None:

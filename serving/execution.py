@@ -82,8 +82,7 @@ async def run_jobs(request: Request, batcher: Batcher, engine: ServingEngine, wo
     batcher.submit(engine, jobs)
     finished = asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
     outputs = await wait(request, finished, work.deadline)
-    results = iter([_result(engine, job, token_ids) for job, token_ids in zip(jobs, outputs, strict=True)])
-    return [one.result(list(islice(results, len(one.sources)))) for one in work.documents]
+    return _results(engine, work, outputs)
 
 
 class DeltaStream:
@@ -94,6 +93,7 @@ class DeltaStream:
     """
 
     def __init__(self, batcher: Batcher, engine: ServingEngine, work: Work) -> None:
+        self._engine, self._work = engine, work
         self._deltas: asyncio.Queue[tuple[int, str] | None] = asyncio.Queue()
         self._stopped = False
         self._loop = asyncio.get_running_loop()
@@ -115,6 +115,10 @@ class DeltaStream:
         if item is None:
             self._finished.result()
         return item
+
+    def results(self) -> list[Result]:
+        """Returns the whole outputs, in the order of the texts, once there are no more pieces."""
+        return _results(self._engine, self._work, self._finished.result())
 
     def stop(self) -> None:
         """Ends the running job at its next token, and drops the jobs that have not begun."""
@@ -165,6 +169,12 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
+def _results(engine: ServingEngine, work: Work, outputs: Sequence[list[int]]) -> list[Result]:
+    """Returns the results of texts from the token ids of all their jobs."""
+    results = iter([_result(engine, job, token_ids) for job, token_ids in zip(work.all_jobs(), outputs, strict=True)])
+    return [one.result(list(islice(results, len(one.sources)))) for one in work.documents]
+
+
 def _result(engine: ServingEngine, job: Job, token_ids: list[int]) -> Result:
     return Result(
         text=engine.decode(token_ids),
@@ -172,5 +182,5 @@ def _result(engine: ServingEngine, job: Job, token_ids: list[int]) -> Result:
         input_tokens=len(job.source.token_ids),
         output_tokens=len(token_ids),
         truncated=job.source.truncated,
-        finish_reason=engine.finish_reason(token_ids, job.options.max_new_tokens),
+        finish_reason=engine.finish_reason(token_ids, job.max_new_tokens),
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from compressor.bundle import Manifest
+from compressor.runtime.results import FinishReason
 from compressor.runtime.sources import Source, Truncation
+from compressor.runtime.streaming import Deltas
 
 
 class JobError(Exception):
@@ -79,6 +81,9 @@ class JobOptions:
     min_new_tokens: int | None = None
     no_repeat_ngram_size: int | None = None
     """The same for all jobs of a search."""
+    limit_of_source: Callable[[int], int] | None = None
+    """Length of a source in tokens to a second limit on its output; None: ``max_new_tokens`` alone, which was asked
+    for."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,8 @@ class Job:
         deadline: The job does not begin after it.
         on_delta: For a streamed output: called in the inference thread with each piece of text; returns whether more
             pieces are wanted. None: the output is not streamed.
-        future: Token ids of the output, end of sentence included; an empty list where the output was streamed. To
-            cancel it drops a job that has not begun.
+        future: Token ids of the output, end of sentence included; an empty list where a stream was stopped. To cancel
+            it drops a job that has not begun.
         places: Places that it occupies in the queue, which counts texts: 1 for the last sentence of a text, else 0.
     """
 
@@ -102,6 +107,12 @@ class Job:
     on_delta: Callable[[str], bool] | None = None
     future: Future[list[int]] = field(default_factory=Future)
     places: int = 1
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest output of this source."""
+        limit, of_source = self.options.max_new_tokens, self.options.limit_of_source
+        return limit if of_source is None else min(limit, of_source(len(self.source.token_ids)))
 
 
 class ServingEngine(Protocol):
@@ -121,13 +132,13 @@ class ServingEngine(Protocol):
         """
 
     def search(self, jobs: Sequence[Job]) -> list[list[int]]:
-        """Returns the token ids of each job's best output; the jobs are those of one request."""
+        """Returns the token ids of each job's best output, up to a loop; the jobs are those of one request."""
 
-    def stream(self, job: Job) -> Iterator[str]:
-        """Yields the text of a job's output in pieces, as they are decoded."""
+    def stream(self, job: Job) -> Deltas:
+        """Yields the text of a job's output in pieces, as they are decoded, and returns its token ids."""
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Returns the text of output token ids."""
 
-    def finish_reason(self, token_ids: list[int], max_new_tokens: int) -> Literal["eos", "length"]:
-        """Returns why an output ended: with an end of sentence, or at ``max_new_tokens``."""
+    def finish_reason(self, token_ids: list[int], max_new_tokens: int) -> FinishReason:
+        """Returns why an output of ``search`` ended: with an end of sentence, at ``max_new_tokens``, or at a loop."""

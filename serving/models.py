@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from compressor.runtime.generator import Generator
+from compressor.runtime.results import FinishReason
 from compressor.runtime.search_options import SearchOptions
 from compressor.runtime.sources import Source, Truncation
+from compressor.runtime.streaming import Deltas
+from compressor.text.guards import cut_loop
 from serving.batcher import Batcher
 from serving.jobs import Deadline, Job, JobOptions, ServingEngine
+from serving.metrics import Metrics
 from serving.schemas import ModelInfo, Parameters
 from serving.settings import Settings
 
@@ -56,9 +60,10 @@ class BundleEngine:
     def search(self, jobs: Sequence[Job]) -> list[list[int]]:
         """See ServingEngine."""
         sources = [job.source.token_ids for job in jobs]
-        return self._generator.generate_ids(sources, **self._options(jobs))
+        outputs = self._generator.generate_ids(sources, **self._options(jobs))
+        return [cut_loop(output, source) for output, source in zip(outputs, sources, strict=True)]
 
-    def stream(self, job: Job) -> Iterator[str]:
+    def stream(self, job: Job) -> Deltas:
         """See ServingEngine; a search with several beams yields one piece."""
         return self._generator.stream_ids(job.source.token_ids, **self._options([job]))
 
@@ -66,7 +71,7 @@ class BundleEngine:
         """See ServingEngine."""
         return self._generator.tokenizer.decode(token_ids)
 
-    def finish_reason(self, token_ids: list[int], max_new_tokens: int) -> Literal["eos", "length"]:
+    def finish_reason(self, token_ids: list[int], max_new_tokens: int) -> FinishReason:
         """See ServingEngine."""
         return self._generator.finish_reason(token_ids, max_new_tokens)
 
@@ -75,7 +80,7 @@ class BundleEngine:
         options, rules = [job.options for job in jobs], self.manifest.generation
         return {
             "num_beams": options[0].num_beams,
-            "max_new_tokens": [one.max_new_tokens for one in options],
+            "max_new_tokens": [job.max_new_tokens for job in jobs],
             "min_new_tokens": [_chosen(one.min_new_tokens, rules.min_new_tokens) for one in options],
             "no_repeat_ngram_size": options[0].no_repeat_ngram_size,
             "length_penalty": [_chosen(one.length_penalty, rules.length_penalty) for one in options],
@@ -114,13 +119,13 @@ class ServedModel:
 
     def options(self, asked: Parameters) -> JobOptions:
         """Returns the search options of a request, with the model's defaults, within the server's limits."""
-        default = min(self.engine.manifest.generation.max_new_tokens, self.info.max_new_tokens)
         return JobOptions(
             asked.num_beams or 1,
-            asked.max_new_tokens or default,
+            asked.max_new_tokens or self.info.max_new_tokens,
             asked.length_penalty,
             asked.min_new_tokens,
             asked.no_repeat_ngram_size,
+            None if asked.max_new_tokens else self.engine.manifest.default_max_new_tokens,
         )
 
 
@@ -134,7 +139,7 @@ class Phase(enum.Enum):
 
 
 class Service:
-    """State of one server, in ``app.state.service``: its settings, its models and their batcher.
+    """State of one server, in ``app.state.service``: its settings, its models, their batcher, and what it counts.
 
     Args:
         settings: Bundles and limits.
@@ -144,6 +149,7 @@ class Service:
     def __init__(self, settings: Settings, load: Load = load_bundle) -> None:
         self.settings = settings
         self.batcher = Batcher(settings.queue_items)
+        self.metrics = Metrics()
         self.models: dict[str, ServedModel] = {}
         self.phase = Phase.LOADING
         self.failure: Exception | None = None
@@ -161,6 +167,7 @@ class Service:
                 model = ServedModel(_describe(name, engine, self.settings), engine)
                 await self._warm_up(model)
                 self.models[name] = model
+                self.metrics.add_model(name)
                 _log.info("loaded %s (%s)", name, model.info.precision)
         except Exception as error:
             self.failure, self.phase = error, Phase.FAILED

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 from pydantic_core import PydanticCustomError
 
+from compressor.runtime.results import FinishReason, Result
+
 
 class _Strict(BaseModel):
     """Refuses unknown fields and values of another type."""
@@ -32,7 +34,9 @@ class Parameters(_Strict):
 
     num_beams: int | None = Field(default=None, ge=1, description="Beams; 1 is greedy and the default.")
     max_new_tokens: int | None = Field(
-        default=None, ge=1, description="Longest output in tokens, at most the model's limit."
+        default=None,
+        ge=1,
+        description="Longest output in tokens, at most the model's limit; by the length of the text when left out.",
     )
     min_new_tokens: int | None = Field(
         default=None, ge=0, description="No end of sentence before that many tokens; the model's when left out."
@@ -97,14 +101,29 @@ class TranslateRequest(SummarizeRequest):
 
 
 class Output(BaseModel):
-    """Output of one text."""
+    """Output of one text. The `done` event of a stream has all fields but `text`."""
 
     index: int = Field(description="Position in `inputs`.")
     text: str
     input_tokens: int = Field(description="Of all sentences.")
     output_tokens: int = Field(description="Of all sentences.")
     truncated: bool = Field(description="Whether the end of a sentence was cut off.")
-    finish_reason: Literal["eos", "length"]
+    finish_reason: FinishReason = Field(
+        description="`eos`: the model ended it. `length`: it reached its limit. `repetition`: it went round in a loop, "
+        "of which it has one turn. The last two are not the whole text."
+    )
+
+    @classmethod
+    def of(cls, index: int, result: Result) -> Output:
+        """Returns the output at a position of ``inputs``."""
+        return cls(
+            index=index,
+            text=result.text,
+            input_tokens=result.input_tokens,
+            output_tokens=result.output_tokens,
+            truncated=result.truncated,
+            finish_reason=result.finish_reason,
+        )
 
 
 class Usage(BaseModel):

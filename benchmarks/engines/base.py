@@ -11,6 +11,9 @@ from typing import Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from compressor.runtime.results import FinishReason
+from compressor.text.guards import cut_loop
+
 TEACHER = "teacher"
 """`EngineSpec.model` of the teacher; a student has a label of its own."""
 
@@ -47,6 +50,27 @@ class EngineOutput(NamedTuple):
 
     texts: list[str]
     tokens: list[int]
+    finish_reasons: Callable[[], list[FinishReason]] | None = None
+    """Returns why each output ended, called after the call was timed; None where the engine does not tell."""
+
+
+def finish_reasons(
+    outputs: Sequence[list[int]], sources: Sequence[Sequence[int]], limit: int
+) -> Callable[[], list[FinishReason]]:
+    """Returns `Output.finish_reasons` of an engine without guards; a loop counts as one wherever it ended.
+
+    Args:
+        outputs: Token ids of each output.
+        sources: Token ids of each source.
+        limit: Longest output.
+    """
+
+    def reason(output: list[int], source: Sequence[int]) -> FinishReason:
+        if len(cut_loop(output, source)) < len(output):
+            return "repetition"
+        return "length" if len(output) >= limit else "eos"
+
+    return lambda: [reason(*pair) for pair in zip(outputs, sources, strict=True)]
 
 
 class Engine(Protocol):

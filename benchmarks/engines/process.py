@@ -22,6 +22,7 @@ from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.registry import import_engine
 from benchmarks.measure import memory
 from compressor import errors
+from compressor.runtime.results import FinishReason
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,11 +41,12 @@ class Info(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """The result of one call: its seconds, the texts, and the tokens of each."""
+    """The result of one call: its seconds, the texts, the tokens of each, and why each ended (None: unknown)."""
 
     seconds: float
     texts: list[str]
     tokens: list[int]
+    finish_reasons: list[FinishReason] | None = None
 
 
 class Host(Protocol):
@@ -87,7 +89,9 @@ class LocalHost:
         """See Host."""
         start = time.perf_counter()
         output = self._engine.translate(texts, num_beams=num_beams, **options)
-        return Reply(time.perf_counter() - start, list(output.texts), list(output.tokens))
+        seconds = time.perf_counter() - start
+        reasons = output.finish_reasons and list(output.finish_reasons())
+        return Reply(seconds, list(output.texts), list(output.tokens), reasons)
 
     def reset_peak(self) -> None:
         """See Host."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from compressor.data.readers import read_table, read_text
 from compressor.errors import ConfigError, DataError
 from compressor.provenance import provenance
 from compressor.text.metrics import score
+
+STOP_KEYS = ("length_stops", "repetition_stops")
+"""Numbers of outputs that are not whole."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def evaluate(
         if host.info.max_num_beams is not None and num_beams > host.info.max_num_beams:
             raise ConfigError(f"{path}: searches with at most {host.info.max_num_beams} beam, got {num_beams}")
         start = time.perf_counter()
-        hypotheses = translate_all(host, sources, num_beams, config.batch_size, progress)
+        reasons: Counter[str] = Counter()
+        hypotheses = translate_all(host, sources, num_beams, config.batch_size, progress, reasons)
         seconds = time.perf_counter() - start
     finally:
         host.close()
@@ -75,6 +80,7 @@ def evaluate(
         "parameters": host.info.parameters,
         "seconds": round(seconds, 3),
         **quality(task, hypotheses, references),
+        **stops(reasons),
         "provenance": provenance(),
     }
     return Evaluation(scores, hypotheses)
@@ -115,8 +121,12 @@ def translate_all(
     num_beams: int,
     batch_size: int,
     progress: Callable[[int, int], object] | None = None,
+    reasons: Counter[str] | None = None,
 ) -> list[str]:
-    """Outputs in the order of the sources. Sources of similar length share a batch; a blank one stays blank."""
+    """Outputs in the order of the sources. Sources of similar length share a batch; a blank one stays blank.
+
+    ``reasons`` counts why outputs ended, if the engine tells.
+    """
     outputs = [""] * len(sources)
     order = sorted((i for i, text in enumerate(sources) if text.strip()), key=lambda i: len(sources[i]))
     for start in range(0, len(order), batch_size):
@@ -124,6 +134,8 @@ def translate_all(
         reply = host.translate([sources[i] for i in chosen], num_beams)
         for index, text in zip(chosen, reply.texts, strict=True):
             outputs[index] = text
+        if reasons is not None:
+            reasons.update(reply.finish_reasons or ())
         if progress is not None:
             progress(start + len(chosen), len(order))
     return outputs
@@ -133,6 +145,11 @@ def quality(task: str, hypotheses: Sequence[str], references: Sequence[str]) -> 
     """The scores that apply to the task, null for those that do not, with the signature."""
     scores = score(task, hypotheses, references).to_dict()
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in scores.items()}
+
+
+def stops(reasons: Counter[str]) -> dict[str, int | None]:
+    """The outputs that stopped at their limit or in a loop; null where the engine did not tell."""
+    return dict(zip(STOP_KEYS, (reasons["length"], reasons["repetition"]) if reasons else (None, None), strict=True))
 
 
 def _is_table(path: Path) -> bool:

@@ -49,6 +49,8 @@ LATENCY = (
     Column("bleu", "BLEU", ".1f"),
     Column("chrf", "chrF", ".1f"),
     Column("rouge_l", "ROUGE-L", ".1f"),
+    Column("length_stops", "at limit", ",d"),
+    Column("repetition_stops", "loops", ",d"),
     Column("speedup", "speed-up", ".1f"),
 )
 _SCORES = (("bleu", "BLEU"), ("chrf", "chrF"))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
 import typer
 
 from compressor.cli import options
+from compressor.cli.endings import Endings
 from compressor.cli.errors import BROKEN_PIPE
 from compressor.errors import ConfigError, DataError, InputError, TooLongError
 
@@ -187,12 +188,15 @@ def _run(bundle: Path, task: str, load: dict[str, Any], search: dict[str, Any], 
     if generator.task != task:
         raise InputError(f"{bundle}: a bundle for {generator.task}; use `compress {_COMMAND_OF[generator.task]}`")
     number, size = 0, _file_size(sys.stdin.buffer)
-    with progress_bar(task, counted="lines" if size is None else "bytes") as progress:
+    bar_of_task = progress_bar(task, counted="lines" if size is None else "bytes")
+    with Endings(shown=not as_json) as endings, bar_of_task as progress:
         bar = progress.add_task("", total=size)
         for texts, terminated in _READERS[shape](cast("ByteStream", sys.stdin.buffer)):
             results, error = _generate(generator, texts, search)
             _write(results, terminated or error is not None, as_json, shape)
-            _report_cuts(results, number, shape)
+            for place, sentence in _sentences(results, number, shape):
+                endings.add(place, sentence)
+                _report_cut(place, sentence)
             if error is not None:
                 raise _located(error, number, shape)
             number += len(texts)
@@ -233,15 +237,18 @@ def _located(error: InputError, before: int, shape: Shape) -> InputError:
     return error
 
 
-def _report_cuts(results: list[Result], before: int, shape: Shape) -> None:
-    """Says on standard error which sentences were cut; ``before`` is the number of texts before the results."""
+def _sentences(results: list[Result], before: int, shape: Shape) -> Iterator[tuple[str, Result]]:
+    """Yields the sentences of results, each with its place; ``before`` is the number of texts before the results."""
     for index, result in enumerate(results):
-        for sentence in result.sentences or (result,):
-            if sentence.truncated:
-                where = "document" if shape == "document" else f"line {before + index + 1}"
-                tokens = sentence.input_tokens + sentence.dropped_tokens
-                what = "a sentence was cut" if result.sentences else "cut"
-                print(f"{where}: {what} from {tokens} to {sentence.input_tokens} tokens", file=sys.stderr, flush=True)
+        place = "document" if shape == "document" else f"line {before + index + 1}"
+        yield from ((place, sentence) for sentence in result.sentences or (result,))
+
+
+def _report_cut(place: str, sentence: Result) -> None:
+    """Says on standard error if the end of a sentence was cut off."""
+    if sentence.truncated:
+        tokens = sentence.input_tokens + sentence.dropped_tokens
+        print(f"{place}: cut from {tokens} to {sentence.input_tokens} tokens", file=sys.stderr, flush=True)
 
 
 def _write(results: list[Result], terminated: bool, as_json: bool, shape: Shape) -> None:

@@ -32,6 +32,7 @@ from compressor.files import storage_errors, write_atomic
 from compressor.models.base import count_parameters
 from compressor.models.weights import Run, save_run
 from compressor.output_folder import check_replaceable
+from compressor.output_limit import learn_output_limit
 from compressor.progress import Bar
 from compressor.provenance import provenance
 from compressor.run_folder import (
@@ -118,6 +119,8 @@ class _Loop:
         self.main = trainer.accelerator.is_main_process
         self.eval_every = trainer.recipe.training.eval_every or max(1, trainer.updates // 10)
         self.provenance = provenance(seed=trainer.recipe.training.seed)
+        train = trainer.setup.train
+        self.output_limit = learn_output_limit(train.sources.lengths, train.targets.lengths)
 
     def run(self) -> None:
         """Trains to the end; a stop request (SIGINT, SIGTERM) takes effect between two groups of batches."""
@@ -186,6 +189,7 @@ class _Loop:
             dev=DevScores.model_validate(state.best_scores) if state.best_scores else None,
             teacher=teacher and TeacherRecord(name=teacher.name, revision=revision, parameters=teacher.parameters),
             data=setup.data,
+            output_limit=self.output_limit,
             provenance=self.provenance,
         )
 

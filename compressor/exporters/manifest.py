@@ -50,6 +50,7 @@ def draft(run: Run, folder: Path, table: LexicalTable | None = None) -> Manifest
             "generation": generation,
             "max_source_tokens": max_source_tokens(run),
             "max_new_tokens": longest,
+            "output_limit": record.output_limit,
             "max_num_beams": max_beams(len(run.generation.allowed_ids(config.vocab_size))),
             "precisions": precisions,
             "lineage": _lineage(run, recipe),

@@ -11,9 +11,10 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from compressor.errors import InputError
 from compressor.generation_config import until_eos
 from compressor.runtime import streaming
 from compressor.runtime.documents import Document, DocumentStream, Overlong, Split, default_split, prepare
-from compressor.runtime.results import Alternative, Result, ScoredTokens
+from compressor.runtime.results import Alternative, FinishReason, Result, ScoredTokens
 from compressor.runtime.search_options import Search, SearchOptions, resolve
 from compressor.runtime.session import (
     Device,
@@ -41,6 +42,7 @@ from compressor.runtime.session import (
 )
 from compressor.runtime.sources import Source, SourceEncoder, Truncation
 from compressor.runtime.threads import choose_threads
+from compressor.text.guards import cut_loop, until_loop
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
 
 BATCH_TOKENS = 1024
@@ -177,8 +179,9 @@ class Generator:
             raise InputError("{texts} is one string: give a list of them", option="texts")
         settings = resolve(self.manifest, search, len(texts))
         documents = self.prepare(texts, split, truncation)
-        settings = settings.select([index for index, one in enumerate(documents) for _ in one.sources])
         sources = [source for one in documents for source in one.sources]
+        owners = [index for index, one in enumerate(documents) for _ in one.sources]
+        settings = settings.select(owners).for_sources(self.manifest, [source.token_ids for source in sources])
         outputs = self._search(
             [source.token_ids for source in sources],
             [[] for _ in sources],
@@ -224,6 +227,8 @@ class Generator:
     ) -> list[list[ScoredTokens]]:
         """Returns scored outputs of token ids from ``encode``, best first; finished outputs end with EOS.
 
+        Loops are not cut out of them: ``compressor.text.guards.cut_loop`` does that.
+
         Args:
             sources: Token ids.
             prefixes: Token ids that each output must begin with.
@@ -231,8 +236,10 @@ class Generator:
             batch_tokens, batch_size, truncation, search: See ``generate``.
         """
         settings = resolve(self.manifest, search, len(sources))
+        checked = [source.token_ids for source in self._encoder.check(sources, truncation)]
+        settings = settings.for_sources(self.manifest, checked)
         return self._search(
-            [source.token_ids for source in self._encoder.check(sources, truncation)],
+            checked,
             self._encoder.check_prefixes(prefixes, settings.max_new_tokens),
             settings,
             num_return_sequences=num_return_sequences,
@@ -330,20 +337,22 @@ class Generator:
                 yield from filter(None, [pieces.piece(index, delta)])
             yield from filter(None, [pieces.end(index)])
 
-    def stream_ids(self, source: Sequence[int], **search: Unpack[SearchOptions]) -> Iterator[str]:
-        """Returns an iterator as ``stream``, for token ids from ``encode``."""
+    def stream_ids(self, source: Sequence[int], **search: Unpack[SearchOptions]) -> streaming.Deltas:
+        """Returns an iterator as ``stream``, for token ids from ``encode``; it returns the token ids of the output."""
         settings = resolve(self.manifest, search, 1)
         return self._stream(self._encoder.check([source], "error")[0].token_ids, settings)
 
-    def _stream(self, source: list[int], settings: Search) -> Iterator[str]:
+    def _stream(self, source: list[int], settings: Search) -> streaming.Deltas:
+        settings = settings.for_sources(self.manifest, [source])
         if settings.num_beams > 1:
             ((best, *_),) = self._run([source], [[]], settings)
-            return iter([self.tokenizer.decode(best.token_ids)])
+            yield self.tokenizer.decode(ids := cut_loop(best.token_ids, source))
+            return ids
         encoder, step = self.session(ENCODER), self.session(DECODER_STEP)
         options = settings.feeds(np.zeros((1, 0), np.int64))
         feeds = streaming.first_feeds(encoder, step, *self.source_feeds([source]), options)
         tokens = streaming.greedy_tokens(step, feeds, settings.max_new_tokens[0])
-        return streaming.text_deltas(tokens, self.tokenizer.decode)
+        return (yield from streaming.text_deltas(until_loop(tokens, source), self.tokenizer.decode))
 
     def source_feeds(self, sources: Sequence[Sequence[int]]) -> tuple[Any, Any]:
         """Returns ``input_ids`` and ``attention_mask``, int64 [batch, source_len], of lists of ids."""
@@ -352,7 +361,7 @@ class Generator:
 
     def _result(self, source: Source, hypotheses: list[ScoredTokens], limit: int) -> Result:
         """Returns the result of a sentence from its ids and outputs; ``limit`` is its ``max_new_tokens``."""
-        best, *rest = hypotheses
+        best, *rest = [replace(one, token_ids=cut_loop(one.token_ids, source.token_ids)) for one in hypotheses]
         ids = best.token_ids
         return Result(
             text=self.tokenizer.decode(ids),
@@ -369,11 +378,15 @@ class Generator:
             ),
         )
 
-    def finish_reason(self, ids: list[int], limit: int) -> Literal["eos", "length"]:
-        """Returns why an output ended; an EOS that is forced at the limit counts as ``length``."""
+    def finish_reason(self, ids: list[int], limit: int) -> FinishReason:
+        """Returns why an output ended, after ``cut_loop``; an EOS that is forced at the limit counts as ``length``.
+
+        A search ends with EOS or at the limit, so an output that is shorter and has no EOS was cut at a loop.
+        """
         generation = self.manifest.generation
-        forced = generation.forced_eos_id is not None and len(ids) >= limit
-        return "eos" if ids and ids[-1] == generation.eos_id and not forced else "length"
+        if len(ids) < limit:
+            return "eos" if ids and ids[-1] == generation.eos_id else "repetition"
+        return "eos" if ids[-1] == generation.eos_id and generation.forced_eos_id is None else "length"
 
 
 def _same_length(items: Sequence[Sequence[int]]) -> list[list[int]]:

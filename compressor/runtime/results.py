@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+FinishReason = Literal["eos", "length", "repetition"]
+"""Why an output ended: the model ended it, it reached its limit, or it went round in a loop and was cut there."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -15,12 +18,12 @@ class Result:
 
     text: str
     token_ids: list[int]
-    """Output tokens, with EOS if the model generated it."""
+    """Output tokens, with EOS if the model generated it; a loop is cut back to its first occurrence."""
     input_tokens: int
     output_tokens: int
     truncated: bool
     """Whether the source was cut."""
-    finish_reason: Literal["eos", "length"]
+    finish_reason: FinishReason
     score: float | None = None
     """Log-probability / length ** length_penalty; None for greedy search."""
     alternatives: tuple[Alternative, ...] = ()

@@ -28,7 +28,8 @@ class SearchOptions(TypedDict, total=False):
     num_beams: int
     """1 (the default) is greedy search."""
     max_new_tokens: PerText | None
-    """Maximum output length in tokens, with EOS and prefix."""
+    """Maximum output length in tokens, with EOS and prefix. The default follows the length of the source, where the
+    bundle has learned how: ``Manifest.default_max_new_tokens``."""
     min_new_tokens: PerText | None
     """EOS is forbidden before this many tokens."""
     no_repeat_ngram_size: int | None
@@ -49,6 +50,15 @@ class Search:
     no_repeat_ngram_size: int
     length_penalty: tuple[float, ...]
     early_stopping: bool | str
+    limits_by_source: bool = False
+    """Whether the call gave no ``max_new_tokens``, so that the bundle's for the length of a source applies."""
+
+    def for_sources(self, manifest: Manifest, sources: Sequence[Sequence[int]]) -> Search:
+        """Returns the options for these sources (token ids): each with its default of ``max_new_tokens``."""
+        if not self.limits_by_source:
+            return self
+        pairs = zip(map(len, sources), self.min_new_tokens, strict=True)
+        return replace(self, max_new_tokens=tuple(manifest.default_max_new_tokens(*pair) for pair in pairs))
 
     def select(self, rows: Sequence[int]) -> Search:
         """Returns the options of the texts at these indices."""
@@ -109,6 +119,7 @@ def resolve(manifest: Manifest, options: SearchOptions, texts: int) -> Search:
         no_repeat_ngram_size=_integer("no_repeat_ngram_size", chosen("no_repeat_ngram_size"), 0, longest),
         length_penalty=tuple(_number("length_penalty", value) for value in each("length_penalty")),
         early_stopping=_stopping(chosen("early_stopping")),
+        limits_by_source="max_new_tokens" not in given,
     )
 
 

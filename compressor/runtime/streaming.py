@@ -8,10 +8,13 @@ change.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+Deltas = Generator[str, None, list[int]]
+"""Pieces of an output as it is decoded; the return value is the token ids of all of it."""
 
 _NEXT = "next_"
 
@@ -57,8 +60,8 @@ def greedy_tokens(decoder_step: Any, feeds: dict[str, Any], limit: int) -> Itera
             return
 
 
-def text_deltas(tokens: Iterable[int], decode: Callable[[list[int]], str]) -> Iterator[str]:
-    """Yields pieces of text as tokens arrive; together they equal ``decode`` of all tokens.
+def text_deltas(tokens: Iterable[int], decode: Callable[[list[int]], str]) -> Deltas:
+    """Yields pieces of text as tokens arrive, and returns the tokens; together they equal ``decode`` of all tokens.
 
     A token can change the text before it (a character of several bytes, a space that the tokenizer removes). So a piece
     holds only text on which two successive decodings agree, without a space or an incomplete character at its end.
@@ -75,6 +78,7 @@ def text_deltas(tokens: Iterable[int], decode: Callable[[list[int]], str]) -> It
         before = now
     if len(before) > len(sent):
         yield before[len(sent) :]
+    return ids
 
 
 def _common_prefix(first: str, second: str) -> str:

@@ -24,7 +24,7 @@ def check_language(text: str, languages: Sequence[str]) -> None:
         InputError: it begins with none, or with an unknown one; lists the languages.
     """
     code = text.partition("<<")[0] + "<<" if text.startswith(">>") and "<<" in text else ""
-    if code in languages or not languages or (not code and len(languages) == 1):
+    if code in languages or len(languages) < 2:
         return
     more = f" and {len(languages) - MAX_SHOWN} more" if len(languages) > MAX_SHOWN else ""
     shown = ", ".join(languages[:MAX_SHOWN]) + more

@@ -30,10 +30,17 @@ const width = Math.max(...sources.map((ids) => ids.length));
 const int64 = (numbers, shape) => new Tensor("int64", BigInt64Array.from(numbers, BigInt), shape);
 const padded = (row, padding) => [...row, ...Array(width - row.length).fill(padding)];
 
+// The longest output of a source, as the bundle has learned it.
+const learned = manifest.output_limit;
+const limit = (tokens) => {
+  const longest = learned ? Math.floor(learned.ratio * tokens) + learned.constant : Infinity;
+  return longest > rules.min_new_tokens ? Math.min(longest, rules.max_new_tokens) : rules.max_new_tokens;
+};
+
 const feeds = {
   input_ids: int64(sources.flatMap((ids) => padded(ids, rules.pad_id)), [sources.length, width]),
   attention_mask: int64(sources.flatMap((ids) => padded(ids.map(() => 1), 0)), [sources.length, width]),
-  max_new_tokens: int64(sources.map(() => rules.max_new_tokens), [sources.length]),
+  max_new_tokens: int64(sources.map((ids) => limit(ids.length)), [sources.length]),
   min_new_tokens: int64(sources.map(() => rules.min_new_tokens), [sources.length]),
   no_repeat_ngram_size: int64([rules.no_repeat_ngram_size], []),
   prefix_ids: int64([], [sources.length, 0]),

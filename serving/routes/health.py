@@ -1,8 +1,9 @@
-"""Probes: whether the process is alive, and whether it wants traffic."""
+"""Probes and metrics: whether the process is alive, whether it wants traffic, and what it counts."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from serving.errors import Problem, documented
 from serving.jobs import WorkerDead
@@ -30,3 +31,10 @@ async def readyz(request: Request) -> Health:
     service: Service = request.app.state.service
     service.require_ready()
     return Health(status="ready")
+
+
+@router.get("/metrics", responses=documented(401))
+async def metrics(request: Request) -> Response:
+    """Counters for Prometheus: the outputs of each model by the reason why they ended."""
+    service: Service = request.app.state.service
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -60,8 +60,9 @@ async def _answer(
         deadline=Deadline.after(body.timeout_ms or service.settings.timeout_ms),
     )
     if body.stream:
-        return await stream_response(request, batcher, model, work)
+        return await stream_response(request, batcher, service.metrics, model, work)
     results = await run_jobs(request, batcher, engine, work)
+    service.metrics.count(model.info.id, results)
     return _response(request.state.request_id, model.info.id, results)
 
 
@@ -96,17 +97,7 @@ def _mistakes(body: SummarizeRequest, model: ServedModel, settings: Settings) ->
 
 
 def _response(request_id: str, model_id: str, results: Sequence[Result]) -> GenerateResponse:
-    outputs = [
-        Output(
-            index=index,
-            text=result.text,
-            input_tokens=result.input_tokens,
-            output_tokens=result.output_tokens,
-            truncated=result.truncated,
-            finish_reason=result.finish_reason,
-        )
-        for index, result in enumerate(results)
-    ]
+    outputs = [Output.of(index, result) for index, result in enumerate(results)]
     usage = Usage(
         input_tokens=sum(output.input_tokens for output in outputs),
         output_tokens=sum(output.output_tokens for output in outputs),

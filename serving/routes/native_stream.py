@@ -15,14 +15,18 @@ from serving.batcher import Batcher
 from serving.errors import as_problem, internal_error
 from serving.execution import DeltaStream, Work, wait
 from serving.jobs import Deadline, DeadlineExceeded
+from serving.metrics import Metrics
 from serving.models import ServedModel
+from serving.schemas import Output
 
 PING_SECONDS = 15.0  # proxies close a connection that is silent for longer
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _log = logging.getLogger("serving")
 
 
-async def stream_response(request: Request, batcher: Batcher, model: ServedModel, work: Work) -> StreamingResponse:
+async def stream_response(
+    request: Request, batcher: Batcher, metrics: Metrics, model: ServedModel, work: Work
+) -> StreamingResponse:
     """Returns the response once its first piece is there, so that an error before it has a status of its own.
 
     Raises:
@@ -49,7 +53,10 @@ async def stream_response(request: Request, batcher: Batcher, model: ServedModel
                     delta = following.result()
                 finally:
                     following.cancel()
-            yield _event({"id": request_id, "model": model.info.id}, "done")
+            results = deltas.results()
+            metrics.count(model.info.id, results)
+            outputs = [Output.of(index, result).model_dump(exclude={"text"}) for index, result in enumerate(results)]
+            yield _event({"id": request_id, "model": model.info.id, "outputs": outputs}, "done")
         except Exception as error:
             yield _event(_error_body(error, request_id), "error")
         finally:

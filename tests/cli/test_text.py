@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from compressor.cli import main
+from compressor.cli.endings import Endings
 from compressor.cli.errors import EXIT_CODES
 from compressor.cli.textstream import chunks
 from compressor.errors import BundleError, DataError, InputError
 from compressor.runtime.generator import Generator
+from compressor.runtime.results import FinishReason, Result
 
 DOG, DOCTOR = "Der Hund sieht den Baum.", "Der Arzt ruft den Mann."
 
@@ -80,6 +82,29 @@ def test_json_prints_one_object_per_line(tiny_bundle: Path, outputs: dict[str, s
     first, second = (json.loads(line) for line in done.stdout.splitlines())
     assert first["finish_reason"] == "eos" and first["output_tokens"] == len(first["token_ids"]) > 1
     assert second["text"] == ""
+
+
+def test_outputs_that_are_not_whole_are_named_on_standard_error(tiny_bundle: Path) -> None:
+    text = f"{DOG}\n\n{DOCTOR}\n".encode()
+    done = compress("translate", tiny_bundle, "--max-new-tokens", "3", text=text)
+    message = "line {}: output stopped at the limit of 3 tokens\n"
+    assert (done.returncode, done.stderr.decode()) == (0, message.format(1) + message.format(3))
+    as_json = compress("translate", tiny_bundle, "--max-new-tokens", "3", "--json", text=text)
+    assert [json.loads(line)["finish_reason"] for line in as_json.stdout.splitlines()] == ["length", "eos", "length"]
+    assert as_json.stderr == b""
+
+
+def test_many_outputs_that_are_not_whole_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    reasons: list[FinishReason] = ["eos", *["length"] * 8, *["repetition"] * 5]
+    with Endings() as endings:
+        for line, reason in enumerate(reasons, 1):
+            endings.add(f"line {line}", Result("", [], 5, 7, False, reason))
+    *named, count = capsys.readouterr().err.splitlines()
+    assert named == [
+        *(f"line {line}: output stopped at the limit of 7 tokens" for line in range(2, 10)),
+        *(f"line {line}: output repeated itself; cut after 7 tokens" for line in (10, 11)),
+    ]
+    assert count == "13 outputs are not whole: 8 stopped at the limit, 5 at a repetition"
 
 
 @pytest.mark.parametrize(
@@ -213,7 +238,7 @@ def test_what_is_cut_is_said(run: Run, tiny_bundle: Path) -> None:
     assert done.stdout.count(b"\n") == 3
     assert done.stderr.decode().splitlines() == [
         f"line 2: cut from {tokens} to {limit} tokens",
-        f"line 3: a sentence was cut from {tokens} to {limit} tokens",
+        f"line 3: cut from {tokens} to {limit} tokens",
     ]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +16,9 @@ import pytest
 from compressor.decoding.search import beam_search, pad_sources
 from compressor.errors import BundleError, InputError, TooLongError
 from compressor.models.weights import load_run
+from compressor.runtime import streaming
 from compressor.runtime.generator import Generator
-from compressor.runtime.results import Result
+from compressor.runtime.results import Result, ScoredTokens
 from compressor.runtime.sources import SourceEncoder
 
 TEXTS = ["Der Hund sieht den Baum.", "", "Der Baum", "  ", "den Hund sieht der Baum den Hund.", "Der Hund."]
@@ -74,6 +78,46 @@ def test_a_result_says_how_it_ended(int8: Generator) -> None:
     forced = int8.manifest.generation.forced_eos_id
     assert cut.token_ids == [result.token_ids[0], result.token_ids[1] if forced is None else forced]
     assert cut.finish_reason == "length" and cut.text == int8.tokenizer.decode(cut.token_ids)
+
+
+def limited(bundle: Path, folder: Path, ratio: float, constant: int) -> Generator:
+    """A generator of the bundle with another learned limit."""
+    copy = Path(shutil.copytree(bundle, folder / "limited"))
+    values = json.loads((copy / "bundle.json").read_text())
+    values["output_limit"] = {"ratio": ratio, "constant": constant}
+    (copy / "bundle.json").write_text(json.dumps(values))
+    return Generator.load(copy, intra_threads=1)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_the_learned_limit_is_the_default_of_each_text(tiny_bundle: Path, tmp_path: Path, beams: int) -> None:
+    generator = limited(tiny_bundle, tmp_path, 0.5, 1)
+    limits = [1 + len(source.token_ids) // 2 for source in generator.encode(TEXTS)]
+    results = generator.generate(TEXTS, num_beams=beams)
+    assert results == generator.generate(TEXTS, num_beams=beams, max_new_tokens=limits)
+    assert results == [generator.generate([text], num_beams=beams)[0] for text in TEXTS]
+    assert [result.finish_reason for result in results if result.text] == ["length"] * 4
+    asked = generator.generate(TEXTS, num_beams=beams, max_new_tokens=20)
+    assert asked[0].finish_reason == "eos" and asked[0].output_tokens > limits[0]
+    assert "".join(generator.stream(TEXTS[0], num_beams=beams)) == results[0].text
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_loop_is_cut_and_named(int8: Generator, monkeypatch: pytest.MonkeyPatch, beams: int) -> None:
+    text, rules = "Der Hund sieht den Baum.", int8.manifest.generation
+    first, second, *_ = (token for token in range(52) if token not in {rules.eos_id, rules.pad_id, rules.start_id})
+    loop, end = [second, *[first] * 18], [rules.eos_id]
+
+    def looping(sources: list[list[int]], *_: object) -> list[list[ScoredTokens]]:
+        return [[ScoredTokens(loop + end, -1.0), ScoredTokens([second, *end], -2.0)] for _ in sources]
+
+    monkeypatch.setattr(int8, "_run", looping)
+    monkeypatch.setattr(streaming, "greedy_tokens", lambda *_: itertools.chain(loop, itertools.repeat(first)))
+    (result,) = int8.generate([text], num_beams=beams, num_return_sequences=beams - 1 or 1, max_new_tokens=20)
+    assert (result.token_ids, result.output_tokens, result.finish_reason) == ([second, first], 2, "repetition")
+    assert result.text == int8.tokenizer.decode([second, first]) == "".join(int8.stream(text, num_beams=beams))
+    assert [other.token_ids for other in result.alternatives] == [[second, *end]] * (beams > 1)
+    assert int8.generate_ids([[first, *end]], num_beams=beams) == [loop + end]  # token ids stay as they are
 
 
 def test_a_source_over_the_limit(int8: Generator) -> None:

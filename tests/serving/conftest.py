@@ -9,21 +9,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 import pytest
 import uvicorn
 
 from compressor.errors import TooLongError
+from compressor.runtime.results import FinishReason
 from compressor.runtime.sources import Source, Truncation
+from compressor.runtime.streaming import Deltas
 from serving.app import Server, build_app, listen
 from serving.jobs import Job
 from serving.settings import Settings
 
 
 class EchoEngine:
-    """Upper-cases words, a token a word. ``boom`` makes it fail, ``hold`` makes it wait until it is released."""
+    """Upper-cases words, a token a word. ``boom`` makes it fail, ``hold`` makes it wait until it is released.
+
+    An output with ``loop`` is cut after two words, as one that repeats itself.
+    """
 
     EOS = 0
 
@@ -35,7 +40,7 @@ class EchoEngine:
             max_source_tokens=9,
             max_new_tokens=6,
             max_num_beams=4,
-            generation=SimpleNamespace(max_new_tokens=4),
+            default_max_new_tokens=lambda source_tokens: 4,
         )
         self.precision = "int8"
         self.example = "1"
@@ -54,19 +59,23 @@ class EchoEngine:
     def search(self, jobs: Sequence[Job]) -> list[list[int]]:
         return [self._search(job) for job in jobs]
 
-    def stream(self, job: Job) -> Iterator[str]:
-        for number, word in enumerate(self.decode(self._search(job)).split()):
+    def stream(self, job: Job) -> Deltas:
+        output = self._search(job)
+        for number, word in enumerate(self.decode(output).split()):
             if word == "MIDWAY":
                 raise RuntimeError("the engine broke")
             if word == "SLOWLY":
                 self.release.wait(10)
             yield f" {word}" if number else word
+        return output
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return " ".join(self._words[index] for index in token_ids if index != self.EOS).upper()
 
-    def finish_reason(self, token_ids: list[int], max_new_tokens: int) -> Literal["eos", "length"]:
-        return "eos" if token_ids[-1] == self.EOS else "length"
+    def finish_reason(self, token_ids: list[int], max_new_tokens: int) -> FinishReason:
+        if token_ids[-1] == self.EOS:
+            return "eos"
+        return "length" if len(token_ids) >= max_new_tokens else "repetition"
 
     def _encode(self, text: str) -> list[int]:
         words = text.split()
@@ -81,7 +90,8 @@ class EchoEngine:
             raise RuntimeError("the engine broke")
         if "hold" in text:
             self.release.wait(10)
-        return job.source.token_ids[: job.options.max_new_tokens]
+        output = job.source.token_ids[: job.max_new_tokens]
+        return output[:2] if "loop" in text else output
 
 
 class Running:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from compressor.runtime.sources import Source
+from compressor.runtime.streaming import Deltas
 from serving.batcher import TOGETHER, Batcher
 from serving.jobs import Deadline, DeadlineExceeded, Draining, Job, JobOptions, QueueFull, WorkerDead
 
@@ -30,9 +31,10 @@ class RecordingEngine:
             raise self.fail
         return [job.source.token_ids for job in jobs]
 
-    def stream(self, job: Any) -> Iterator[str]:
+    def stream(self, job: Any) -> Deltas:
         self.batches.append(job.source.token_ids)
         yield from "abc"
+        return [job.source.token_ids[0], 9]
 
 
 def make_job(token: int, timeout_ms: int = 60_000, on_delta: Callable[[str], bool] | None = None) -> Job:
@@ -151,7 +153,7 @@ def test_a_streamed_job_hands_out_pieces_until_no_more_are_wanted(batcher: Batch
         make_job(2, on_delta=take_two),
     ]
     batcher.submit(engine, jobs)
-    assert [job.future.result(5) for job in jobs] == [[], []]
+    assert [job.future.result(5) for job in jobs] == [[1, 9], []]
     assert (all_pieces, two_pieces) == (["a", "b", "c"], ["a", "b"])
     assert engine.batches == [[1], [2]]
 

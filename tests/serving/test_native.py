@@ -60,6 +60,34 @@ def test_the_default_output_limit_is_the_models(server: Any) -> None:
     assert (output["text"], output["output_tokens"], output["finish_reason"]) == ("A B C D", 4, "length")
 
 
+def test_a_loop_is_named_as_the_reason(server: Any) -> None:
+    loop, whole = server.translate(["a b c loop", "a b"]).json()["outputs"]
+    assert (loop["text"], loop["finish_reason"], whole["finish_reason"]) == ("A B", "repetition", "eos")
+
+
+def test_the_limit_of_a_source_is_a_default(start: Any, make_engine: Any) -> None:
+    engine = make_engine()
+    engine.manifest.default_max_new_tokens = lambda source_tokens: source_tokens - 2  # here 3
+    (by_default,) = start({"echo": engine}).translate("a b c d").json()["outputs"]
+    (asked,) = start({"echo": engine}).translate("a b c d", parameters={"max_new_tokens": 5}).json()["outputs"]
+    assert (by_default["text"], by_default["finish_reason"]) == ("A B C", "length")
+    assert (asked["text"], asked["finish_reason"]) == ("A B C D", "eos")
+
+
+def test_outputs_are_counted_by_the_reason_of_their_end(start: Any) -> None:
+    server = start()
+    server.translate(["a", "b", "a b c d e f", "a b loop"])
+    server.translate(["a", "a b loop"], stream=True).read()
+    answer = server.client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    lines = dict(line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#"))
+    counts = {
+        reason: float(lines[f'compress_outputs_total{{finish_reason="{reason}",model="echo"}}'])
+        for reason in ("eos", "length", "repetition")
+    }
+    assert counts == {"eos": 3, "length": 1, "repetition": 2}
+
+
 def test_a_text_over_the_source_limit_is_refused_or_truncated(server: Any) -> None:
     exactly, over = " ".join("abcdefgh"), " ".join("abcdefghi")  # 9 and 10 tokens with the end of sentence; limit 9
     assert server.translate(exactly).json()["outputs"][0]["truncated"] is False

@@ -26,12 +26,24 @@ def test_a_stream_is_pieces_and_then_done(server: Any) -> None:
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.headers["cache-control"] == "no-cache"
     assert answer.headers["x-accel-buffering"] == "no"
+    ended = {"truncated": False, "finish_reason": "eos"}
+    outputs = [
+        {"index": 0, "input_tokens": 3, "output_tokens": 3, **ended},
+        {"index": 1, "input_tokens": 2, "output_tokens": 2, **ended},
+    ]
     assert parse(answer.text) == [
         ("message", {"index": 0, "delta": "GUTEN"}),
         ("message", {"index": 0, "delta": " TAG"}),
         ("message", {"index": 1, "delta": "Ü"}),
-        ("done", {"id": answer.headers["x-request-id"], "model": "echo"}),
+        ("done", {"id": answer.headers["x-request-id"], "model": "echo", "outputs": outputs}),
     ]
+
+
+@pytest.mark.parametrize(("text", "reason"), [("a b c d e f", "length"), ("a b loop", "repetition")])
+def test_a_stream_says_how_its_outputs_ended(server: Any, text: str, reason: str) -> None:
+    *_, (name, data) = parse(server.translate([text, "a"], stream=True).text)
+    assert name == "done"
+    assert [output["finish_reason"] for output in data["outputs"]] == [reason, "eos"]
 
 
 @pytest.mark.parametrize(("inputs", "status"), [("boom", 500), ("a b c d e f g h i", 422), ("", 422)])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import ctranslate2
 
-from benchmarks.engines.base import EngineOutput, EngineSpec
+from benchmarks.engines.base import EngineOutput, EngineSpec, finish_reasons
 from benchmarks.engines.converted_model import MODEL, read_converted
 from compressor.errors import DependencyError, ModelError
 from compressor.text.tokenizer import cut
@@ -50,7 +50,8 @@ class CTranslate2Engine:
         )
         rows = [[int(token) for token in result.hypotheses[0]] for result in results]
         counts = [min(len(row) + 1, self._max_new_tokens) for row in rows]  # the end of sentence is not in the row
-        return EngineOutput([self._tokenizer.decode(row) for row in rows], counts)
+        reasons = finish_reasons(rows, sources, self._max_new_tokens)
+        return EngineOutput([self._tokenizer.decode(row) for row in rows], counts, reasons)
 
 
 def load(spec: EngineSpec, threads: int) -> CTranslate2Engine:

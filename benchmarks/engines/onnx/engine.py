@@ -44,7 +44,11 @@ class OnnxEngine:
             batch_tokens=_ONE_CALL,
             truncation="longest_first",
         )
-        return EngineOutput([result.text for result in results], [result.output_tokens for result in results])
+        return EngineOutput(
+            [result.text for result in results],
+            [result.output_tokens for result in results],
+            lambda: [result.finish_reason for result in results],
+        )
 
 
 def load(spec: EngineSpec, threads: int) -> OnnxEngine:

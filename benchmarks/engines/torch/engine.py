@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.engines.base import EngineOutput, EngineSpec
+from benchmarks.engines.base import EngineOutput, EngineSpec, finish_reasons
 from benchmarks.engines.torch.device import torch_device
 from compressor.decoding.search import beam_search, greedy, pad_sources
 from compressor.errors import ModelError
@@ -39,7 +39,9 @@ class NativeEngine:
         limit, eos = self._generation.max_source_tokens, self._tokenizer.eos_id
         sources = [cut(self._tokenizer.encode_source(text), limit, eos) for text in texts]
         ids = self._search(sources, num_beams)
-        return EngineOutput([self._tokenizer.decode(row) for row in ids], [len(row) for row in ids])
+        longest = self._max_new_tokens or self._generation.max_new_tokens
+        reasons = finish_reasons(ids, sources, longest)
+        return EngineOutput([self._tokenizer.decode(row) for row in ids], [len(row) for row in ids], reasons)
 
     def _search(self, sources: list[list[int]], num_beams: int) -> list[list[int]]:
         """Returns the token ids of each source's best output."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianTokenizer
 from transformers.utils import logging as messages
 
-from benchmarks.engines.base import EngineOutput, EngineSpec
+from benchmarks.engines.base import EngineOutput, EngineSpec, finish_reasons
 from benchmarks.engines.torch.device import torch_device
 from compressor.decoding.search import pad_sources
 from compressor.errors import ModelError
@@ -54,9 +54,12 @@ class HuggingFaceEngine:
             ids = self._model.generate(
                 input_ids=source, attention_mask=mask, num_beams=num_beams, do_sample=False, **self._options
             )
-        eos = self._model.generation_config.eos_token_id
+        config = self._model.generation_config
+        eos = config.eos_token_id
         rows = [_until(row, set(eos) if isinstance(eos, list) else {eos}) for row in ids[:, 1:].tolist()]
-        return EngineOutput(self._text.decode(rows), [len(row) for row in rows])
+        longest = self._options.get("max_new_tokens") or config.max_new_tokens or (config.max_length or 21) - 1
+        texts, counts = self._text.decode(rows), [len(row) for row in rows]
+        return EngineOutput(texts, counts, lambda: finish_reasons(rows, _unpadded(source, mask), longest)())
 
 
 def load(spec: EngineSpec, threads: int) -> HuggingFaceEngine:
@@ -153,6 +156,11 @@ def _size_mb(model: nn.Module, folder: Path) -> float:
         if files := list(folder.glob(pattern)):
             return sum(file.stat().st_size for file in files) / 1e6
     return sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6
+
+
+def _unpadded(source: Tensor, mask: Tensor) -> list[list[int]]:
+    """Token ids of each source [batch, source_len] without its padding."""
+    return [row[real].tolist() for row, real in zip(source, mask.bool(), strict=True)]
 
 
 def _until(row: list[int], eos: set[int]) -> list[int]:

@@ -125,7 +125,8 @@ def check_parity(
         advance = bar.start(f"checking {name}", len(BATCH_SIZES) * len(dev.ids))
         hypotheses = by_batch_size(generator, dev.ids, advance)
         outputs[name] = {size: [best.token_ids for best in row] for size, row in hypotheses.items()}
-    torch_differences = _torch_differences(model, generation, dev.ids, outputs["fp32"][BATCH_SIZES[-1]])
+    limits = [generators["fp32"].manifest.default_max_new_tokens(len(ids)) for ids in dev.ids]
+    torch_differences = _torch_differences(model, generation, dev.ids, outputs["fp32"][BATCH_SIZES[-1]], limits)
     batch = {name: _batch_differences(generators[name], dev.ids, by_size) for name, by_size in outputs.items()}
     _refuse_batch_dependence(batch, len(dev.ids))
     texts = {
@@ -163,13 +164,26 @@ def by_batch_size(
 
 
 def _torch_differences(
-    model: Seq2SeqModel, generation: GenerationConfig, sources: list[list[int]], outputs: list[list[int]]
+    model: Seq2SeqModel,
+    generation: GenerationConfig,
+    sources: list[list[int]],
+    outputs: list[list[int]],
+    limits: Sequence[int] | None = None,
 ) -> list[Difference]:
-    """Differences of fp32 outputs from PyTorch's greedy search, all near-ties. Raises ExportError for any other."""
+    """Differences of fp32 outputs from PyTorch's greedy search, all near-ties. Raises ExportError for any other.
+
+    Args:
+        model: The model in PyTorch.
+        generation: Its generation configuration.
+        sources: Token ids of each source.
+        outputs: The output of each source by the fp32 graph.
+        limits: Maximum output length of each source; None: the configuration's.
+    """
     expected: list[list[int]] = [[] for _ in sources]
     for rows in bucket_by_length([len(ids) for ids in sources], _BATCH_TOKENS, BATCH_SIZES[-1]):
         source, mask = pad_sources([sources[row] for row in rows], generation.pad_id)
-        for row, output in zip(rows, greedy(model, generation, source, mask), strict=True):
+        longest = [limits[row] for row in rows] if limits else None
+        for row, output in zip(rows, greedy(model, generation, source, mask, longest), strict=True):
             expected[row] = output
     differences = []
     for row, (want, got) in enumerate(zip(expected, outputs, strict=True)):
@@ -253,7 +267,8 @@ def torch_logits(model: Seq2SeqModel, generation: GenerationConfig, source: list
 def graph_logits(generator: Generator, source: list[int], prefix: list[int]) -> Any:
     """Logits [vocab] of the token after ``prefix``, by the step graph at batch size 1; absent: minus infinity."""
     rules, vocab_size = generator.manifest.generation, generator.manifest.vocab_size
-    options = resolve(generator.manifest, {}, 1).feeds(np.array([prefix], np.int64).reshape(1, -1))
+    settings = resolve(generator.manifest, {}, 1).for_sources(generator.manifest, [source])
+    options = settings.feeds(np.array([prefix], np.int64).reshape(1, -1))
     encoder, step = generator.session(ENCODER), generator.session(DECODER_STEP)
     feeds = streaming.first_feeds(encoder, step, *generator.source_feeds([source]), options)
     logits = None

@@ -18,6 +18,13 @@ def load(engine: str, path: Path, **fields: object) -> Engine:
     return import_engine(engine)(EngineSpec(engine=engine, model="student", path=str(path), **fields), 1)
 
 
+def translate(engine: Engine, texts: list[str], **options: int) -> tuple[list[str], list[int], list[str]]:
+    """Texts, tokens and finish reasons of a batch."""
+    output = engine.translate(texts, **options)
+    assert output.finish_reasons is not None
+    return output.texts, output.tokens, list(output.finish_reasons())
+
+
 def test_torch_is_the_runs_own_greedy_search(tiny_run: Path) -> None:
     from compressor.decoding.search import beam_search, greedy, pad_sources
     from compressor.models.weights import load_run
@@ -25,9 +32,10 @@ def test_torch_is_the_runs_own_greedy_search(tiny_run: Path) -> None:
     run, engine = load_run(tiny_run), load("torch", tiny_run)
     source, mask = pad_sources([run.tokenizer.encode_source(text) for text in TEXTS], run.generation.pad_id)
     ids = greedy(run.model, run.generation, source, mask)
-    assert engine.translate(TEXTS, num_beams=1) == (
+    assert translate(engine, TEXTS, num_beams=1) == (
         [run.tokenizer.decode(row) for row in ids],
         [len(row) for row in ids],
+        ["eos"] * len(TEXTS),
     )
     hypotheses = beam_search(run.model, run.generation, source, mask, num_beams=3)
     assert engine.translate(TEXTS, num_beams=3).tokens == [len(best[0].tokens) for best in hypotheses]
@@ -38,12 +46,22 @@ def test_all_engines_give_the_same_output_for_the_same_weights(tiny_run: Path, t
     own, theirs = load("torch", tiny_run), load("transformers", tiny_run)
     graph = load("onnx", tiny_bundle, precision="fp32")
     for beams in (1, 3):
-        expected = own.translate(TEXTS, num_beams=beams)
-        assert theirs.translate(TEXTS, num_beams=beams) == expected
-        assert graph.translate(TEXTS, num_beams=beams) == expected
+        expected = translate(own, TEXTS, num_beams=beams)
+        assert translate(theirs, TEXTS, num_beams=beams) == expected
+        assert translate(graph, TEXTS, num_beams=beams) == expected
     assert own.parameters == theirs.parameters == graph.parameters
     most = read_manifest(tiny_bundle).max_num_beams
     assert (own.max_num_beams, theirs.max_num_beams, graph.max_num_beams) == (None, None, most)
+
+
+def test_engines_agree_on_outputs_that_stop_at_the_limit(tiny_run: Path, tiny_bundle: Path) -> None:
+    engines = [
+        load("torch", tiny_run, max_new_tokens=3),
+        load("transformers", tiny_run, max_new_tokens=3),
+        load("onnx", tiny_bundle, precision="fp32", max_new_tokens=3),
+    ]
+    for engine in engines:
+        assert translate(engine, TEXTS, num_beams=1)[1:] == ([3] * 3, ["length"] * 3)
 
 
 def test_a_bundles_size_is_that_of_its_precision(tiny_bundle: Path) -> None:
@@ -61,7 +79,7 @@ def test_a_checkpoint_runs_through_its_own_tokenizer_and_generate(marian_folder:
     eos = model.generation_config.eos_token_id
     engine = load("transformers", marian_folder, max_new_tokens=9)
     output = engine.translate(["w7 w8 w9", "w10 w11"], num_beams=2)
-    for text, answer, tokens in zip(([7, 8, 9], [10, 11]), *output, strict=True):
+    for text, answer, tokens in zip(([7, 8, 9], [10, 11]), *output[:2], strict=True):
         ids = model.generate(input_ids=torch.tensor([[*text, eos]]), num_beams=2, do_sample=False, max_new_tokens=9)
         assert answer.split() == [f"w{index}" for index in ids[0].tolist()[1:] if index != eos]
         assert tokens == ids.shape[1] - 1 <= 9
@@ -76,11 +94,11 @@ def test_ctranslate2_gives_what_generate_gives(tiny_run: Path, tmp_path: Path) -
         theirs = load("ctranslate2", tmp_path / precision, precision=precision)
         assert (theirs.parameters, theirs.max_num_beams) == (own.parameters, None)
         for beams in (1, 3):
-            actual, expected = (engine.translate(TEXTS, num_beams=beams) for engine in (theirs, own))
-            assert len(actual.texts) == len(TEXTS) and theirs.size_mb > 0
+            actual, expected = (translate(engine, TEXTS, num_beams=beams) for engine in (theirs, own))
+            assert len(actual[0]) == len(TEXTS) and theirs.size_mb > 0
             assert precision == "int8" or beams > 1 or actual == expected  # beams stop by another rule there
             for size in (1, 2):
-                assert theirs.translate(TEXTS, num_beams=beams, max_batch_size=size) == actual
+                assert translate(theirs, TEXTS, num_beams=beams, max_batch_size=size) == actual
 
 
 def test_ctranslate2_says_what_it_cannot_run(tmp_path: Path, tiny_run: Path) -> None:
@@ -91,8 +109,9 @@ def test_ctranslate2_says_what_it_cannot_run(tmp_path: Path, tiny_run: Path) -> 
 
 
 def test_a_prefix_goes_before_every_source(marian_folder: Path) -> None:
-    plain = load("transformers", marian_folder).translate(["w5 w8 w9"], num_beams=1)
-    assert load("transformers", marian_folder, source_prefix="w5 ").translate(["w8 w9"], num_beams=1) == plain
+    plain = translate(load("transformers", marian_folder), ["w5 w8 w9"], num_beams=1)
+    prefixed = load("transformers", marian_folder, source_prefix="w5 ")
+    assert translate(prefixed, ["w8 w9"], num_beams=1) == plain
 
 
 def test_parameters_leave_out_tied_copies_and_position_tables(marian_folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from benchmarks.engines.base import EngineSpec
+from benchmarks.engines.process import Reply
 from benchmarks.quality.config import EvaluateConfig
-from benchmarks.quality.evaluate import evaluate, read_test_set, translate_all
+from benchmarks.quality.evaluate import evaluate, read_test_set, stops, translate_all
 from compressor.errors import ConfigError
 
 
@@ -23,6 +25,20 @@ def test_outputs_keep_their_lines_and_blank_stays_blank(stage: Any) -> None:
     assert outputs == ["CCC", "", "A", "", "BB"]
     assert [texts for _, texts, _ in stage.log] == [2, 1]
     assert seen == [(2, 3), (3, 3)]
+
+
+def test_outputs_that_are_not_whole_are_counted() -> None:
+    class Told:
+        def translate(self, texts: list[str], num_beams: int) -> Reply:
+            names = {"l": "length", "r": "repetition"}
+            return Reply(0.0, texts, [1] * len(texts), [names.get(text[0], "eos") for text in texts])
+
+    host: Any = Told()
+    reasons: Counter[str] = Counter()
+    translate_all(host, ["loud", "", "red", "a", "low"], 1, 2, reasons=reasons)
+    assert reasons == {"length": 2, "repetition": 1, "eos": 1}
+    assert stops(reasons) == {"length_stops": 2, "repetition_stops": 1}
+    assert stops(Counter()) == {"length_stops": None, "repetition_stops": None}  # the engine did not tell
 
 
 def test_a_bundle_is_scored_in_its_default_precision(
