@@ -71,7 +71,7 @@ def train(
     from compressor.config import references_only
     from compressor.distillation.run import distill as run
 
-    resolved = references_only(_resolve(recipe, overrides))
+    resolved = references_only(_resolve(recipe, overrides, without_teacher=True))
     return run(resolved, Path(out), resume=resume, force=force, progress=progress)
 
 
@@ -149,7 +149,9 @@ def load(
     )
 
 
-def _resolve(recipe: Recipe | str | PathLike[str], overrides: Sequence[str]) -> Recipe:
+def _resolve(
+    recipe: Recipe | str | PathLike[str], overrides: Sequence[str], *, without_teacher: bool = False
+) -> Recipe:
     from compressor.config import Recipe, load_recipe
     from compressor.errors import ConfigError
 
@@ -157,4 +159,4 @@ def _resolve(recipe: Recipe | str | PathLike[str], overrides: Sequence[str]) -> 
         if overrides:
             raise ConfigError("overrides: they change a recipe file; change the Recipe itself")
         return recipe
-    return load_recipe(Path(recipe), list(overrides))
+    return load_recipe(Path(recipe), list(overrides), without_teacher=without_teacher)

@@ -34,7 +34,7 @@ def make(
     Raises:
         ConfigError: the recipe is wrong, or options do not fit together.
     """
-    recipe = load_recipe(recipe_file, list(overrides))
+    recipe = load_recipe(recipe_file, list(overrides), without_teacher=command == "train")
     if command == "train":
         recipe = references_only(recipe)
     elif recipe.teacher is None:
