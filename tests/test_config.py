@@ -139,11 +139,11 @@ def test_wrong_fields_unknown_ones_and_conflicts_are_listed_together(name: str) 
 def test_a_recipe_without_a_teacher_is_read_for_training_alone(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump({name: value for name, value in MINIMAL.items() if name != "teacher"}))
-    with pytest.raises(ConfigError, match="method.name: imitkd.full needs a teacher"):
+    with pytest.raises(ConfigError, match=r"method.name: imitkd.full needs a teacher"):
         load_recipe(path)
     recipe = load_recipe(path, ["training.initialization=teacher_layers"], without_teacher=True)
     assert (recipe.teacher, recipe.method.name, recipe.training.initialization) == (None, "vanilla", "random")
-    with pytest.raises(ConfigError, match="did you mean method.label_smoothing"):
+    with pytest.raises(ConfigError, match=r"did you mean method.label_smoothing"):
         load_recipe(path, ["method.label_smothing=0.1"], without_teacher=True)
 
 

@@ -11,10 +11,11 @@ from typing import Any
 from rich.console import Console
 
 from compressor.config import Recipe
-from compressor.distillation.checkpoint import Progress, recipe_digest
+from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import TokenIds
+from compressor.distillation.labels import estimated_seconds
 from compressor.distillation.setup import set_up
-from compressor.distillation.signals import LiveTeacher, estimated_seconds
+from compressor.distillation.signals import LiveTeacher
 from compressor.distillation.trainer import Trainer
 from compressor.models.base import count_parameters
 from compressor.progress import Bar
@@ -48,7 +49,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         setup = set_up(sampled, bar, SAMPLE)
     scale = max(1.0, setup.examples / SAMPLE)
     trainer = Trainer(setup, _PlaceholderOutputs(setup))
-    state, seconds, counted = Progress(recipe_digest(recipe)), 0.0, 0
+    state, seconds, counted = Progress(), 0.0, 0
     for number, group in enumerate(trainer.groups(state)):
         start = time.perf_counter()
         done = len(trainer.train_group(group, state.updates))
