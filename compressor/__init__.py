@@ -39,7 +39,7 @@ def distill(
         recipe: the recipe, or the path of its YAML file.
         out: folder of the run; it must not exist unless ``resume`` or ``force``.
         overrides: ``key.path=value`` settings that replace fields of a recipe file, values in YAML.
-        resume: continue from the last checkpoint in ``out``.
+        resume: continue from the last checkpoint in ``out``; more updates or epochs than before make a run longer.
         force: replace ``out``.
         progress: show progress bars on standard error.
 
@@ -50,8 +50,10 @@ def distill(
         CompressError: see ``compressor.errors``; no partial output remains.
     """
     from compressor.distillation.run import distill as run
+    from compressor.exporters.label_engine import ExportedTeacher
 
-    return run(_resolve(recipe, overrides), Path(out), resume=resume, force=force, progress=progress)
+    resolved, folder = _resolve(recipe, overrides), Path(out)
+    return run(resolved, folder, resume=resume, force=force, progress=progress, label_engine=ExportedTeacher)
 
 
 def train(

@@ -25,7 +25,7 @@ async def make_jobs(
     engine: ServingEngine,
     texts: Sequence[str],
     *,
-    truncation: Truncation,
+    truncation: Truncation | None,
     options: JobOptions,
     deadline: Deadline,
 ) -> list[Job]:

@@ -105,7 +105,7 @@ class ServingEngine(Protocol):
     manifest: Manifest
     precision: str
 
-    def encode(self, texts: Sequence[str], truncation: Truncation) -> list[Source]:
+    def encode(self, texts: Sequence[str], truncation: Truncation | None) -> list[Source]:
         """Returns the token ids of each text.
 
         Raises:

@@ -49,7 +49,7 @@ class BundleEngine:
         self.precision = generator.precision
         self._penalty = generator.manifest.generation.length_penalty
 
-    def encode(self, texts: Sequence[str], truncation: Truncation) -> list[Source]:
+    def encode(self, texts: Sequence[str], truncation: Truncation | None) -> list[Source]:
         """See ServingEngine."""
         return self._generator.encode(texts, truncation)
 

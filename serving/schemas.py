@@ -53,9 +53,10 @@ class SummarizeRequest(_Strict):
     model: str | None = Field(default=None, description="A name from /v1/models; the first that fits when left out.")
     format: Literal["text", "html"] = Field(default="text", description="Only `text` on this server.")
     split: Literal["sentences", "none"] = Field(default="none", description="Only `none` on this server.")
-    truncation: Literal["error", "longest_first"] = Field(
-        default="error",
-        description="A text over the model's limit: refuse it, or cut its end and say so in `truncated`.",
+    truncation: Literal["error", "longest_first"] | None = Field(
+        default=None,
+        description="A text over the model's limit: refuse it, or cut its end and say so in `truncated`; the model's "
+        "when left out, which is `error` unless it was trained on cut texts.",
     )
     parameters: Parameters = Field(default_factory=lambda: Parameters())
     timeout_ms: int | None = Field(default=None, ge=1, description="Deadline; 504 when it passes.")

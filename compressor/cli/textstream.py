@@ -82,7 +82,7 @@ def command_of(task: str, summary: str) -> Callable[..., None]:
             "no_repeat_ngram_size": no_repeat_ngram_size,
             "length_penalty": length_penalty,
             "batch_tokens": batch_tokens,
-            "truncation": "longest_first" if truncate else "error",
+            "truncation": "longest_first" if truncate else None,
         }
         _run(bundle, task, load, search, as_json=json)
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from compressor.config import Recipe
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import TokenIds
-from compressor.distillation.labels import estimated_seconds
+from compressor.distillation.labels import OpenLabelEngine, estimated_seconds
 from compressor.distillation.setup import set_up
 from compressor.distillation.signals import LiveTeacher
 from compressor.distillation.trainer import Trainer
@@ -30,8 +30,12 @@ ENOUGH_SECONDS = 5.0
 """Time of updates after which no further group is begun."""
 
 
-def estimate(recipe: Recipe) -> dict[str, Any]:
+def estimate(recipe: Recipe, label_engine: OpenLabelEngine | None = None) -> dict[str, Any]:
     """Returns sizes of teacher and student, and the run's time and memory, from a few real updates at β = 1/2.
+
+    Args:
+        recipe: The recipe.
+        label_engine: See ``run.distill``.
 
     Returns:
         ``student_parameters``, ``teacher_parameters`` (null without a teacher), ``ratio``, ``updates``,
@@ -58,7 +62,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
             seconds, counted = seconds + time.perf_counter() - start, counted + done
         if number + 1 == GROUPS or seconds > ENOUGH_SECONDS:
             break
-    written = estimated_seconds(setup)
+    written = estimated_seconds(setup, label_engine)
     updates_per_pass = round(scale * len(trainer.batches.plan(0))) // recipe.training.accumulation
     updates = recipe.training.updates or max(1, round((recipe.training.epochs or 1) * updates_per_pass))
     student = count_parameters(setup.student)
@@ -73,7 +77,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         "updates_per_pass": updates_per_pass,
         "seconds_per_update": round(seconds / counted, 3),
         "minutes": round(seconds / counted * updates / 60, 1),
-        "teacher_outputs_minutes": None if written is None else round(scale * written / 60, 1),
+        "teacher_outputs_minutes": None if written is None else round(written / 60, 1),
         "memory_mb": round(_peak_mb()),
     }
 

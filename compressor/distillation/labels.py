@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -141,17 +142,18 @@ def recorded_pairs(run_dir: Path) -> Iterator[tuple[list[int], list[int]]]:
             yield from ((record["source"], record["tokens"]) for record in records if "source" in record)
 
 
-def estimated_seconds(setup: Setup) -> float | None:
-    """Returns PyTorch's time to write the teacher's outputs, from four chunks; None if the method reads none."""
+def estimated_seconds(setup: Setup, open_exported: OpenLabelEngine | None = None) -> float | None:
+    """Returns the time to write the teacher's outputs, from those of a sample; None if the method reads none."""
     if not needs_labels(setup):
         return None
-    engine = TorchEngine(setup)
-    work = _chunks(setup, list(range(len(setup.train.sources))), engine.chunk_tokens)
-    chosen = [work[(2 * quarter + 1) * len(work) // 8] for quarter in range(4)]
-    start = time.perf_counter()
-    for rows in chosen:
-        _outputs(engine, setup, rows)
-    return (time.perf_counter() - start) / len(chosen) * len(work)
+    with tempfile.TemporaryDirectory() as folder:
+        quiet = Console(quiet=True)
+        engine, _ = _choose(setup, {}, setup.examples, Path(folder) / LABEL_ENGINE_FOLDER, open_exported, quiet)
+        sample = _sample(setup)
+        start = time.perf_counter()
+        for rows in _chunks(setup, sample, engine.chunk_tokens):
+            _outputs(engine, setup, rows)
+        return (time.perf_counter() - start) / len(sample) * setup.examples
 
 
 def best_outputs(teacher: Teacher, setup: Setup, sources: Sequence[list[int]], beams: int) -> list[list[int]]:
@@ -205,11 +207,10 @@ def _choose(
 
 def _compare(setup: Setup, engine: LabelEngine, in_torch: LabelEngine, console: Console) -> dict[str, Any]:
     """Returns the description of an engine with its BLEU against PyTorch. Raises ExportError if that is too low."""
-    count = len(setup.train.sources)
-    indices = list(range(count)) if count <= COMPARED else [number * count // COMPARED for number in range(COMPARED)]
-    texts, rates = {}, {}
+    indices, texts, rates = _sample(setup), {}, {}
     for one in (engine, in_torch):
-        outputs, start = {}, time.monotonic()
+        outputs: dict[int, list[int]] = {}
+        start = time.monotonic()
         for rows in _chunks(setup, indices, one.chunk_tokens):
             outputs |= dict(zip(rows, _outputs(one, setup, rows), strict=True))
         rates[one.name] = len(indices) / (time.monotonic() - start)
@@ -221,6 +222,12 @@ def _compare(setup: Setup, engine: LabelEngine, in_torch: LabelEngine, console: 
     speed = f"{rates[engine.name]:.0f} outputs/s, PyTorch {rates[in_torch.name]:.0f}"
     console.print(f"the teacher's outputs are written by the exported teacher: {compared}; {speed}", highlight=False)
     return {"engine": engine.name, "bleu_against_torch": round(bleu, 2), "compared": len(indices)}
+
+
+def _sample(setup: Setup) -> list[int]:
+    """Returns the indices of at most ``COMPARED`` sources, evenly spaced."""
+    count = len(setup.train.sources)
+    return list(range(count)) if count <= COMPARED else [number * count // COMPARED for number in range(COMPARED)]
 
 
 def _chunks(setup: Setup, indices: list[int], tokens: int) -> list[list[int]]:

@@ -147,7 +147,7 @@ class Generator:
         num_return_sequences: int = 1,
         batch_tokens: int = BATCH_TOKENS,
         batch_size: int | None = None,
-        truncation: Truncation = "error",
+        truncation: Truncation | None = None,
         **search: Unpack[SearchOptions],
     ) -> list[Result]:
         """Returns one result for each text, in order. The result of a blank text is blank.
@@ -157,7 +157,8 @@ class Generator:
             num_return_sequences: Outputs of each text, at most ``num_beams``; all but the best are ``alternatives``.
             batch_tokens: Maximum number of padded source tokens in a batch.
             batch_size: Maximum number of texts in a batch; None: only ``batch_tokens`` limits it.
-            truncation: Treatment of a source over the limit: an error, or a cut that preserves its EOS.
+            truncation: Treatment of a source over the limit: an error, or a cut that preserves its EOS; None: the
+                bundle's.
             **search: ``num_beams`` and the other options of a search.
 
         Raises:
@@ -186,7 +187,7 @@ class Generator:
         """Returns the best output of each source; see ``search_ids``."""
         return [hypotheses[0].token_ids for hypotheses in self.search_ids(sources, **options)]
 
-    def encode(self, texts: Sequence[str], truncation: Truncation = "error") -> list[Source]:
+    def encode(self, texts: Sequence[str], truncation: Truncation | None = None) -> list[Source]:
         """Returns the token ids of each text, for ``search_ids`` and ``stream_ids``. Raises as ``generate``."""
         return self._encoder.encode(texts, truncation)
 
@@ -198,7 +199,7 @@ class Generator:
         num_return_sequences: int = 1,
         batch_tokens: int = BATCH_TOKENS,
         batch_size: int | None = None,
-        truncation: Truncation = "error",
+        truncation: Truncation | None = None,
         **search: Unpack[SearchOptions],
     ) -> list[list[ScoredTokens]]:
         """Returns scored outputs of token ids from ``encode``, best first; finished outputs end with EOS.
@@ -284,7 +285,9 @@ class Generator:
             for hypotheses in zip(ids.tolist(), scores.tolist(), strict=True)
         ]
 
-    def stream(self, text: str, *, truncation: Truncation = "error", **search: Unpack[SearchOptions]) -> Iterator[str]:
+    def stream(
+        self, text: str, *, truncation: Truncation | None = None, **search: Unpack[SearchOptions]
+    ) -> Iterator[str]:
         """Returns an iterator over pieces of the output; the joined pieces equal the text of ``generate``.
 
         Beam search yields one piece at its end. Arguments are checked in this call, not at the first piece. Closing

@@ -235,7 +235,7 @@ def test_fp16_over_the_quality_budget_is_refused(
     monkeypatch.setattr(exporters, "build_half_graphs", exporters.build_graphs)
     monkeypatch.setattr(exporters, "fp32_matmuls", lambda graph: [])
     monkeypatch.setattr(gate, "score_loss", lambda quality, name: 0.4 if name == "fp16" else 0.0)
-    with pytest.raises(ExportError, match=r"fp16 loses 0\.40 on dev where 0\.3 is allowed: leave it out"):
+    with pytest.raises(ExportError, match=r"fp16 loses 0\.40 BLEU on dev where 0\.3 is allowed: leave it out"):
         export_bundle(tiny_run, tmp_path / "out", precisions=["fp32", "fp16"], progress=False)
     assert list(tmp_path.iterdir()) == []
     export_bundle(tiny_run, tmp_path / "out", precisions=["fp32", "fp16"], quality_budget=0.5, progress=False)
