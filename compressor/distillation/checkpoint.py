@@ -48,18 +48,15 @@ class Progress:
 
 def progress_of(record: RunRecord) -> Progress:
     """Returns the counters of a finished run, whose optimizer is gone."""
-    scores = record.dev.model_dump() if record.dev else None
-    selection = (
-        next((scores[name] for name in ("bleu", "rouge1") if scores[name] is not None), -1.0) if scores else -1.0
-    )
+    scores = [record.dev.bleu, record.dev.rouge1] if record.dev else []
     return Progress(
         updates=record.updates or 0,
         epoch=record.epoch or 0,
         batch=record.batch or 0,
         seconds=record.seconds or 0.0,
-        best_score=selection,
+        best_score=next((score for score in scores if score is not None), -1.0),
         best_update=record.best_update or 0,
-        best_scores=scores.model_dump() if scores else None,
+        best_scores=record.dev.model_dump() if record.dev else None,
         averaged=list(record.averaged) if record.averaged else None,
         fresh_optimizer=record.updates or 0,
     )
@@ -116,7 +113,7 @@ def recorded_recipe(run: Path) -> Recipe | None:
 
 def differences(recorded: Recipe, recipe: Recipe) -> list[str]:
     """Returns a line for each field that a resumed run must not change, and that differs."""
-    old, new = (_flat(one.model_dump(mode="json", exclude=FREE_FIELDS)) for one in (recorded, recipe))  # type: ignore[arg-type]
+    old, new = (_flat(one.model_dump(mode="json", exclude=FREE_FIELDS)) for one in (recorded, recipe))
     return [f"{name} was {old.get(name)}, is {new.get(name)}" for name in old | new if old.get(name) != new.get(name)]
 
 
