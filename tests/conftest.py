@@ -41,7 +41,7 @@ data:
   root: {root}
   train: [{{source: train.de, target: train.en}}]
   dev: [{{source: dev.de, target: dev.en}}]
-  max_source_tokens: 24
+  max_source_tokens: 32
   max_target_tokens: 24
 tokenizer: {{vocab_size: 52, byte_fallback: false}}
 student:

@@ -201,6 +201,15 @@ def test_averaging_alone_leaves_no_weights_behind(make_recipe: Make, tmp_path: P
     assert not (out / "checkpoints").exists() and len([line for line in metrics(out) if "averaged" in line]) == 1
 
 
+@pytest.mark.parametrize("limit", [24, 32])
+def test_a_run_reads_no_longer_sources_than_it_was_trained_on(make_recipe: Make, limit: int) -> None:
+    recipe = make_recipe("vanilla")
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"max_source_tokens": limit})})
+    assert recipe.student.max_length == 32
+    for one in (recipe, recipe.model_copy(update={"teacher": None})):
+        assert set_up(one).generation.max_source_tokens == limit
+
+
 def test_a_run_starts_from_the_weights_of_another(make_recipe: Make, tmp_path: Path) -> None:
     first = distill(make_recipe("vanilla", updates=6), tmp_path / "first", progress=False)
     recipe = make_recipe("vanilla", training={"initialization": str(first)})
