@@ -204,7 +204,7 @@ def _choose(
             return engine, used
         return engine, _compare(setup, engine, in_torch, console)
     except (ExportError, DependencyError) as error:
-        console.print(f"the teacher's outputs are written by PyTorch: {error}", highlight=False)
+        console.print(f"the teacher's outputs are written by PyTorch: {error}", highlight=False, soft_wrap=True)
         return in_torch, {"engine": in_torch.name}
 
 
@@ -223,7 +223,11 @@ def _compare(setup: Setup, engine: LabelEngine, in_torch: LabelEngine, console: 
     if bleu < LEAST_BLEU:
         raise ExportError(f"the teacher in int8 has {compared}, less than {LEAST_BLEU:g}")
     speed = f"{rates[engine.name]:.0f} outputs/s, PyTorch {rates[in_torch.name]:.0f}"
-    console.print(f"the teacher's outputs are written by the exported teacher: {compared}; {speed}", highlight=False)
+    console.print(
+        f"the teacher's outputs are written by the exported teacher: {compared}; {speed}",
+        highlight=False,
+        soft_wrap=True,
+    )
     return {"engine": engine.name, "bleu_against_torch": round(bleu, 2), "compared": len(indices)}
 
 

@@ -152,7 +152,7 @@ def _resumed(trainer: Trainer, out: Path, labels: Labels, console: Console) -> P
             made = f"has made {state.updates} updates, and the recipe asks for {trainer.updates}"
             raise ModelError(f"{out}: {made}; give more in training.updates or training.epochs")
         told = f"goes on at update {state.updates} of now {trainer.updates}{start}"
-        console.print(f"{told}; learning rate and β are those of the new length", highlight=False)
+        console.print(f"{told}; learning rate and β are those of the new length", highlight=False, soft_wrap=True)
     return state
 
 
