@@ -51,7 +51,7 @@ def distill(
         recipe: the recipe, or the path of its YAML file.
         out: folder of the run; it must not exist unless ``resume`` or ``force``.
         overrides: ``key.path=value`` settings that replace fields of a recipe file, values in YAML.
-        resume: continue from the last checkpoint in ``out``.
+        resume: continue from the last checkpoint in ``out``; more updates or epochs than before make a run longer.
         force: replace ``out``.
         progress: show progress bars on standard error.
 
@@ -62,8 +62,10 @@ def distill(
         CompressError: see ``compressor.errors``; no partial output remains.
     """
     from compressor.distillation.run import distill as run
+    from compressor.exporters.label_engine import ExportedTeacher
 
-    return run(_resolve(recipe, overrides), Path(out), resume=resume, force=force, progress=progress)
+    resolved, folder = _resolve(recipe, overrides), Path(out)
+    return run(resolved, folder, resume=resume, force=force, progress=progress, label_engine=ExportedTeacher)
 
 
 def train(
@@ -83,7 +85,7 @@ def train(
     from compressor.config import references_only
     from compressor.distillation.run import distill as run
 
-    resolved = references_only(_resolve(recipe, overrides))
+    resolved = references_only(_resolve(recipe, overrides, without_teacher=True))
     return run(resolved, Path(out), resume=resume, force=force, progress=progress)
 
 
@@ -207,8 +209,9 @@ def bench(*bundles: str | PathLike[str], progress: bool = True, **options: Any) 
     return run(config, progress=progress)
 
 
-def _resolve(recipe: Recipe | str | PathLike[str], overrides: Sequence[str]) -> Recipe:
-    """Returns a recipe as it is, or reads it from its file and applies the overrides. Raises ConfigError."""
+def _resolve(
+    recipe: Recipe | str | PathLike[str], overrides: Sequence[str], *, without_teacher: bool = False
+) -> Recipe:
     from compressor.config import Recipe, load_recipe
     from compressor.errors import ConfigError
 
@@ -216,4 +219,4 @@ def _resolve(recipe: Recipe | str | PathLike[str], overrides: Sequence[str]) -> 
         if overrides:
             raise ConfigError("overrides: they change a recipe file; change the Recipe itself")
         return recipe
-    return load_recipe(Path(recipe), list(overrides))
+    return load_recipe(Path(recipe), list(overrides), without_teacher=without_teacher)

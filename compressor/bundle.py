@@ -30,6 +30,7 @@ from compressor.errors import BundleError, InputError
 from compressor.generation_config import GenerationConfig
 from compressor.onnx_inspect import graph_needs
 from compressor.output_limit import OutputLimit
+from compressor.run_folder import MODEL_FILE
 
 FORMAT_VERSION = 4
 MANIFEST_FILE, PARITY_FILE, CARD_FILE, TOKENIZER_FOLDER = "bundle.json", "parity.json", "README.md", "tokenizer"
@@ -157,6 +158,11 @@ class Manifest(Part):
     text_frame: dict[str, Any] = Field({}, description="Prefix and token ids around every source.")
     generation: GenerationConfig = Field(description="Special tokens and defaults of the search.")
     max_source_tokens: int = Field(ge=1, description="Maximum source length in tokens.")
+    truncation: Literal["error", "longest_first"] = Field(
+        "error",
+        exclude_if=lambda value: value == "error",
+        description="Default for sources over the limit; longest_first: they are cut, as in training.",
+    )
     max_new_tokens: int = Field(ge=1, description="Maximum output length of a call.")
     output_limit: OutputLimit | None = Field(
         None, exclude_if=_is_none, description="Default of max_new_tokens by source length; null: that of generation."
@@ -268,6 +274,9 @@ def _manifest_bytes(folder: Path) -> bytes:
     path = folder / MANIFEST_FILE
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such bundle; `compress export` makes one from a run")
+    for file, kind in ((MODEL_FILE, "a run"), ("config.json", "a Hugging Face checkpoint")):
+        if (folder / file).is_file() and not path.exists():
+            raise BundleError(f"{folder}: {kind}, not a bundle; export it first: `compress export {folder} --out DIR`")
     if path.is_symlink() or not path.is_file():
         raise BundleError(f"{folder}: not a bundle ({MANIFEST_FILE} is missing or not a regular file)")
     if path.stat().st_size > _MAX_MANIFEST:

@@ -6,19 +6,24 @@ at ``data.root``; ``teacher.path`` is a folder or a hub name.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from compressor.errors import ConfigError
-from compressor.model_config import ARCHITECTURES, Section, StudentConfig, TransformerConfig
+from compressor.mistakes import list_mistakes
+from compressor.model_config import Conflict, Section, StudentConfig, TransformerConfig
 
 Options = TypeVar("Options", bound=BaseModel)
 Task = Literal["translation", "summarization"]
-Initialization = Literal["random", "teacher_embeddings", "teacher_layers"]
+RANDOM, TEACHER_EMBEDDINGS, TEACHER_LAYERS = "random", "teacher_embeddings", "teacher_layers"
+INITIALIZATIONS = (RANDOM, TEACHER_EMBEDDINGS, TEACHER_LAYERS)
+"""Names that ``training.initialization`` may have; anything else there is the folder of a run."""
 MethodName = Literal["vanilla", "vanilla+full", "seqkd", "seqkd+full", "imitkd", "imitkd+full"]
+LabelEngineName = Literal["onnx", "torch"]
 TEACHERLESS_METHODS: frozenset[MethodName] = frozenset({"vanilla"})
 """Methods that read nothing of a teacher."""
 ROLLOUT_METHODS: frozenset[MethodName] = frozenset({"imitkd", "imitkd+full"})
@@ -51,16 +56,16 @@ class DataSource(Section):
         """Whether every source comes with a reference."""
         return bool(self.target) if self.source else bool(self.target_column)
 
-    @model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        origins = [name for name in ("source", "path", "hub", "synthetic") if getattr(self, name)]
+    def conflicts(self) -> Iterator[Conflict]:
+        """See Section."""
+        names = ("source", "path", "hub", "synthetic")
+        origins = [name for name in names if getattr(self, name)]
         if len(origins) != 1:
-            raise ValueError(f"give exactly one of source, path, hub, synthetic (got {origins or 'none'})")
+            yield Conflict(f"give exactly one of source, path, hub, synthetic (got {origins or 'none'})", names)
         if self.target and not self.source:
-            raise ValueError("target needs source")
+            yield Conflict("target needs source", ("target", "source"))
         if self.synthetic and not self.size:
-            raise ValueError("synthetic needs size")
-        return self
+            yield Conflict("synthetic needs size", ("synthetic", "size"))
 
 
 class AugmentationConfig(Section):
@@ -80,11 +85,10 @@ class AugmentationConfig(Section):
         """Returns the shares above zero, by the name of the change."""
         return {name: share for name, share in self.model_dump().items() if share}
 
-    @model_validator(mode="after")
-    def _at_most_all(self) -> Self:
+    def conflicts(self) -> Iterator[Conflict]:
+        """See Section."""
         if (total := sum(self.shares().values())) > 1:
-            raise ValueError(f"the shares add up to {total:g}: at most 1 can be changed")
-        return self
+            yield Conflict(f"the shares add up to {total:g}: at most 1 can be changed", tuple(self.shares()))
 
 
 class DataConfig(Section):
@@ -140,6 +144,11 @@ class TeacherConfig(Section):
     source_language: str | None = Field(None, description="Language code of the source, for mBART, M2M100 and NLLB.")
     target_language: str | None = Field(None, description="Language code of the target, for mBART, M2M100 and NLLB.")
     num_beams: int = Field(5, ge=1, description="Beams of the outputs that SeqKD and ImitKD* learn from.")
+    label_engine: Literal["auto", "onnx", "torch"] = Field(
+        "auto",
+        description="What writes these outputs: the teacher in PyTorch (torch), or exported to int8, which is several "
+        "times as fast on a processor (onnx; checked against PyTorch on 200 sources); auto: onnx for many outputs.",
+    )
     length_penalty: float | None = Field(None, description="Overrides the teacher's generation configuration.")
     max_new_tokens: int | None = Field(None, ge=1, description="Overrides the teacher's generation configuration.")
     no_repeat_ngram_size: int | None = Field(
@@ -189,14 +198,11 @@ class MethodConfig(Section):
         0.0, ge=0, lt=1, description="Of losses that learn one token (names without `+full`); 0 is off."
     )
 
-    @model_validator(mode="after")
-    def _has_teacher_contexts(self) -> Self:
+    def conflicts(self) -> Iterator[Conflict]:
+        """See Section."""
         if self.contexts == "teacher" and self.name not in TEACHER_CONTEXT_METHODS:
             choices = ", ".join(sorted(TEACHER_CONTEXT_METHODS))
-            raise ValueError(
-                f"contexts: teacher is for {choices}, not for {self.name}; leave it out, or take one of these"
-            )
-        return self
+            yield Conflict(f"contexts: teacher is for {choices}, not for {self.name}", ("contexts", "name"))
 
 
 class TrainingConfig(Section):
@@ -217,12 +223,13 @@ class TrainingConfig(Section):
     adam_betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's β₁ and β₂.")
     clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm.")
     seed: int = Field(1, ge=0, description="Seed of weights, order, dropout, β's draws and rollouts.")
-    initialization: Initialization = Field(
-        "random",
-        description="What the student starts from. random: fresh weights. teacher_embeddings: the teacher's embeddings "
-        "at the student's width. teacher_layers: its layers too, cut down to the student's depth and "
+    initialization: str = Field(
+        RANDOM,
+        description="What the student starts from. `random`: fresh weights. `teacher_embeddings`: the teacher's "
+        "embeddings at the student's width. `teacher_layers`: its layers too, cut down to the student's depth and "
         "feed-forward width; for runs and Marian teachers whose d_model, num_heads, norm and activation are the "
-        "student's.",
+        "student's. Or the folder of a run of the same architecture (with a slash: `runs/name`): its best weights, "
+        "with its tokenizer.",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Arithmetic of training; auto: bf16 where the processor has it."
@@ -230,12 +237,31 @@ class TrainingConfig(Section):
     threads: int | None = Field(None, ge=1, description="Processor threads; null: all cores.")
     eval_every: int | None = Field(None, ge=1, description="Updates between dev scores; null: a tenth of the run.")
     checkpoint_minutes: float = Field(5.0, gt=0, description="Time between resumable checkpoints.")
+    keep_checkpoints: int = Field(
+        0, ge=0, description="Weights of the last dev scores that stay in the run: `checkpoints/UPDATE.safetensors`."
+    )
+    average_last: int | None = Field(
+        None,
+        ge=2,
+        description="At the end, the weights of that many last dev scores are averaged, and taken if dev is better.",
+    )
 
-    @model_validator(mode="after")
-    def _one_length(self) -> Self:
+    @property
+    def initial_run(self) -> Path | None:
+        """The run whose weights training starts from; None if it starts from something else."""
+        return None if self.initialization in INITIALIZATIONS else Path(self.initialization)
+
+    @field_validator("initialization")
+    @classmethod
+    def _check_initialization(cls, value: str) -> str:
+        if value not in INITIALIZATIONS and Path(value).name == value:  # a misspelt name is not taken for a folder
+            raise ValueError(f"give {', '.join(INITIALIZATIONS)}, or the folder of a run with a slash (./{value})")
+        return value
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """See Section."""
         if (self.updates is None) == (self.epochs is None):
-            raise ValueError("give exactly one of updates, epochs")
-        return self
+            yield Conflict("give exactly one of updates, epochs", ("updates", "epochs"))
 
 
 class Recipe(Section):
@@ -256,31 +282,42 @@ class Recipe(Section):
     method: MethodConfig = Field(default_factory=MethodConfig, description="How the student learns.")
     training: TrainingConfig = Field(description="Length of the run, batches and optimiser.")
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        problems = []
+    def conflicts(self) -> Iterator[Conflict]:
+        """See Section."""
+        name, start, data = self.method.name, self.training.initialization, self.data
+        languages = ("source_language", "target_language")
         if self.task == "translation" and not (self.source_language and self.target_language):
-            problems.append("source_language and target_language: needed for translation")
-        if self.teacher is None and self.method.name not in TEACHERLESS_METHODS:
-            problems.append(f"method.name: {self.method.name} needs a teacher")
-        if self.teacher is None and self.training.initialization != "random":
-            problems.append(f"training.initialization: {self.training.initialization} needs a teacher")
+            yield Conflict(f"{' and '.join(languages)}: needed for translation", ("task", *languages))
+        if self.teacher is None and name not in TEACHERLESS_METHODS:
+            message = f"method.name: {name} needs a teacher: give teacher.path, or train without one (`compress train`)"
+            yield Conflict(message, ("teacher", "method.name"))
+        if self.teacher is None and start in (TEACHER_EMBEDDINGS, TEACHER_LAYERS):
+            message = f"training.initialization: {start} needs a teacher"
+            yield Conflict(message, ("teacher", "training.initialization"))
+        if self.training.initial_run is not None and self.tokenizer.path:
+            message = "tokenizer.path: leave it out, the run in training.initialization has the tokenizer"
+            yield Conflict(message, ("tokenizer.path", "training.initialization"))
         for split in ("train", "dev"):
-            for index, source in enumerate(getattr(self.data, split)):
+            for index, source in enumerate(getattr(data, split)):
+                place = f"data.{split}.{index}"
                 if not source.has_target:
-                    problems.append(f"data.{split}.{index}: has no target; sources without one belong into data.mono")
-        if self.data.mono and self.method.name not in ROLLOUT_METHODS:
-            problems.append(f"data.mono: {self.method.name} cannot learn from sources without a reference")
-        longest = max(self.data.max_source_tokens, self.data.max_target_tokens)
+                    yield Conflict(f"{place}: has no target; sources without one belong into data.mono", (place,))
+        if data.mono and name not in ROLLOUT_METHODS:
+            message = f"data.mono: {name} cannot learn from sources without a reference"
+            yield Conflict(message, ("data.mono", "method.name"))
+        longest = max(data.max_source_tokens, data.max_target_tokens)
         if longest > self.student.max_length:
-            problems.append(f"student.max_length: {self.student.max_length} is less than the data's {longest} tokens")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
+            message = f"student.max_length: {self.student.max_length} is less than the data's {longest} tokens"
+            yield Conflict(message, ("student.max_length", "data.max_source_tokens", "data.max_target_tokens"))
 
 
-def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+def load_recipe(path: Path, overrides: list[str] | None = None, *, without_teacher: bool = False) -> Recipe:
     """Reads a recipe and applies ``key.path=value`` overrides (values are YAML).
+
+    Args:
+        path: The YAML file.
+        overrides: Fields to replace.
+        without_teacher: Leave out the teacher and what needs one, see ``references_only``.
 
     Raises:
         ConfigError: the file is missing or not YAML, or fields are wrong; every mistake is listed.
@@ -304,15 +341,15 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     if problems:
         message, *more = problems if len(problems) == 1 else ["{overrides}: several are wrong", *problems]
         raise ConfigError(message, more, options=["overrides"])
-    return parse_recipe(values, str(path))
+    return parse_recipe(_without_teacher(values) if without_teacher else values, str(path))
 
 
 def parse_recipe(values: dict[str, Any], where: str = "recipe") -> Recipe:
     """Validates the fields of a recipe; ``where`` names it in the error. Raises ConfigError with every mistake."""
     try:
         return Recipe.model_validate(values)
-    except ValidationError as error:
-        problems = [_describe(item) for item in error.errors()]
+    except ValidationError:
+        problems = list_mistakes(Recipe, values)
         raise ConfigError(f"{where}: {len(problems)} mistake{'s' * (len(problems) > 1)}", problems) from None
 
 
@@ -336,12 +373,23 @@ def validate_options(model: type[Options], values: dict[str, Any]) -> Options:
 
 def references_only(recipe: Recipe) -> Recipe:
     """The recipe of the same model trained from references alone: no teacher, and nothing that needs one."""
-    values = recipe.model_dump()
-    values["teacher"] = None
+    values = _without_teacher(recipe.model_dump())
     values["method"] = {"name": "vanilla", "label_smoothing": recipe.method.label_smoothing}
-    values["data"]["mono"] = []
-    values["training"]["initialization"] = "random"
     return Recipe.model_validate(values)
+
+
+def _without_teacher(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns fields of a recipe, which need not be right, without the teacher and what needs one."""
+    changed = {**values, "teacher": None}
+    sections = {
+        name: dict(values[name]) for name in ("method", "data", "training") if isinstance(values.get(name), dict)
+    }
+    sections.setdefault("method", {})["name"] = "vanilla"
+    sections.get("data", {}).pop("mono", None)
+    training = sections.get("training", {})
+    if training.get("initialization") in (TEACHER_EMBEDDINGS, TEACHER_LAYERS):
+        training["initialization"] = RANDOM
+    return changed | sections
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -366,15 +414,6 @@ def _override(values: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise ConfigError(f"{{overrides}} {override}: {parent} is not a section", options=["overrides"])
     node[leaf] = value
-
-
-def _describe(item: Any) -> str:
-    location = list(item["loc"])
-    if location[:1] == ["student"] and location[1:2] and location[1] in ARCHITECTURES:
-        del location[1]  # pydantic names the class that a union chose
-    path = ".".join(map(str, location))
-    message = item["msg"].removeprefix("Value error, ")
-    return f"{path}: {message}" if path else message
 
 
 def _describe_option(item: Any) -> str:

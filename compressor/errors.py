@@ -41,6 +41,11 @@ def text_number(index: int) -> str:
     return f"text {index + 1}"
 
 
+def install_command(extra: str) -> str:
+    """Returns how a message says to install an extra: the project is installed from its checkout or wheel."""
+    return f"pip install '.[{extra}]' in the checkout, or 'FILE.whl[{extra}]' with its wheel"
+
+
 class CompressError(Exception):
     """Base of the tree.
 

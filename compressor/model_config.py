@@ -5,15 +5,37 @@ Needs no torch. ``models.registry`` has the module of each.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, get_args
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationInfo, model_validator
+
+
+class Conflict(NamedTuple):
+    """Fields that are right by themselves and do not fit together."""
+
+    message: str
+    fields: tuple[str, ...]
+    """The fields that were compared, dotted, from the section on."""
 
 
 class Section(BaseModel):
     """A part of a configuration: unknown fields are mistakes, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yields what does not fit together in this section."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _refuse_conflicts(self, info: ValidationInfo) -> Self:
+        """Raises ValueError; with ``{"conflicts": True}`` as context not, as ``compressor.mistakes`` lists them all."""
+        if not (info.context or {}).get("conflicts"):
+            problems = [conflict.message for conflict in self.conflicts()]
+            if problems:
+                raise ValueError("; ".join(problems))
+        return self
 
 
 class _EncoderDecoder(Section):
@@ -36,11 +58,11 @@ class _EncoderDecoder(Section):
     max_length: int = Field(512, ge=8, description="Longest source or target in tokens (rows of the position table).")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout in training.")
 
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
+    def conflicts(self) -> Iterator[Conflict]:
+        """See Section."""
         if self.d_model % self.num_heads or self.d_model % 2:
-            raise ValueError(f"d_model {self.d_model} must be even and divisible by num_heads {self.num_heads}")
-        return self
+            message = f"d_model {self.d_model} must be even and divisible by num_heads {self.num_heads}"
+            yield Conflict(message, ("d_model", "num_heads"))
 
 
 class TransformerConfig(_EncoderDecoder):

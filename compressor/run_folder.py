@@ -9,8 +9,10 @@
     tokenizer/             as ``compressor.text.tokenizer`` saves it
     metrics.jsonl          training curves
     teacher_outputs.jsonl  the teacher's outputs, for the methods that learn from them
+    label_engine/          the exported teacher that writes them; removed when they are written
     checkpoint/            what ``--resume`` reads (model.safetensors, optimizer.safetensors, progress.json); removed
                            when the run is finished
+    checkpoints/           weights of the last dev scores, fp16, by update, if the recipe keeps them
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from compressor.config import Recipe, Task, dump_recipe, load_recipe
+from compressor.config import LabelEngineName, Recipe, Task, dump_recipe, load_recipe
 from compressor.errors import ModelError
 from compressor.files import write_atomic
 from compressor.generation_config import GenerationConfig
@@ -31,6 +33,11 @@ from compressor.output_limit import OutputLimit
 MODEL_FILE, WEIGHTS_FILE, RUN_FILE, RECIPE_FILE = "model.json", "model.safetensors", "run.json", "recipe.yaml"
 METRICS_FILE, TEACHER_OUTPUTS_FILE = "metrics.jsonl", "teacher_outputs.jsonl"
 TOKENIZER_FOLDER, CHECKPOINT_FOLDER, PROGRESS_FILE = "tokenizer", "checkpoint", "progress.json"
+WEIGHTS_FOLDER, LABEL_ENGINE_FOLDER = "checkpoints", "label_engine"
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class RunPart(BaseModel):
@@ -98,6 +105,16 @@ class DevScores(RunPart):
     signature: str | None = Field(None, description="Signature of the metrics.")
 
 
+class LabelRecord(RunPart):
+    """Who wrote the teacher's outputs that a run learned from."""
+
+    engine: LabelEngineName = Field(description="onnx: the teacher in int8 with the search in the graph; or torch.")
+    outputs: int = Field(ge=0, description="Outputs that were written.")
+    outputs_per_second: float | None = Field(None, description="Over all of them, export and comparison included.")
+    bleu_against_torch: float | None = Field(None, description="Of onnx: BLEU with PyTorch's outputs as references.")
+    compared: int | None = Field(None, description="Of onnx: sources that this was measured on.")
+
+
 class RunRecord(RunPart):
     """Content of ``run.json``. The fields are null where a model was not trained by a recipe."""
 
@@ -110,12 +127,22 @@ class RunRecord(RunPart):
     parameters: int | None = Field(None, ge=0, description="Trained numbers, tied weights once.")
     updates: int | None = Field(None, ge=0, description="Updates that were made.")
     best_update: int | None = Field(None, ge=0, description="Update with the best dev score.")
+    averaged: tuple[int, ...] | None = Field(
+        None, exclude_if=_is_none, description="Updates whose weights were averaged; null: those of best_update."
+    )
+    epoch: int | None = Field(None, ge=0, exclude_if=_is_none, description="Whole passes that were made.")
+    batch: int | None = Field(
+        None, ge=0, exclude_if=_is_none, description="Batches of a process in the pass that was begun."
+    )
     seconds: float | None = Field(None, ge=0, description="Time of updates and of the teacher's outputs.")
     dev: DevScores | None = Field(None, description="Best dev scores.")
     teacher: TeacherRecord | None = Field(None, description="Null without a teacher.")
+    labels: LabelRecord | None = Field(
+        None, exclude_if=_is_none, description="Null where the method reads no outputs of the teacher."
+    )
     data: DataRecord | None = Field(None, description="What it was trained on.")
     output_limit: OutputLimit | None = Field(
-        None, exclude_if=lambda value: value is None, description="Longest output by source length; learned from data."
+        None, exclude_if=_is_none, description="Longest output by source length; learned from data."
     )
     provenance: dict[str, Any] | None = Field(None, description="See ``compressor.provenance.provenance``.")
 

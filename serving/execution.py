@@ -42,7 +42,7 @@ async def make_jobs(
     texts: Sequence[str],
     *,
     split: Split,
-    truncation: Overlong,
+    truncation: Overlong | None,
     options: JobOptions,
     deadline: Deadline,
 ) -> Work:
@@ -59,7 +59,7 @@ async def make_jobs(
         texts,
         encode=engine.encode,
         split=split,
-        truncation=truncation,
+        truncation=truncation or engine.manifest.truncation,
         source_language=engine.manifest.source_language,
         target_language=engine.manifest.target_language,
     )

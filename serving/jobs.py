@@ -123,7 +123,7 @@ class ServingEngine(Protocol):
     example: str
     """A text that ``encode`` takes, to warm up with."""
 
-    def encode(self, texts: Sequence[str], truncation: Truncation) -> list[Source]:
+    def encode(self, texts: Sequence[str], truncation: Truncation | None) -> list[Source]:
         """Returns the token ids of each text.
 
         Raises:

@@ -53,7 +53,7 @@ class BundleEngine:
         self.precision = generator.precision
         self.example = generator.tokenizer.example
 
-    def encode(self, texts: Sequence[str], truncation: Truncation) -> list[Source]:
+    def encode(self, texts: Sequence[str], truncation: Truncation | None) -> list[Source]:
         """See ServingEngine."""
         return self._generator.encode(texts, truncation)
 

@@ -67,10 +67,11 @@ class SummarizeRequest(_Strict):
         description="`none`: the model reads each text whole. `sentences`: it reads sentence by sentence, and line "
         "breaks, indentation, list markers and what cannot be translated (numbers, URLs, code blocks) stay.",
     )
-    truncation: Literal["error", "longest_first", "split"] = Field(
-        default="error",
+    truncation: Literal["error", "longest_first", "split"] | None = Field(
+        default=None,
         description="A sentence over the model's limit, or a text that is read whole: refuse it; cut its end and say "
-        "so in `truncated`; or read it in parts, which end at clause boundaries.",
+        "so in `truncated`; or read it in parts, which end at clause boundaries. The model's when left out: `error`, "
+        "unless it was trained on cut texts.",
     )
     parameters: Parameters = Field(default_factory=lambda: Parameters())
     timeout_ms: int | None = Field(default=None, ge=1, description="Deadline; 504 when it passes.")

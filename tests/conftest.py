@@ -41,7 +41,7 @@ data:
   root: {root}
   train: [{{source: train.de, target: train.en}}]
   dev: [{{source: dev.de, target: dev.en}}]
-  max_source_tokens: 24
+  max_source_tokens: 32
   max_target_tokens: 24
 tokenizer: {{vocab_size: 52, byte_fallback: false}}
 student:
@@ -126,7 +126,7 @@ def tiny_run(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def trace_once(tiny_run: Path) -> Callable[[pytest.MonkeyPatch], None]:
     """Makes exports of the tiny model take its graphs from the one time that they were traced: it takes 20 seconds."""
-    from compressor.exporters import export as exporters
+    from compressor.exporters import export, label_engine
     from compressor.exporters.graphs.search_loop import build_graphs
     from compressor.models.weights import load_run
 
@@ -134,9 +134,10 @@ def trace_once(tiny_run: Path) -> Callable[[pytest.MonkeyPatch], None]:
     graphs = build_graphs(run.model, run.generation)
 
     def patch(monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(
-            exporters, "build_graphs", lambda *_: {name: graph.clone() for name, graph in graphs.items()}
-        )
+        for module in (export, label_engine):
+            monkeypatch.setattr(
+                module, "build_graphs", lambda *_: {name: graph.clone() for name, graph in graphs.items()}
+            )
 
     return patch
 

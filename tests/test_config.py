@@ -40,9 +40,9 @@ def test_every_mistake_is_listed_with_its_path() -> None:
     }
     with pytest.raises(ConfigError) as caught:
         parse_recipe(values, "recipe.yaml")
-    text = str(caught.value)
-    assert text.startswith("recipe.yaml: 3 mistakes") or text.startswith("recipe.yaml: 4 mistakes")
-    for part in ("student.colour", "training.learning_rate", "method.name"):
+    assert str(caught.value).startswith("recipe.yaml: 5 mistakes")
+    conflicts = ("student: d_model 10 must be even and divisible", "training: give exactly one of updates, epochs")
+    for part in ("student.colour", "training.learning_rate", "method.name", *conflicts):
         assert any(problem.startswith(part) for problem in caught.value.problems), part
 
 
@@ -104,6 +104,51 @@ def test_references_alone_need_no_teacher() -> None:
     assert plain.teacher is None
     assert plain.method.name == "vanilla"
     assert plain.training.initialization == "random"
+
+
+WRONG: dict[str, tuple[dict, list[str]]] = {
+    "conflicts beside wrong fields": (
+        {"student": {"d_model": 10, "max_length": 64}, "training": {"seed": "x"}, "data": {"train": [{"source": "a"}]}},
+        ["training.seed: ", "data.dev: ", "data.train.0: has no target", "student.max_length: 64 is less",
+         "student: d_model 10", "training: give exactly one"],
+    ),
+    "a wrong field is in no conflict": ({"training": {"updates": "x"}, "method": {"name": "magic"}, "teacher": None},
+                                        ["training.updates: ", "method.name: Input should be"]),
+    "a misspelt field is not missing as well": ({"training": {"update": 5}},
+                                                ["training.update: unknown field; did you mean training.updates?"]),
+    "a misspelt section": ({"studnet": {}}, ["studnet: unknown field; did you mean student?"]),
+    "a field of another section": ({"learning_rate": 1},
+                                   ["learning_rate: unknown field; did you mean training.learning_rate?"]),
+    "a misspelt field in a list": (
+        {"data": MINIMAL["data"] | {"dev": [{"sorce": "c", "target": "d"}, {"source": "e"}, 3]}},
+        ["data.dev.0.sorce: unknown field; did you mean data.dev.0.source?", "data.dev.2: ", "data.dev.1: has no"],
+    ),
+    "sections that are none": ({"data": 1, "training": [], "student": "big"}, ["data: ", "training: ", "student: "]),
+    "lists of numbers": ({"training": {"updates": 1, "adam_betas": ["x", 1]}}, ["training.adam_betas.0: "]),
+    "an unknown start": ({"training": {"updates": 1, "initialization": "teacher_layer"}},
+                         ["training.initialization: give random, teacher_embeddings, teacher_layers, or the folder"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_fields_unknown_ones_and_conflicts_are_listed_together(name: str) -> None:
+    changes, expected = WRONG[name]
+    with pytest.raises(ConfigError) as caught:
+        parse_recipe(MINIMAL | changes)
+    problems = caught.value.problems
+    assert len(problems) == len(expected), problems
+    assert all(any(line.startswith(start) for line in problems) for start in expected), problems
+
+
+def test_a_recipe_without_a_teacher_is_read_for_training_alone(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in MINIMAL.items() if name != "teacher"}))
+    with pytest.raises(ConfigError, match=r"method.name: imitkd.full needs a teacher"):
+        load_recipe(path)
+    recipe = load_recipe(path, ["training.initialization=teacher_layers"], without_teacher=True)
+    assert (recipe.teacher, recipe.method.name, recipe.training.initialization) == (None, "vanilla", "random")
+    with pytest.raises(ConfigError, match=r"did you mean method.label_smoothing"):
+        load_recipe(path, ["method.label_smothing=0.1"], without_teacher=True)
 
 
 def test_every_field_is_documented() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from compressor.cli.errors import EXIT_CODES
 from compressor.cli.options import flag
-from compressor.errors import CompressError, ConfigError, InputError, TooLongError
+from compressor.errors import CompressError, ConfigError, InputError, TooLongError, install_command
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,13 @@ def test_options_are_written_for_python_or_for_the_command_line(
     assert str(error) == python
     assert error.render(flag) == command_line
     assert str(pickle.loads(pickle.dumps(error))) == python
+
+
+@pytest.mark.parametrize("extra", ["train", "serve-cpu", "serve", "bench"])
+def test_the_command_to_install_an_extra_names_one_that_exists(extra: str) -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert extra in project["optional-dependencies"]
+    assert install_command(extra) == f"pip install '.[{extra}]' in the checkout, or 'FILE.whl[{extra}]' with its wheel"
 
 
 def test_a_reader_may_name_texts() -> None:

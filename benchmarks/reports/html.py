@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from benchmarks.measure.result_file import Row
-from compressor.errors import DataError, DependencyError
+from compressor.errors import DataError, DependencyError, install_command
 
 Section = tuple[str, list[str], list[bool], list[list[str]]]
 """Title, heads, which columns are numbers, lines."""
@@ -66,7 +66,7 @@ def render(
 def check_matplotlib() -> None:
     """Raises DependencyError where matplotlib is missing; called before measurements, not after."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise DependencyError("the report's plot needs matplotlib: pip install 'compressor[bench]'")
+        raise DependencyError(f"the report's plot needs matplotlib: {install_command('bench')}")
 
 
 def draw(rows: Sequence[Row], measure: str) -> str:

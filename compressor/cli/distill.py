@@ -13,14 +13,18 @@ def command(
     set_: options.Set = (),  # type: ignore[assignment]
     resume: options.Resume = False,
     force: options.Force = False,
+    label_engine: options.LabelEngine = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
 ) -> None:
     """Make a small student from a large teacher.
 
     Start with --dry-run: it tells sizes, time and memory. Dev scores come as lines on standard error; the curves are in
-    metrics.jsonl in the run's folder. Ctrl-C writes a checkpoint and stops; --resume continues from it.
+    metrics.jsonl in the run's folder. Ctrl-C writes a checkpoint and stops; --resume continues from it, or makes a
+    finished run longer (--set training.updates=N).
     """
     from compressor.cli.training import make
 
+    if label_engine is not None:
+        set_ = [*set_, f"teacher.label_engine={label_engine}"]
     make("distill", recipe, out, set_, resume=resume, force=force, dry_run=dry_run, as_json=json)

@@ -21,6 +21,7 @@ from compressor.errors import (
     OutputExistsError,
     StorageError,
     VocabularyError,
+    install_command,
 )
 
 EXIT_CODES: dict[type[CompressError], int] = {
@@ -90,7 +91,7 @@ def _describe(error: BaseException) -> tuple[str, int]:
         package = error.name.partition(".")[0]
         extra = _EXTRA_OF.get(package)
         if extra:
-            return f"{package} is not installed: pip install 'compressor[{extra}]'", 9
+            return f"{package} is not installed: {install_command(extra)}", 9
     if isinstance(error, OSError):
         return _describe_os(error)
     if isinstance(error, MemoryError):

@@ -50,6 +50,12 @@ RunOut = Annotated[
         show_default=False,
     ),
 ]
+LabelEngine = Annotated[
+    Literal["auto", "onnx", "torch"] | None,
+    typer.Option(
+        "--label-engine", help="What writes the teacher's outputs, for methods that read them; default: the recipe's."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the recipe, model sizes, and time and memory needed.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]

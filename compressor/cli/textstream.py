@@ -154,7 +154,7 @@ def command_of(task: str, summary: str) -> Callable[..., None]:
             "length_penalty": length_penalty,
             "batch_tokens": batch_tokens,
             "split": split,
-            "truncation": "longest_first" if truncate else "split" if split_long else "error",
+            "truncation": "longest_first" if truncate else "split" if split_long else None,
         }
         shape: Shape = "document" if document else "jsonl" if jsonl else "lines"
         _run(bundle, task, load, search, shape, as_json=json or jsonl)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from compressor.cli.folders import describe
 from compressor.cli.output import print_fields, print_json, readable
@@ -16,6 +16,9 @@ from compressor.config import (
     references_only,
 )
 from compressor.errors import ConfigError
+
+if TYPE_CHECKING:
+    from compressor.distillation.labels import OpenLabelEngine
 
 
 def make(
@@ -34,7 +37,7 @@ def make(
     Raises:
         ConfigError: the recipe is wrong, or options do not fit together.
     """
-    recipe = load_recipe(recipe_file, list(overrides))
+    recipe = load_recipe(recipe_file, list(overrides), without_teacher=command == "train")
     if command == "train":
         recipe = references_only(recipe)
     elif recipe.teacher is None:
@@ -48,7 +51,7 @@ def make(
         raise ConfigError("--resume goes on with what --force would replace; say one of them")
     from compressor.distillation.run import distill
 
-    distill(recipe, out, resume=resume, force=force)
+    distill(recipe, out, resume=resume, force=force, label_engine=_label_engine(recipe))
     if os.environ.get("RANK", "0") != "0":  # only one of the processes of torchrun prints
         return
     fields = describe(out)
@@ -58,11 +61,20 @@ def make(
         print_fields(readable(fields))
 
 
+def _label_engine(recipe: Recipe) -> OpenLabelEngine | None:
+    """Returns what exports a teacher; None where there is no teacher."""
+    if recipe.teacher is None:
+        return None
+    from compressor.exporters.label_engine import ExportedTeacher
+
+    return ExportedTeacher
+
+
 def _show_plan(recipe: Recipe, as_json: bool) -> None:
     """Prints the whole recipe, and the estimate of sizes, time and memory."""
     from compressor.distillation.estimate import estimate
 
-    plan = estimate(recipe)
+    plan = estimate(recipe, _label_engine(recipe))
     if as_json:
         print_json({"recipe": recipe.model_dump(mode="json"), "estimate": plan})
     else:

@@ -1,30 +1,38 @@
-"""The checkpoint that a killed run resumes from: weights and optimizer as safetensors, counters as JSON."""
+"""The checkpoint that a killed run resumes from, and what its recipe may change then."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from compressor.config import Recipe
+from compressor.config import Recipe, dump_recipe
 from compressor.errors import ModelError
 from compressor.files import write_atomic
 from compressor.models.weights import load_weights, save_weights
 from compressor.output_folder import new_folder
-from compressor.run_folder import CHECKPOINT_FOLDER, PROGRESS_FILE, WEIGHTS_FILE
+from compressor.run_folder import CHECKPOINT_FOLDER, PROGRESS_FILE, RECIPE_FILE, WEIGHTS_FILE, RunRecord, read_recipe
+
+LENGTH_FIELDS = ("updates", "epochs")
+"""Fields of ``training`` that a resumed run may change: it then becomes longer."""
+FREE_FIELDS = {
+    "data": {"root"},
+    "teacher": {"path", "label_engine"},
+    "training": {*LENGTH_FIELDS, "threads", "checkpoint_minutes", "keep_checkpoints"},
+}
+"""Fields that a resumed run may change: its length, and what does not decide its result."""
 
 
 @dataclass
 class Progress:
     """Counters of a run between two groups of batches."""
 
-    recipe_digest: str
     updates: int = 0
     epoch: int = 0
     batch: int = 0
@@ -33,9 +41,31 @@ class Progress:
     best_score: float = -1.0
     best_update: int = 0
     best_scores: dict[str, float | None] | None = None
+    averaged: list[int] | None = None
+    """Updates whose weights were averaged, if the best weights are an average."""
+    fresh_optimizer: int = 0
+    """Update at which the optimizer began without moments: the learning rate is warmed up from there on."""
 
 
-def save_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def progress_of(record: RunRecord) -> Progress:
+    """Returns the counters of a finished run, whose optimizer is gone."""
+    scores = [record.dev.bleu, record.dev.rouge1] if record.dev else []
+    return Progress(
+        updates=record.updates or 0,
+        epoch=record.epoch or 0,
+        batch=record.batch or 0,
+        seconds=record.seconds or 0.0,
+        best_score=next((score for score in scores if score is not None), -1.0),
+        best_update=record.best_update or 0,
+        best_scores=record.dev.model_dump() if record.dev else None,
+        averaged=list(record.averaged) if record.averaged else None,
+        fresh_optimizer=record.updates or 0,
+    )
+
+
+def save_checkpoint(
+    run: Path, recipe: Recipe, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
     """Replaces the run's checkpoint in one step; raises StorageError and leaves the old one if that fails."""
     with new_folder(run / CHECKPOINT_FOLDER, force=True) as folder:
         save_weights(folder / WEIGHTS_FILE, model.state_dict())
@@ -45,18 +75,21 @@ def save_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
             for name, value in state.items()
         }
         save_weights(folder / "optimizer.safetensors", moments)
+        write_atomic(folder / RECIPE_FILE, dump_recipe(recipe))
         write_atomic(folder / PROGRESS_FILE, json.dumps(asdict(progress), indent=1) + "\n")
 
 
-def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe_digest: str) -> Progress:
+def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
     """Loads the last checkpoint into ``model`` and ``optimizer`` and returns its counters.
 
     Raises:
-        ModelError: the checkpoint is missing, damaged, or of another recipe.
+        ModelError: the checkpoint is missing or damaged.
     """
     folder = run / CHECKPOINT_FOLDER
     try:
-        progress = Progress(**json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8")))
+        counters = json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8"))
+        counters.pop("recipe_digest", None)  # of checkpoints without a recipe
+        progress = Progress(**counters)
         tensors = load_file(folder / "optimizer.safetensors")
     except FileNotFoundError:
         raise ModelError(
@@ -65,9 +98,6 @@ def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
     except (ValueError, TypeError, SafetensorError) as error:
         message = f"{folder}: the checkpoint is damaged ({error}); start again with {{force}}"
         raise ModelError(message, options={"force": True}) from None
-    if progress.recipe_digest != recipe_digest:
-        message = f"{folder}: belongs to another recipe; resume with the same one, or start again with {{force}}"
-        raise ModelError(message, options={"force": True})
     load_weights(folder / WEIGHTS_FILE, model)
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
@@ -77,7 +107,26 @@ def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
     return progress
 
 
-def recipe_digest(recipe: Recipe) -> str:
-    """Returns a digest of the fields that decide a run's result: all but paths, threads and checkpoint times."""
-    excluded = {"data": {"root"}, "teacher": {"path"}, "training": {"threads", "checkpoint_minutes"}}
-    return hashlib.sha256(recipe.model_dump_json(exclude=excluded).encode()).hexdigest()
+def recorded_recipe(run: Path) -> Recipe | None:
+    """Returns the recipe of a run's checkpoint, else that of its best weights; None if there is neither."""
+    return read_recipe(run / CHECKPOINT_FOLDER) or read_recipe(run)
+
+
+def differences(recorded: Recipe, recipe: Recipe) -> list[str]:
+    """Returns a line for each field that a resumed run must not change, and that differs."""
+    old, new = (_flat(one.model_dump(mode="json", exclude=FREE_FIELDS)) for one in (recorded, recipe))
+    return [f"{name} was {old.get(name)}, is {new.get(name)}" for name in old | new if old.get(name) != new.get(name)]
+
+
+def same_length(recorded: Recipe, recipe: Recipe) -> bool:
+    """Returns whether two recipes have equally many updates or epochs."""
+    return all(getattr(recorded.training, name) == getattr(recipe.training, name) for name in LENGTH_FIELDS)
+
+
+def _flat(values: Any, place: str = "") -> dict[str, Any]:
+    """Returns the leaves of nested mappings by dotted name; lists are leaves."""
+    if not isinstance(values, dict):
+        return {place: values}
+    return {
+        name: leaf for key, value in values.items() for name, leaf in _flat(value, f"{place}.{key}".lstrip(".")).items()
+    }

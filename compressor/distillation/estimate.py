@@ -11,10 +11,11 @@ from typing import Any
 from rich.console import Console
 
 from compressor.config import Recipe
-from compressor.distillation.checkpoint import Progress, recipe_digest
+from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import TokenIds
+from compressor.distillation.labels import OpenLabelEngine, estimated_seconds
 from compressor.distillation.setup import set_up
-from compressor.distillation.signals import LiveTeacher, estimated_seconds
+from compressor.distillation.signals import LiveTeacher
 from compressor.distillation.trainer import Trainer
 from compressor.models.base import count_parameters
 from compressor.progress import Bar
@@ -29,8 +30,12 @@ ENOUGH_SECONDS = 5.0
 """Time of updates after which no further group is begun."""
 
 
-def estimate(recipe: Recipe) -> dict[str, Any]:
+def estimate(recipe: Recipe, label_engine: OpenLabelEngine | None = None) -> dict[str, Any]:
     """Returns sizes of teacher and student, and the run's time and memory, from a few real updates at β = 1/2.
+
+    Args:
+        recipe: The recipe.
+        label_engine: See ``run.distill``.
 
     Returns:
         ``student_parameters``, ``teacher_parameters`` (null without a teacher), ``ratio``, ``updates``,
@@ -48,7 +53,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         setup = set_up(sampled, bar, SAMPLE)
     scale = max(1.0, setup.examples / SAMPLE)
     trainer = Trainer(setup, _PlaceholderOutputs(setup))
-    state, seconds, counted = Progress(recipe_digest(recipe)), 0.0, 0
+    state, seconds, counted = Progress(), 0.0, 0
     for number, group in enumerate(trainer.groups(state)):
         start = time.perf_counter()
         done = len(trainer.train_group(group, state.updates))
@@ -57,7 +62,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
             seconds, counted = seconds + time.perf_counter() - start, counted + done
         if number + 1 == GROUPS or seconds > ENOUGH_SECONDS:
             break
-    written = estimated_seconds(setup)
+    written = estimated_seconds(setup, label_engine)
     updates_per_pass = round(scale * len(trainer.batches.plan(0))) // recipe.training.accumulation
     updates = recipe.training.updates or max(1, round((recipe.training.epochs or 1) * updates_per_pass))
     student = count_parameters(setup.student)
@@ -72,7 +77,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         "updates_per_pass": updates_per_pass,
         "seconds_per_update": round(seconds / counted, 3),
         "minutes": round(seconds / counted * updates / 60, 1),
-        "teacher_outputs_minutes": None if written is None else round(scale * written / 60, 1),
+        "teacher_outputs_minutes": None if written is None else round(written / 60, 1),
         "memory_mb": round(_peak_mb()),
     }
 

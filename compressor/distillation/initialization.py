@@ -1,18 +1,25 @@
-"""What a student starts from: fresh weights, the teacher's embeddings, or its layers cut to the student's shape."""
+"""What a student starts from: fresh weights, the teacher's embeddings or layers, or the weights of a run."""
 
 from __future__ import annotations
 
-from compressor.config import Initialization
-from compressor.errors import ConfigError
+from pathlib import Path
+
+from compressor.config import TEACHER_EMBEDDINGS, TEACHER_LAYERS
+from compressor.errors import ConfigError, ModelError
 from compressor.models.base import Seq2SeqModel
+from compressor.models.weights import load_weights
+from compressor.run_folder import WEIGHTS_FILE, read_model
 from compressor.teachers.base import Teacher
 
+FREE_SIZES = {"dropout", "max_length"}
+"""Fields of a model's configuration that weights do not depend on (positions are computed)."""
 
-def initialize(student: Seq2SeqModel, teacher: Teacher, start: Initialization) -> None:
-    """Fills the student in place. Raises ConfigError if the teacher's layers do not fit it."""
-    if start == "teacher_embeddings":
+
+def initialize(student: Seq2SeqModel, teacher: Teacher, start: str) -> None:
+    """Fills the student in place from its teacher. Raises ConfigError if the teacher's layers do not fit it."""
+    if start == TEACHER_EMBEDDINGS:
         student.load_embeddings(teacher.embeddings())
-    if start == "teacher_layers":
+    if start == TEACHER_LAYERS:
         model = teacher.as_model()
         if model is None:
             raise ConfigError(
@@ -20,3 +27,23 @@ def initialize(student: Seq2SeqModel, teacher: Teacher, start: Initialization) -
                 "only native and Marian layouts can be copied; teacher_embeddings always can"
             )
         student.load_layers(model)
+
+
+def initialize_from_run(student: Seq2SeqModel, run: Path) -> None:
+    """Fills the student in place with the best weights of a run.
+
+    Raises:
+        ModelError: there is no such run, it is damaged, or its model has another shape; names each field that differs.
+    """
+    theirs, ours = read_model(run).model.model_dump(), student.config.model_dump()
+    free = FREE_SIZES if ours["positions"] == "sinusoidal" else FREE_SIZES - {"max_length"}
+    differing = [
+        name for name in ours.keys() | theirs.keys() if name not in free and ours.get(name) != theirs.get(name)
+    ]
+    if differing:
+        told = ", ".join(f"{name} is {ours.get(name)}, the run's {theirs.get(name)}" for name in sorted(differing))
+        raise ModelError(
+            f"training.initialization: {run} has a model of another shape ({told}): give the student the run's shape, "
+            "or another initialization"
+        )
+    load_weights(run / WEIGHTS_FILE, student)

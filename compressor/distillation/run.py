@@ -16,21 +16,31 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 
 from compressor.config import Recipe
+from compressor.distillation.averaging import (
+    delete_numbered,
+    load_average,
+    numbered,
+    save_numbered,
+)
 from compressor.distillation.checkpoint import (
     Progress,
+    differences,
     load_checkpoint,
-    recipe_digest,
+    progress_of,
+    recorded_recipe,
+    same_length,
     save_checkpoint,
 )
 from compressor.distillation.distributed import any_process, this_process
 from compressor.distillation.evaluation import dev_scores
+from compressor.distillation.labels import Labels, OpenLabelEngine
 from compressor.distillation.setup import set_up
 from compressor.distillation.signals import prepare_signal
 from compressor.distillation.trainer import Trainer, UpdateStats
 from compressor.errors import InterruptedRun, ModelError, OutputExistsError
 from compressor.files import storage_errors, write_atomic
 from compressor.models.base import count_parameters
-from compressor.models.weights import Run, save_run
+from compressor.models.weights import Run, load_weights, save_run
 from compressor.output_folder import check_replaceable
 from compressor.output_limit import learn_output_limit
 from compressor.progress import Bar
@@ -38,23 +48,36 @@ from compressor.provenance import provenance
 from compressor.run_folder import (
     CHECKPOINT_FOLDER,
     METRICS_FILE,
+    WEIGHTS_FILE,
     DevScores,
     RunRecord,
     TeacherRecord,
     is_finished,
     read_recipe,
+    read_record,
 )
+from compressor.text.metrics import Scores
 
 
-def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = False, progress: bool = True) -> Path:
+def distill(
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    progress: bool = True,
+    label_engine: OpenLabelEngine | None = None,
+) -> Path:
     """Trains a student by a recipe and returns the run folder.
 
     Args:
         recipe: data, teacher, student, method and training.
         out: the run folder; its weights are always those of the best dev score so far.
         resume: continue from the last checkpoint in ``out``, or from the start if the run was killed before its first.
+            A recipe with more updates or epochs makes a run longer, a finished one, too.
         force: replace ``out``.
         progress: show a progress bar and a log line per dev score on standard error.
+        label_engine: exports the teacher, to write its outputs faster than PyTorch does; None: PyTorch writes them.
 
     Raises:
         OutputExistsError: ``out`` exists, and neither ``resume`` nor ``force`` is set.
@@ -62,12 +85,8 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
         InterruptedRun: Ctrl-C or SIGTERM; the checkpoint was written first.
         DataError, ModelError, VocabularyError, StorageError: see ``compressor.errors``.
     """
-    if resume:
-        if not out.is_dir():
-            raise ModelError(f"{out}: there is no run to resume; start without {{resume}}", options=["resume"])
-        if is_finished(out):
-            _check_recipe(out, recipe)
-            return out
+    if resume and _is_done(out, recipe):
+        return out
     if out.exists() and not (resume or force) and any(out.iterdir()):
         raise OutputExistsError(
             f"{out}: exists already; continue it with {{resume}}, replace it with {{force}}, or choose another",
@@ -83,24 +102,65 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
     console.print(setup.data.report_text, highlight=False)
     trainer = Trainer(setup)
     with process.main_process_first():
-        trainer.signal, seconds = prepare_signal(setup, out, console)
-    state = Progress(recipe_digest=recipe_digest(recipe), seconds=seconds)
-    if resume:
-        if (out / CHECKPOINT_FOLDER).is_dir():
-            state = load_checkpoint(out, setup.student, trainer.optimizer, state.recipe_digest)
-        if process.is_main_process:
-            _cut_metrics(out / METRICS_FILE, state.updates)
-    _Loop(trainer, state, out, console).run()
+        trainer.signal, labels = prepare_signal(setup, out, console, label_engine)
+    state = _resumed(trainer, out, labels, console) if resume else Progress(seconds=labels.seconds)
+    process.wait_for_everyone()  # the main one is about to change what all have read
+    if resume and process.is_main_process:
+        _cut_metrics(out / METRICS_FILE, state.updates)
+        delete_numbered(out, _number_kept(recipe), state.updates)
+    _Loop(trainer, state, labels, out, console).run()
     if process.is_main_process:
         shutil.rmtree(out / CHECKPOINT_FOLDER, ignore_errors=True)
     return out
 
 
-def _check_recipe(out: Path, recipe: Recipe) -> None:
-    recorded = read_recipe(out)
-    if recorded is None or recipe_digest(recorded) != recipe_digest(recipe):
-        message = f"{out}: is finished, with another recipe; choose another folder, or replace it with {{force}}"
+def _is_done(out: Path, recipe: Recipe) -> bool:
+    """Returns whether the run that is to be resumed has come to its end, and its recipe asks for no more.
+
+    Raises:
+        ModelError: there is no run, or it has another recipe.
+    """
+    if not out.is_dir():
+        raise ModelError(f"{out}: there is no run to resume; start without {{resume}}", options=["resume"])
+    finished, recorded = is_finished(out), recorded_recipe(out)
+    problems = differences(recorded, recipe) if recorded else ["it has no recipe"] if finished else []
+    if problems:
+        what = "is finished, with another recipe" if finished else "belongs to another recipe"
+        cure = "resume with the same one" if not finished else "choose another folder"
+        message = f"{out}: {what} ({'; '.join(problems)}); {cure}, or start again with {{force}}"
         raise ModelError(message, options={"force": True})
+    best = read_recipe(out)
+    return finished and best is not None and same_length(best, recipe)
+
+
+def _resumed(trainer: Trainer, out: Path, labels: Labels, console: Console) -> Progress:
+    """Returns the counters that a run goes on from; fills student and optimizer.
+
+    Raises:
+        ModelError: the checkpoint is damaged, or the recipe asks for no more updates than were made.
+    """
+    recorded, start = recorded_recipe(out), ""
+    if (out / CHECKPOINT_FOLDER).is_dir():
+        state = load_checkpoint(out, trainer.student, trainer.optimizer)
+    elif is_finished(out):
+        load_weights(out / WEIGHTS_FILE, trainer.student)
+        state = progress_of(read_record(out))
+        start = f", with the best weights (update {state.best_update}), a new optimizer and a new warm-up"
+    else:
+        return Progress(seconds=labels.seconds)
+    trainer.fresh_optimizer = state.fresh_optimizer
+    if recorded is not None and not same_length(recorded, trainer.recipe):
+        if state.updates >= trainer.updates:
+            made = f"has made {state.updates} updates, and the recipe asks for {trainer.updates}"
+            raise ModelError(f"{out}: {made}; give more in training.updates or training.epochs")
+        told = f"goes on at update {state.updates} of now {trainer.updates}{start}"
+        console.print(f"{told}; learning rate and β are those of the new length", highlight=False, soft_wrap=True)
+    return state
+
+
+def _number_kept(recipe: Recipe) -> int:
+    """Returns how many weights of dev scores a run keeps while it trains."""
+    return max(recipe.training.keep_checkpoints, recipe.training.average_last or 0)
 
 
 def _make_folder(out: Path, *, fresh: bool) -> None:
@@ -114,8 +174,8 @@ def _make_folder(out: Path, *, fresh: bool) -> None:
 class _Loop:
     """Updates, with the logging, dev scores and checkpoints between them."""
 
-    def __init__(self, trainer: Trainer, state: Progress, out: Path, console: Console) -> None:
-        self.trainer, self.state, self.out, self.console = trainer, state, out, console
+    def __init__(self, trainer: Trainer, state: Progress, labels: Labels, out: Path, console: Console) -> None:
+        self.trainer, self.state, self.labels, self.out, self.console = trainer, state, labels, out, console
         self.main = trainer.accelerator.is_main_process
         self.eval_every = trainer.recipe.training.eval_every or max(1, trainer.updates // 10)
         self.provenance = provenance(seed=trainer.recipe.training.seed)
@@ -126,6 +186,8 @@ class _Loop:
         """Trains to the end; a stop request (SIGINT, SIGTERM) takes effect between two groups of batches."""
         trainer, state = self.trainer, self.state
         clock, saved = time.monotonic(), time.monotonic()
+        if state.fresh_optimizer == state.updates > 0:
+            self._checkpoint()  # so that a finished run that goes on is told from one that does not
         with _stop_requests() as stop, self._bar() as bar:
             task = bar.add_task("training", total=trainer.updates, completed=state.updates)
             for group in trainer.groups(state):
@@ -147,19 +209,38 @@ class _Loop:
                         f"stopped at update {state.updates} of {trainer.updates}; continue with {{resume}} {{out}}",
                         options={"resume": True, "out": str(self.out)},
                     )
+        self._average()
         self._save(finished=True)
+        if self.main:
+            delete_numbered(self.out, trainer.recipe.training.keep_checkpoints)
 
     def _evaluate(self) -> None:
         state = self.state
         scores = dev_scores(self.trainer.setup)
         self._append({"update": state.updates, "dev": scores.to_dict(), "seconds": round(state.seconds, 1)})
-        better = scores.selection > state.best_score
+        if self.main:
+            save_numbered(self.out, self.trainer.student, state.updates, _number_kept(self.trainer.recipe))
+        self._keep_better(f"update {state.updates}", scores)
+
+    def _average(self) -> None:
+        """Takes the mean of the weights at the last dev scores, if it scores better than the best of all."""
+        wanted, state = self.trainer.recipe.training.average_last, self.state
+        updates = numbered(self.out)[-wanted:] if wanted and self.main else []
+        if len(updates) < 2:
+            return
+        load_average(self.out, updates, self.trainer.student)
+        scores = dev_scores(self.trainer.setup)
+        self._append({"update": state.updates, "averaged": updates, "dev": scores.to_dict()})
+        self._keep_better(f"average of the last {len(updates)} dev scores' weights", scores, updates)
+
+    def _keep_better(self, name: str, scores: Scores, averaged: list[int] | None = None) -> None:
+        """Prints a dev score, and writes the weights to the run folder if it is the best."""
+        state, better = self.state, scores.selection > self.state.best_score
         mark = " (best)" if better else ""
-        self.console.print(
-            f"update {state.updates}: dev {scores.selection:.2f}{mark}, {state.seconds:.0f} s", highlight=False
-        )
+        shown = f"{name}: dev {scores.selection_metric} {scores.selection:.2f}{mark}, {state.seconds:.0f} s"
+        self.console.print(shown, highlight=False)
         if better:
-            state.best_score, state.best_update = scores.selection, state.updates
+            state.best_score, state.best_update, state.averaged = scores.selection, state.updates, averaged
             state.best_scores = scores.to_dict()
             self._save(finished=False)
 
@@ -185,9 +266,13 @@ class _Loop:
             parameters=count_parameters(setup.student),
             updates=state.updates,
             best_update=state.best_update,
+            averaged=tuple(state.averaged) if state.averaged else None,
+            epoch=state.epoch,
+            batch=state.batch,
             seconds=round(state.seconds, 1),
             dev=DevScores.model_validate(state.best_scores) if state.best_scores else None,
             teacher=teacher and TeacherRecord(name=teacher.name, revision=revision, parameters=teacher.parameters),
+            labels=self.labels.record if self.labels.outputs else None,
             data=setup.data,
             output_limit=self.output_limit,
             provenance=self.provenance,
@@ -195,7 +280,8 @@ class _Loop:
 
     def _checkpoint(self) -> None:
         if self.main:
-            save_checkpoint(self.out, self.trainer.student, self.trainer.optimizer, self.state)
+            trainer = self.trainer
+            save_checkpoint(self.out, trainer.recipe, trainer.student, trainer.optimizer, self.state)
 
     def _log(self, stats: list[UpdateStats], first: int) -> None:
         last = stats[-1]
@@ -238,7 +324,8 @@ def _cut_metrics(path: Path, updates: int) -> None:
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []:
         try:
-            if json.loads(line)["update"] <= updates:
+            record = json.loads(line)
+            if record["update"] <= updates and "averaged" not in record:
                 lines.append(line)
         except ValueError:
             continue

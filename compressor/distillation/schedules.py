@@ -26,16 +26,26 @@ def beta(schedule: ScheduleConfig, progress: float) -> float:
             return schedule.value
 
 
-def learning_rate(training: TrainingConfig, update: int, updates: int) -> float:
-    """Returns the learning rate of update number ``update`` (from 0) out of ``updates``: linear warm-up, then decay."""
+def learning_rate(training: TrainingConfig, update: int, updates: int, fresh_optimizer: int = 0) -> float:
+    """Returns the learning rate of an update: linear warm-up, then decay.
+
+    Args:
+        training: The recipe's section.
+        update: Number of the update, from 0.
+        updates: Number of all updates.
+        fresh_optimizer: Update at which the optimizer began without moments, if that is not the first: the rate is
+            warmed up from there on as well.
+    """
     warmup = min(training.warmup_updates, updates)
+    since = update - fresh_optimizer
+    share = (since + 1) / warmup if fresh_optimizer and since < warmup else 1.0
     if update < warmup:
-        return training.learning_rate * (update + 1) / warmup
+        return share * training.learning_rate * (update + 1) / warmup
     match training.lr_schedule:
         case "inverse_sqrt":
-            return training.learning_rate * math.sqrt(max(warmup, 1) / (update + 1))
+            return share * training.learning_rate * math.sqrt(max(warmup, 1) / (update + 1))
         case "cosine":
             u = (update - warmup) / max(updates - warmup, 1)
-            return training.learning_rate * 0.5 * (1.0 + math.cos(math.pi * u))
+            return share * training.learning_rate * 0.5 * (1.0 + math.cos(math.pi * u))
         case "linear":
-            return training.learning_rate * (updates - update) / max(updates - warmup, 1)
+            return share * training.learning_rate * (updates - update) / max(updates - warmup, 1)

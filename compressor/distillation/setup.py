@@ -23,15 +23,15 @@ from compressor.data.corpus import (
     load_corpus,
 )
 from compressor.data.tokenizer_training import train_sentencepiece
-from compressor.distillation.initialization import initialize
+from compressor.distillation.initialization import initialize, initialize_from_run
 from compressor.distillation.methods import resolve
-from compressor.errors import ConfigError
+from compressor.errors import ConfigError, ModelError
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import ModelConfig, complete_config
 from compressor.models.base import Seq2SeqModel
 from compressor.models.registry import build_model
 from compressor.progress import Bar
-from compressor.run_folder import DataRecord
+from compressor.run_folder import MODEL_FILE, TOKENIZER_FOLDER, DataRecord, is_run
 from compressor.teachers.base import Teacher, check_lengths, check_vocabularies
 from compressor.teachers.registry import load_teacher
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
@@ -102,7 +102,9 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None) ->
         generation = _suppress_unwritten(generation, encoded.targets, tokenizer, config.vocab_size)
     torch.manual_seed(recipe.training.seed)
     student = build_model(config)
-    if teacher is not None:
+    if recipe.training.initial_run is not None:
+        initialize_from_run(student, recipe.training.initial_run)
+    elif teacher is not None:
         initialize(student, teacher, recipe.training.initialization)
     data = DataRecord(
         dev=tuple(dev.fingerprints),
@@ -115,13 +117,17 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None) ->
 
 
 def _tokenizer(recipe: Recipe, teacher: Teacher | None, examples: list[Example], bar: Bar) -> Tokenizer:
-    if recipe.tokenizer.path:
-        tokenizer = load_tokenizer(Path(recipe.tokenizer.path))
-        if teacher is not None:
-            check_vocabularies(teacher, tokenizer)
-        return tokenizer
-    if teacher is not None:
+    initial = recipe.training.initial_run
+    if initial is not None and not is_run(initial):
+        raise ModelError(f"training.initialization: {initial} is no run: give a folder with {MODEL_FILE}")
+    folder = recipe.tokenizer.path or (initial and initial / TOKENIZER_FOLDER)
+    given = load_tokenizer(Path(folder)) if folder else None
+    if given is not None and teacher is not None:
+        check_vocabularies(teacher, given)
+    if teacher is not None and not recipe.tokenizer.path:
         return teacher.tokenizer
+    if given is not None:
+        return given
     with tempfile.TemporaryDirectory() as folder:
         config, augmentation = recipe.tokenizer, recipe.data.augmentation
         changed = (example for _, example in changed_examples(examples, augmentation, recipe.training.seed))
@@ -145,7 +151,7 @@ def _augmentation(recipe: Recipe, tokenizer: Tokenizer, generation: GenerationCo
 
 
 def _generation(recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer) -> GenerationConfig:
-    """Returns the teacher's generation rules, with the length limits of the student."""
+    """Returns the teacher's generation rules, with the limits of the student and of what it is trained on."""
     longest = recipe.student.max_length
     if teacher is None:
         return GenerationConfig(
@@ -155,11 +161,11 @@ def _generation(recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer) -
             suppressed_ids=tuple(sorted({tokenizer.pad_id, *tokenizer.frame.special_ids} - {tokenizer.eos_id})),
             forced_eos_id=tokenizer.eos_id,
             max_new_tokens=recipe.data.max_target_tokens,
-            max_source_tokens=longest,
+            max_source_tokens=min(longest, recipe.data.max_source_tokens),
         )
     limits = {
         "max_new_tokens": min(teacher.generation.max_new_tokens, recipe.data.max_target_tokens),
-        "max_source_tokens": min(teacher.generation.max_source_tokens, longest),
+        "max_source_tokens": min(teacher.generation.max_source_tokens, longest, recipe.data.max_source_tokens),
     }
     return teacher.generation.model_copy(update=limits)
 

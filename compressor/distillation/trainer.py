@@ -84,6 +84,8 @@ class Trainer:
         )
         per_epoch = len(self.batches.plan(0)) // recipe.training.accumulation
         self.updates = recipe.training.updates or max(1, round((recipe.training.epochs or 1) * per_epoch))
+        self.fresh_optimizer = 0
+        """Update at which the optimizer began without moments."""
 
     def groups(self, progress: Progress) -> Iterator[list[Batch]]:
         """Yields the batches whose rollouts are written together, from ``progress`` on, and advances epoch and batch.
@@ -92,6 +94,8 @@ class Trainer:
         """
         together = self.recipe.method.rollout.batches if self.method.uses_rollouts else 1
         accumulation = self.recipe.training.accumulation
+        if progress.updates >= self.updates:
+            return
         for epoch in itertools.count(progress.epoch):
             stream = self.batches.epoch(epoch, start=progress.batch)
             while group := list(
@@ -173,7 +177,7 @@ class Trainer:
 
     def _update(self, pairs: Sequence[tuple[Batch, Contexts]], share: float, update: int) -> UpdateStats:
         """Makes one update with the mean loss over the positions of the batches of all processes."""
-        rate = learning_rate(self.recipe.training, update, self.updates)
+        rate = learning_rate(self.recipe.training, update, self.updates, self.fresh_optimizer)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         self.student.train()

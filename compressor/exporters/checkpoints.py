@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from compressor.bundle import MANIFEST_FILE
 from compressor.config import Task, TeacherConfig
 from compressor.errors import ConfigError, ExportError
 from compressor.models.weights import Run, load_run
 from compressor.run_folder import RUN_FILE, RunRecord, TeacherRecord, is_run, read_record
 from compressor.teachers.registry import load_teacher
+
+_LANGUAGE_FIELDS = ("teacher.source_language", "teacher.target_language")
 
 
 def load_exportable(path: Path, task: Task | None = None) -> Run:
@@ -23,17 +26,23 @@ def load_exportable(path: Path, task: Task | None = None) -> Run:
         ModelError: there is no such model, or it is damaged.
         ExportError: it has another layout.
     """
+    if (path / MANIFEST_FILE).is_file():
+        raise ExportError(f"{path}: a bundle already; give the run or the checkpoint that it was exported from")
     if is_run(path) or not _is_checkpoint(path):
         if task is not None and is_run(path):
             message = f"{path}: a run has a task of its own, {{task}} is for checkpoints"
             raise ConfigError(message, options=["task"])
         return load_run(path)
-    teacher = load_teacher(TeacherConfig(path=str(path)))
+    refusal = f"{path}: only runs, Marian and BART checkpoints can be exported as they are: distil a student of it"
+    try:
+        teacher = load_teacher(TeacherConfig(path=str(path)))
+    except ConfigError as error:
+        if error.message.startswith(_LANGUAGE_FIELDS):  # mBART, M2M100 and NLLB; an export has no such options
+            raise ExportError(refusal) from None
+        raise
     model = teacher.as_model()
     if model is None:
-        raise ExportError(
-            f"{path}: only runs, Marian and BART checkpoints can be exported as they are: distil a student of it"
-        )
+        raise ExportError(refusal)
     if (path / RUN_FILE).is_file():  # exported from a run, whose record it keeps
         record = read_record(path)
     else:

@@ -238,11 +238,13 @@ def _apply_gate(
         bar.start(f"{name}: looking for layers to keep in fp32", None)
         layers = list(draft.quantized[name].inputs.layers)
         target = gate.reference_score(fp32) - budget
-        gate.choose_fp32_layers(name, layers, functools.partial(draft.score, name), target)
+        scored = functools.partial(draft.score, name)
+        gate.choose_fp32_layers(name, layers, scored, target, gate.metric_name(fp32))
     report = draft.check(bar) if over else report
     for name in lossy:
         if name not in draft.quantized and (lost := gate.score_loss(report.quality, name)) > budget:
-            message = f"{name} loses {lost:.2f} on dev where {budget:g} is allowed: {gate.REMEDIES}"
+            loss = f"loses {lost:.2f} {gate.metric_name(fp32)} on dev"
+            message = f"{name} {loss} where {budget:g} is allowed: {gate.REMEDIES}"
             raise ExportError(message, options=gate.REMEDY_OPTIONS)
     return report
 

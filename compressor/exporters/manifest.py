@@ -49,6 +49,7 @@ def draft(run: Run, folder: Path, table: LexicalTable | None = None) -> Manifest
             "text_frame": run.tokenizer.frame.model_dump(mode="json"),
             "generation": generation,
             "max_source_tokens": max_source_tokens(run),
+            "truncation": "longest_first" if run.recipe and run.recipe.data.truncate else "error",
             "max_new_tokens": longest,
             "output_limit": record.output_limit,
             "max_num_beams": max_beams(len(run.generation.allowed_ids(config.vocab_size))),

@@ -14,7 +14,7 @@ import numpy as np
 
 from compressor.data.readers import read_text
 from compressor.decoding.shortlist import Array, LexicalTable
-from compressor.distillation.signals import recorded_pairs
+from compressor.distillation.labels import recorded_pairs
 from compressor.errors import ConfigError, ExportError
 from compressor.text.tokenizer import Tokenizer
 

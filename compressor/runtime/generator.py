@@ -153,7 +153,7 @@ class Generator:
         num_return_sequences: int = 1,
         batch_tokens: int = BATCH_TOKENS,
         batch_size: int | None = None,
-        truncation: Overlong = "error",
+        truncation: Overlong | None = None,
         **search: Unpack[SearchOptions],
     ) -> list[Result]:
         """Returns one result for each text, in order. The result of a blank text is blank.
@@ -168,7 +168,7 @@ class Generator:
             batch_tokens: Maximum number of padded source tokens in a batch.
             batch_size: Maximum number of sentences in a batch; None: only ``batch_tokens`` limits it.
             truncation: Treatment of a sentence over the limit: an error; ``longest_first``, a cut that preserves its
-                EOS; or ``split``, translation in parts that end at clause boundaries.
+                EOS; or ``split``, translation in parts that end at clause boundaries. None: the bundle's.
             **search: ``num_beams`` and the other options of a search.
 
         Raises:
@@ -194,14 +194,14 @@ class Generator:
         return [one.result(list(islice(results, len(one.sources)))) for one in documents]
 
     def prepare(
-        self, texts: Sequence[str], split: Split | None = None, truncation: Overlong = "error"
+        self, texts: Sequence[str], split: Split | None = None, truncation: Overlong | None = None
     ) -> list[Document]:
         """Returns the sentences of each text as the model reads them. Arguments and errors as in ``generate``."""
         return prepare(
             texts,
             encode=self.encode,
             split=split or default_split(self.task),
-            truncation=truncation,
+            truncation=truncation or self.manifest.truncation,
             source_language=self.manifest.source_language,
             target_language=self.manifest.target_language,
         )
@@ -210,7 +210,7 @@ class Generator:
         """Returns the best output of each source; see ``search_ids``."""
         return [hypotheses[0].token_ids for hypotheses in self.search_ids(sources, **options)]
 
-    def encode(self, texts: Sequence[str], truncation: Truncation = "error") -> list[Source]:
+    def encode(self, texts: Sequence[str], truncation: Truncation | None = None) -> list[Source]:
         """Returns the token ids of each text, for ``search_ids`` and ``stream_ids``. Raises as ``generate``."""
         return self._encoder.encode(texts, truncation)
 
@@ -222,7 +222,7 @@ class Generator:
         num_return_sequences: int = 1,
         batch_tokens: int = BATCH_TOKENS,
         batch_size: int | None = None,
-        truncation: Truncation = "error",
+        truncation: Truncation | None = None,
         **search: Unpack[SearchOptions],
     ) -> list[list[ScoredTokens]]:
         """Returns scored outputs of token ids from ``encode``, best first; finished outputs end with EOS.
@@ -317,7 +317,7 @@ class Generator:
         text: str,
         *,
         split: Split | None = None,
-        truncation: Overlong = "error",
+        truncation: Overlong | None = None,
         **search: Unpack[SearchOptions],
     ) -> Iterator[str]:
         """Returns an iterator over pieces of the output; the joined pieces equal the text of ``generate``.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compressor.bundle import base_precision
-from compressor.errors import BundleError, DependencyError, InputError
+from compressor.errors import BundleError, DependencyError, InputError, install_command
 from compressor.provenance import cpu
 from compressor.runtime.page_cache import release_pages
 
@@ -48,7 +48,7 @@ def check_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError:
-        raise DependencyError("ONNX Runtime is missing: pip install 'compressor[serve-cpu]'") from None
+        raise DependencyError(f"ONNX Runtime is missing: {install_command('serve-cpu')}") from None
     version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
     if version < MIN_VERSION:
         needed = _version(MIN_VERSION)
@@ -159,7 +159,7 @@ def check_device(device: Device) -> str:
     if _PROVIDERS[device] not in check_onnxruntime().get_available_providers():
         raise DependencyError(
             f"device {device}: this ONNX Runtime has no {_PROVIDERS[device]}; it takes an NVIDIA GPU and the package "
-            "onnxruntime-gpu in place of onnxruntime (pip install 'compressor[serve]')"
+            f"onnxruntime-gpu in place of onnxruntime ({install_command('serve')})"
         )
     return _PROVIDERS[device]
 

@@ -38,7 +38,7 @@ class SourceEncoder:
     def __init__(self, tokenizer: Tokenizer, manifest: Manifest) -> None:
         self._tokenizer, self._manifest = tokenizer, manifest
 
-    def encode(self, texts: Sequence[str], truncation: Truncation) -> list[Source]:
+    def encode(self, texts: Sequence[str], truncation: Truncation | None) -> list[Source]:
         """Returns the token ids of each text.
 
         Raises:
@@ -47,7 +47,7 @@ class SourceEncoder:
         """
         return self._cut_all([self._encode(index, text) for index, text in enumerate(texts)], truncation)
 
-    def check(self, sources: Sequence[Sequence[int]], truncation: Truncation) -> list[Source]:
+    def check(self, sources: Sequence[Sequence[int]], truncation: Truncation | None) -> list[Source]:
         """Returns sources given as token ids. Raises as ``encode``, and for ids outside the vocabulary."""
         return self._cut_all([self._check_ids(index, ids) for index, ids in enumerate(sources)], truncation)
 
@@ -77,13 +77,14 @@ class SourceEncoder:
             raise InputError(message, index=index, actual=wrong[0], limit=vocab_size - 1)
         return source
 
-    def _cut_all(self, sources: Sequence[list[int]], truncation: Truncation) -> list[Source]:
+    def _cut_all(self, sources: Sequence[list[int]], truncation: Truncation | None) -> list[Source]:
         """Returns the sources, cut to the model's limit; a cut source still ends with the tokenizer's suffix.
 
         Raises:
             InputError: ``truncation`` is unknown.
             TooLongError: it is ``error``, and sources are longer; has the index and length of each.
         """
+        truncation = self._manifest.truncation if truncation is None else truncation
         if truncation not in ("error", "longest_first"):
             message = f"{{truncation}} is {truncation!r}: give 'error' or 'longest_first'"
             raise InputError(message, option="truncation", actual=truncation)

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from compressor.bundle import MANIFEST_FILE
 from compressor.config import TeacherConfig
+from compressor.errors import ModelError
 from compressor.teachers.base import Teacher
 
 Loader = Callable[[TeacherConfig], Teacher]
@@ -44,5 +46,10 @@ def load_teacher(config: TeacherConfig) -> Teacher:
         ConfigError: the recipe asks for something that the teacher cannot do.
     """
     path = Path(config.path)
+    if (path / MANIFEST_FILE).is_file():
+        raise ModelError(
+            f"teacher {config.path}: a bundle, whose graphs write outputs but give no distributions; give the run or "
+            "the checkpoint that it was exported from"
+        )
     loader = next((loader for recognizes, loader in _LOADERS if recognizes(path)), *_DEFAULT)
     return loader(config)

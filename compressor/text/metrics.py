@@ -39,6 +39,11 @@ class Scores:
         return float((self.bleu if self.bleu is not None else self.rouge1) or 0.0)
 
     @property
+    def selection_metric(self) -> str:
+        """Name of ``selection``."""
+        return "BLEU" if self.bleu is not None else "ROUGE-1"
+
+    @property
     def headline(self) -> float:
         """The main score of a task: BLEU, or ROUGE-L F1 for summarization."""
         return float((self.bleu if self.bleu is not None else self.rouge_l) or 0.0)

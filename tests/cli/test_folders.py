@@ -63,6 +63,20 @@ def test_describe_refuses_other_folders(tmp_path: Path, tiny_run: Path) -> None:
         describe(broken)
 
 
+def test_a_run_given_to_translate_is_to_be_exported(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("translate", tiny_run) == EXIT_CODES[errors.BundleError]
+    told = f"{tiny_run}: a run, not a bundle; export it first: `compress export {tiny_run} --out DIR`"
+    assert told in capsys.readouterr().err
+
+
+def test_a_bundle_given_as_teacher_is_refused(
+    tiny_recipe: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--set", f"teacher.path={tiny_bundle}", "--label-engine", "torch", "--out", tmp_path / "run"]
+    assert run("distill", tiny_recipe, *given) == EXIT_CODES[errors.ModelError]
+    assert "give the run or the checkpoint that it was exported from" in capsys.readouterr().err
+
+
 def test_describe_refuses_a_truncated_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 12)

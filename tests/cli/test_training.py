@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,16 @@ def test_train_ignores_the_recipes_teacher(tiny_recipe: Path, tmp_path: Path) ->
     out = compressor.train(tiny_recipe, tmp_path / "alone", overrides=advice, progress=False)
     recipe = yaml.safe_load((out / "recipe.yaml").read_text())
     assert recipe["teacher"] is None and recipe["method"]["name"] == "vanilla"
+
+
+def test_train_takes_a_recipe_without_a_teacher_and_without_a_method(
+    tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = yaml.safe_load(tiny_recipe.read_text())
+    del values["method"]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+    assert run("train", tmp_path / "recipe.yaml", "--out", tmp_path / "run", *SHORT) == 0
+    assert re.search(r"^update 4: dev BLEU \d+\.\d\d \(best\), \d+ s$", capsys.readouterr().err, re.MULTILINE)
 
 
 def test_dry_run_writes_nothing(

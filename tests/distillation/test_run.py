@@ -14,8 +14,9 @@ import torch
 
 from compressor.config import Recipe
 from compressor.decoding.search import beam_search, pad_sources
+from compressor.distillation import labels as labels_module
 from compressor.distillation import run as run_module
-from compressor.distillation import signals as signals_module
+from compressor.distillation.labels import LabelEngine
 from compressor.distillation.methods import METHODS
 from compressor.distillation.run import distill
 from compressor.distillation.setup import Setup
@@ -151,13 +152,13 @@ def test_a_run_killed_before_its_first_checkpoint_keeps_the_teachers_outputs(
     (out / TEACHER_OUTPUTS_FILE).write_text("".join(cut[:-3]) + cut[-3][:-9])  # killed in the middle of a line
     (out / "metrics.jsonl").write_text('{"update": 1, "lo')
     written: list[int] = []
-    best = signals_module._best_outputs
+    best = labels_module._outputs
 
-    def watched(teacher: NativeTeacher, setup: Setup, rows: list[int], beams: int) -> list[list[int]]:
+    def watched(engine: LabelEngine, setup: Setup, rows: list[int]) -> list[list[int]]:
         written.extend(rows)
-        return best(teacher, setup, rows, beams)
+        return best(engine, setup, rows)
 
-    monkeypatch.setattr(signals_module, "_best_outputs", watched)
+    monkeypatch.setattr(labels_module, "_outputs", watched)
     assert is_finished(distill(recipe, out, resume=True, progress=False))
     assert len(written) == len(written_outputs("".join(cut[-3:]))) > 0
     assert written_outputs((out / TEACHER_OUTPUTS_FILE).read_text()) == written_outputs(whole)

@@ -23,7 +23,7 @@ from compressor.distillation.trainer import Trainer
 
 
 def first_batch(trainer: Trainer, share: float) -> tuple[Batch, Contexts]:
-    group = next(trainer.groups(Progress("")))
+    group = next(trainer.groups(Progress()))
     return group[0], trainer.write_contexts(group, share)[0]
 
 
@@ -139,7 +139,7 @@ def test_topk_sampling_draws_from_the_top_k() -> None:
 
 def test_batch_is_split_at_a_long_context(make_recipe: Callable[..., Recipe]) -> None:
     trainer = Trainer(set_up(make_recipe("imitkd+full")))
-    group = next(trainer.groups(Progress("")))
+    group = next(trainer.groups(Progress()))
     batch, count = group[0], len(group[0].indices)
     outputs = [[5] * 3] * (count - 1) + [[5] * 200]
     contexts = build_contexts(outputs, [True] * count, trainer.setup.generation)

@@ -89,6 +89,19 @@ def test_other_layouts_are_to_be_distilled(texts: list[list[str]], tmp_path: Pat
         load_exportable(tmp_path)
 
 
+def test_multilingual_checkpoints_are_told_so_without_options_that_export_lacks(
+    texts: list[list[str]], tmp_path: Path
+) -> None:
+    checkpoints.mbart50(tmp_path, texts)
+    with pytest.raises(ExportError, match=r"only runs, Marian and BART checkpoints.*distil"):
+        load_exportable(tmp_path)
+
+
+def test_a_bundle_is_no_model_to_export(tiny_bundle: Path) -> None:
+    with pytest.raises(ExportError, match="a bundle already; give the run or the checkpoint"):
+        load_exportable(tiny_bundle)
+
+
 def test_a_run_has_a_task_of_its_own(tiny_run: Path) -> None:
     with pytest.raises(ConfigError, match="task is for checkpoints"):
         load_exportable(tiny_run, "summarization")

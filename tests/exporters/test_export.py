@@ -25,6 +25,7 @@ from compressor.errors import (
 )
 from compressor.exporters import export as exporters
 from compressor.exporters.checks.dev_set import load_dev_set
+from compressor.exporters.manifest import draft
 from compressor.exporters.quantization import kernel_choice
 from compressor.exporters.quantization import quality_gate as gate
 from compressor.models.weights import load_run
@@ -41,6 +42,25 @@ def test_manifest_describes_the_run(tiny_bundle: Path, tiny_run: Path) -> None:
     quality = manifest.precisions["int8"].quality
     assert quality is not None and quality.metric == "bleu" and quality.against_references is not None
     assert manifest.lineage.method == "vanilla" and manifest.lineage.data
+
+
+def test_a_bundle_has_the_limits_of_the_training(tiny_bundle: Path, tiny_run: Path, tmp_path: Path) -> None:
+    manifest, run = open_bundle(tiny_bundle), load_run(tiny_run)
+    assert run.recipe is not None and manifest.max_source_tokens == run.recipe.data.max_source_tokens
+    assert manifest.generation.max_new_tokens == run.recipe.data.max_target_tokens
+    assert manifest.truncation == "error" and "truncation" not in manifest.model_dump()
+    data = run.recipe.data.model_copy(update={"truncate": True})
+    run.recipe = run.recipe.model_copy(update={"data": data})
+    shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    assert draft(run, tmp_path / "bundle").truncation == "longest_first"
+
+
+def test_long_dev_sources_are_cut_as_in_the_runs_own_dev_scores(tiny_run: Path, tiny_corpus: Path) -> None:
+    run = load_run(tiny_run)
+    run.generation = run.generation.model_copy(update={"max_source_tokens": 6})
+    dev, eos = load_dev_set(run, None, None), run.generation.eos_id
+    whole = [run.tokenizer.encode_source(text) for text in (tiny_corpus / "dev.de").read_text("utf-8").splitlines()]
+    assert dev.ids == [ids if len(ids) <= 6 else [*ids[:5], eos] for ids in whole] and max(map(len, whole)) > 6
 
 
 def test_bundle_contains_no_absolute_path(tiny_bundle: Path, tiny_run: Path) -> None:
@@ -217,7 +237,7 @@ def test_fp16_over_the_quality_budget_is_refused(
     monkeypatch.setattr(exporters, "build_half_graphs", exporters.build_graphs)
     monkeypatch.setattr(exporters, "fp32_matmuls", lambda graph: [])
     monkeypatch.setattr(gate, "score_loss", lambda quality, name: 0.4 if name == "fp16" else 0.0)
-    with pytest.raises(ExportError, match=r"fp16 loses 0\.40 on dev where 0\.3 is allowed: leave it out"):
+    with pytest.raises(ExportError, match=r"fp16 loses 0\.40 BLEU on dev where 0\.3 is allowed: leave it out"):
         export_bundle(tiny_run, tmp_path / "out", precisions=["fp32", "fp16"], progress=False)
     assert list(tmp_path.iterdir()) == []
     export_bundle(tiny_run, tmp_path / "out", precisions=["fp32", "fp16"], quality_budget=0.5, progress=False)

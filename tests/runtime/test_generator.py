@@ -133,6 +133,16 @@ def test_a_source_over_the_limit(int8: Generator) -> None:
     assert cut.truncated and cut.input_tokens == limit and not short.truncated
 
 
+def test_a_bundle_says_whether_long_sources_are_cut(int8: Generator) -> None:
+    long = " ".join(["Hund"] * int8.manifest.max_source_tokens)
+    cutting = SourceEncoder(int8.tokenizer, int8.manifest.model_copy(update={"truncation": "longest_first"}))
+    ((_, cut),) = cutting.encode([long], None)
+    assert cut
+    for encoder, truncation in ((cutting, "error"), (SourceEncoder(int8.tokenizer, int8.manifest), None)):
+        with pytest.raises(TooLongError):
+            encoder.encode([long], truncation)
+
+
 def test_a_cut_source_keeps_its_end(int8: Generator) -> None:
     limit, eos = int8.manifest.max_source_tokens, int8.tokenizer.eos_id
     other = next(token for token in range(int8.manifest.vocab_size) if token != eos)

@@ -42,7 +42,9 @@ def test_two_onnxruntime_packages_are_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_missing_onnxruntime_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", installed())
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(DependencyError, match=r"pip install 'compressor\[serve-cpu\]'"):
+    with pytest.raises(
+        DependencyError, match=r"pip install '\.\[serve-cpu\]' in the checkout, or 'FILE\.whl\[serve-cpu\]'"
+    ):
         check_onnxruntime()
 
 

@@ -38,6 +38,7 @@ class EchoEngine:
             source_language=source,
             target_language=target,
             max_source_tokens=9,
+            truncation="error",
             max_new_tokens=6,
             max_num_beams=4,
             default_max_new_tokens=lambda source_tokens: 4,
@@ -49,10 +50,10 @@ class EchoEngine:
         self.options: dict[str, Any] = {}
         self._words: list[str] = [""]  # by token id; 0 is the end of sentence
 
-    def encode(self, texts: Sequence[str], truncation: Truncation) -> list[Source]:
+    def encode(self, texts: Sequence[str], truncation: Truncation | None) -> list[Source]:
         sources = [self._encode(text) for text in texts]
         lengths = tuple((index, len(ids)) for index, ids in enumerate(sources) if len(ids) > 9)
-        if lengths and truncation == "error":
+        if lengths and truncation != "longest_first":
             raise TooLongError(lengths, limit=9)
         return [Source([*ids[:8], self.EOS] if len(ids) > 9 else ids, len(ids) > 9) for ids in sources]
 

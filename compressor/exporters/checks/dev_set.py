@@ -11,6 +11,7 @@ from compressor.data.readers import read_text
 from compressor.errors import ConfigError, DataError, ExportError
 from compressor.exporters.graphs.modules import max_source_tokens
 from compressor.models.weights import Run
+from compressor.text.tokenizer import cut
 
 MAX_SOURCES = 1000
 """How many dev sources are used at most."""
@@ -58,6 +59,8 @@ def load_dev_set(run: Run, source: Path | None, reference: Path | None, *, allow
     pairs = [(one.source, one.target) for one in read_text(source, reference)] if source else _recipe_pairs(run)
     limit = max_source_tokens(run)
     encoded = [(run.tokenizer.encode_source(text), target) for text, target in pairs if text.strip()]
+    if source is None:  # as the run's own dev scores are made
+        encoded = [(cut(ids, limit, run.generation.eos_id), target) for ids, target in encoded]
     fitting = [item for item in encoded if len(item[0]) <= limit]
     if not fitting:
         raise ExportError("there are no dev sources to prove the export on: give {dev_source}", options=["dev_source"])

@@ -23,6 +23,8 @@ REMEDIES = "leave it out, raise {quality_budget}, or publish it as it is with {u
 REMEDY_OPTIONS = {"quality_budget": None, "ungated": True}
 """What to do about a precision that loses more than the budget, and the options that the text names."""
 
+METRICS = {"bleu": "BLEU", "rouge_l": "ROUGE-L"}
+
 OUTPUT = "output"
 """Name of the output layer in lists of layers."""
 
@@ -36,6 +38,11 @@ def reference_score(quality: Quality) -> float:
     """The score against references, which must have been measured."""
     assert quality.against_references is not None
     return quality.against_references
+
+
+def metric_name(quality: Quality) -> str:
+    """How messages call the metric of a score."""
+    return METRICS[quality.metric]
 
 
 def layer_weights(model: Seq2SeqModel, graphs: Mapping[str, ir.Model]) -> dict[str, set[bytes]]:
@@ -56,7 +63,11 @@ def layer_weights(model: Seq2SeqModel, graphs: Mapping[str, ir.Model]) -> dict[s
 
 
 def choose_fp32_layers(
-    precision: str, names: Sequence[str], score: Callable[[Collection[str]], float], target: float
+    precision: str,
+    names: Sequence[str],
+    score: Callable[[Collection[str]], float],
+    target: float,
+    metric: str = METRICS["bleu"],
 ) -> list[str]:
     """Chooses the layers to keep in fp32 so that a precision reaches a dev score.
 
@@ -68,6 +79,7 @@ def choose_fp32_layers(
         score: Writes the precision with the given layers in fp32 and returns its dev score. The last call is made with
             the layers that are returned.
         target: The score to reach.
+        metric: Name of the score, for messages.
 
     Raises:
         ExportError: ``MAX_FP32_SHARE`` of the layers in fp32 do not reach it.
@@ -80,7 +92,7 @@ def choose_fp32_layers(
         if reached >= target:
             return order[:count]
     raise ExportError(
-        f"{precision} scores {reached:.2f} on dev where {target:.2f} is wanted, even with "
+        f"{precision} scores {metric} {reached:.2f} on dev where {target:.2f} is wanted, even with "
         f"{', '.join(order[:limit])} in fp32: {REMEDIES}",
         options=REMEDY_OPTIONS,
     )

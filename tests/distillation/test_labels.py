@@ -1,0 +1,128 @@
+"""The teacher's outputs: which engine writes them, what is recorded of it, and how a killed run goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from compressor.config import Recipe
+from compressor.distillation import labels as labels_module
+from compressor.distillation.labels import TorchEngine, write_labels
+from compressor.distillation.run import distill
+from compressor.distillation.setup import Setup, set_up
+from compressor.errors import CompressError, DependencyError, ExportError
+from compressor.run_folder import LABEL_ENGINE_FOLDER, TEACHER_OUTPUTS_FILE, read_record
+
+
+class Opened:
+    """Stands for the exported teacher: PyTorch's outputs with one token less, and a record of the calls."""
+
+    def __init__(self, damage: Callable[[list[int]], list[int]] | None = None, fails: CompressError | None = None):
+        self.damage, self.fails, self.folders, self.written = damage, fails, list[Path](), 0
+
+    def __call__(self, setup: Setup, folder: Path) -> Opened:
+        self.folders.append(folder)
+        if self.fails:
+            raise self.fails
+        folder.mkdir(parents=True, exist_ok=True)
+        self.in_torch, self.name, self.chunk_tokens = TorchEngine(setup), "onnx", 90
+        return self
+
+    def outputs(self, sources: Sequence[list[int]], num_beams: int) -> list[list[int]]:
+        self.written += len(sources)
+        outputs = self.in_torch.outputs(sources, num_beams)
+        return [self.damage(tokens) for tokens in outputs] if self.damage else outputs
+
+
+def labelled(make_recipe: Callable[..., Recipe], engine: str) -> Recipe:
+    recipe = make_recipe("seqkd", updates=2)
+    assert recipe.teacher is not None
+    teacher = recipe.teacher.model_copy(update={"label_engine": engine, "num_beams": 2})
+    train = [source.model_copy(update={"size": 30}) for source in recipe.data.train]
+    return recipe.model_copy(update={"teacher": teacher, "data": recipe.data.model_copy(update={"train": train})})
+
+
+def write(setup: Setup, out: Path, engine: Opened) -> tuple[labels_module.Labels, str]:
+    out.mkdir(exist_ok=True)
+    shown = io.StringIO()
+    return write_labels(setup, out, Console(file=shown, width=200), engine), shown.getvalue()
+
+
+def test_the_exported_teacher_is_compared_and_recorded(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    engine = Opened()
+    out = distill(labelled(make_recipe, "onnx"), tmp_path / "run", progress=False, label_engine=engine)
+    record = read_record(out).labels
+    count = sum('"index"' in line for line in (out / TEACHER_OUTPUTS_FILE).read_text().splitlines())
+    assert record is not None and (record.engine, record.outputs) == ("onnx", count)
+    assert (record.bleu_against_torch, record.compared) == (100.0, count)
+    assert engine.written == count + count
+    assert len(engine.folders) == 1 and engine.folders[0].is_relative_to(out / LABEL_ENGINE_FOLDER)
+    assert not (out / LABEL_ENGINE_FOLDER).exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "engine", "reason"),
+    [
+        ("onnx", Opened(fails=ExportError("t5 has another layout")), "PyTorch: t5 has another layout"),
+        ("onnx", Opened(fails=DependencyError("ONNX Runtime is missing")), "PyTorch: ONNX Runtime is missing"),
+        ("onnx", Opened(lambda tokens: [7, 8, 9]), r"PyTorch: the teacher in int8 has BLEU 0.00 against"),
+        ("auto", Opened(), ""),
+        ("torch", Opened(), ""),
+    ],
+)
+def test_pytorch_writes_the_outputs_where_the_exported_teacher_cannot(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, wanted: str, engine: Opened, reason: str
+) -> None:
+    setup = set_up(labelled(make_recipe, wanted))
+    labels, shown = write(setup, tmp_path / "run", engine)
+    assert reason in shown and labels.record.engine == "torch"
+    assert bool(engine.folders) == (wanted == "onnx")
+    plain = write(set_up(labelled(make_recipe, "torch")), tmp_path / "plain", Opened())[0]
+    assert labels.outputs == plain.outputs
+
+
+def test_many_outputs_are_worth_an_export(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels_module, "WORTH_EXPORTING", 10)
+    labels, shown = write(set_up(labelled(make_recipe, "auto")), tmp_path / "run", Opened())
+    assert labels.record.engine == "onnx" and "BLEU 100.00 against PyTorch's outputs on 30 sources" in shown
+
+
+def test_a_killed_run_goes_on_with_the_same_engine(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    setup = set_up(labelled(make_recipe, "onnx"))
+    whole = write(setup, tmp_path / "whole", Opened())[0]
+
+    class Killed(Opened):
+        def outputs(self, sources: Sequence[list[int]], num_beams: int) -> list[list[int]]:
+            if self.written > 40:
+                raise KeyboardInterrupt
+            return super().outputs(sources, num_beams)
+
+    with pytest.raises(KeyboardInterrupt):
+        write(setup, tmp_path / "run", Killed())
+    there = [json.loads(line) for line in (tmp_path / "run" / TEACHER_OUTPUTS_FILE).read_text().splitlines()]
+    assert 0 < sum("index" in line for line in there) < len(whole.outputs)
+    again = Opened()
+    automatic = set_up(labelled(make_recipe, "auto"))  # the outputs are few, but were begun with onnx
+    labels, shown = write(automatic, tmp_path / "run", again)
+    assert labels.outputs == whole.outputs and labels.record.engine == "onnx"
+    assert again.written == len(whole.outputs) - sum("index" in line for line in there) and shown == ""
+    assert labels.record.bleu_against_torch == 100.0
+
+
+def test_outputs_of_older_runs_are_read_as_pytorchs(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    setup = set_up(labelled(make_recipe, "torch"))
+    whole = write(setup, tmp_path / "run", Opened())[0]
+    path = tmp_path / "run" / TEACHER_OUTPUTS_FILE
+    lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines if "engine" not in line))
+    engine = Opened()
+    labels, _ = write(set_up(labelled(make_recipe, "onnx")), tmp_path / "run", engine)
+    assert labels.outputs == whole.outputs and labels.record.engine == "torch" and not engine.folders
