@@ -78,5 +78,5 @@ def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
 
 def recipe_digest(recipe: Recipe) -> str:
     """Returns a digest of the fields that decide a run's result: all but paths, threads and checkpoint times."""
-    excluded = {"data": {"root"}, "teacher": {"path"}, "training": {"threads", "checkpoint_minutes"}}
+    excluded = {"data": {"root", "cache"}, "teacher": {"path"}, "training": {"threads", "checkpoint_minutes"}}
     return hashlib.sha256(recipe.model_dump_json(exclude=excluded).encode()).hexdigest()

@@ -153,7 +153,7 @@ def _best_outputs(teacher: Teacher, setup: Setup, rows: list[int], beams: int) -
 def _key(setup: Setup) -> str:
     """Returns a digest of what the outputs depend on: data, teacher and settings, but not their paths."""
     settings = setup.recipe.model_dump_json(
-        include={"data", "teacher"}, exclude={"data": {"root"}, "teacher": {"path"}}
+        include={"data", "teacher"}, exclude={"data": {"root", "cache"}, "teacher": {"path"}}
     )
     digest = hashlib.sha256(settings.encode())
     if setup.teacher is not None:
