@@ -15,6 +15,7 @@ from compressor.distillation.checkpoint import Progress, recipe_digest
 from compressor.distillation.contexts import TokenIds
 from compressor.distillation.setup import set_up
 from compressor.distillation.signals import LiveTeacher, estimated_seconds
+from compressor.distillation.thread_count import use_threads
 from compressor.distillation.trainer import Trainer
 from compressor.models.base import count_parameters
 from compressor.progress import Bar
@@ -44,7 +45,9 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     """
     half = {"schedule": recipe.method.schedule.model_copy(update={"name": "constant", "value": 0.5, "warmup": 0.0})}
     sampled = recipe.model_copy(update={"method": recipe.method.model_copy(update=half)})
-    with Bar(Console(stderr=True), shown=True) as bar:
+    console = Console(stderr=True)
+    use_threads(recipe.training.threads, console)
+    with Bar(console, shown=True) as bar:
         setup = set_up(sampled, bar, SAMPLE)
     scale = max(1.0, setup.examples / SAMPLE)
     trainer = Trainer(setup, _PlaceholderOutputs(setup))

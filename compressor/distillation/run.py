@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
@@ -26,9 +27,12 @@ from compressor.distillation.distributed import any_process, this_process
 from compressor.distillation.evaluation import dev_scores
 from compressor.distillation.setup import set_up
 from compressor.distillation.signals import prepare_signal
+from compressor.distillation.slowdown import SlowdownWatch
+from compressor.distillation.thread_count import use_threads
 from compressor.distillation.trainer import Trainer, UpdateStats
 from compressor.errors import InterruptedRun, ModelError, OutputExistsError
 from compressor.files import check_replaceable, storage_errors, write_atomic
+from compressor.locks import hold
 from compressor.models.base import count_parameters
 from compressor.models.weights import Run, save_run
 from compressor.progress import Bar
@@ -43,6 +47,9 @@ from compressor.run_folder import (
     read_recipe,
 )
 
+CACHE_FOLDER = "tokenized"
+"""Name of the folder of tokenized corpora, beside the run folder."""
+
 
 def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = False, progress: bool = True) -> Path:
     """Trains a student by a recipe and returns the run folder.
@@ -55,11 +62,19 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
         progress: show a progress bar and a log line per dev score on standard error.
 
     Raises:
-        OutputExistsError: ``out`` exists, and neither ``resume`` nor ``force`` is set.
+        OutputExistsError: ``out`` exists, and neither ``resume`` nor ``force`` is set; or another process writes it.
         ModelError: there is no run to resume, or it has another recipe.
         InterruptedRun: Ctrl-C or SIGTERM; the checkpoint was written first.
         DataError, ModelError, VocabularyError, StorageError: see ``compressor.errors``.
     """
+    process = this_process()
+    if not process.is_main_process:
+        return _distill(recipe, out, resume=resume, force=force, progress=False)
+    with _run_lock(out):
+        return _distill(recipe, out, resume=resume, force=force, progress=progress)
+
+
+def _distill(recipe: Recipe, out: Path, *, resume: bool, force: bool, progress: bool) -> Path:
     if resume:
         if not out.is_dir():
             raise ModelError(f"{out}: there is no run to resume; start without {{resume}}", options=["resume"])
@@ -74,8 +89,10 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
     process = this_process()
     process.wait_for_everyone()  # no process writes before all have checked that the folder is free
     console = Console(stderr=True, quiet=not progress or not process.is_main_process)
+    use_threads(recipe.training.threads, console)
+    cache = Path(recipe.data.cache) if recipe.data.cache else out.parent / CACHE_FOLDER
     with Bar(console, shown=not console.quiet) as bar:
-        setup = set_up(recipe, bar)
+        setup = set_up(recipe, bar, cache=cache)
     if process.is_main_process:
         _make_folder(out, fresh=force and not resume)
     console.print(setup.data.report_text, highlight=False)
@@ -92,6 +109,23 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
     if process.is_main_process:
         shutil.rmtree(out / CHECKPOINT_FOLDER, ignore_errors=True)
     return out
+
+
+@contextmanager
+def _run_lock(out: Path) -> Iterator[None]:
+    """Keeps other processes from writing the run; the lock is beside the folder, which may be replaced."""
+
+    def refuse(pid: int | None) -> None:
+        raise OutputExistsError(
+            f"{out}: process {pid or 'of unknown id'} is writing this run: wait until it ends or stop it, "
+            "or choose another folder"
+        )
+
+    out = out.resolve()
+    with storage_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with hold(out.parent / f".{out.name}.lock", refuse):
+        yield
 
 
 def _check_recipe(out: Path, recipe: Recipe) -> None:
@@ -122,13 +156,17 @@ class _Loop:
         """Trains to the end; a stop request (SIGINT, SIGTERM) takes effect between two groups of batches."""
         trainer, state = self.trainer, self.state
         clock, saved = time.monotonic(), time.monotonic()
+        watch = SlowdownWatch()
         with _stop_requests() as stop, self._bar() as bar:
             task = bar.add_task("training", total=trainer.updates, completed=state.updates)
             for group in trainer.groups(state):
                 before = state.updates
+                start = time.monotonic()
                 stats = trainer.train_group(group, before)
+                duration = time.monotonic() - start
                 state.updates += len(stats)
                 state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
+                self._warn(watch.observe(duration, sum(one.positions for one in stats)))
                 bar.update(task, completed=state.updates, description=f"loss {stats[-1].loss:.3f}")
                 self._log(stats, before)
                 if state.updates // self.eval_every > before // self.eval_every or state.updates >= trainer.updates:
@@ -144,6 +182,19 @@ class _Loop:
                         options={"resume": True, "out": str(self.out)},
                     )
         self._save(finished=True)
+
+    def _warn(self, ratio: float | None) -> None:
+        if ratio is not None:
+            threads = torch.get_num_threads()
+            cure = (
+                f", or continue with training.threads=1 ({threads} threads wait for one another)" if threads > 1 else ""
+            )
+            self.console.print(
+                f"warning: update {self.state.updates} took {ratio:.1f} times as long as usual: other work seems to "
+                f"use the processors; stop it{cure}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def _evaluate(self) -> None:
         state = self.state
