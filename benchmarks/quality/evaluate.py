@@ -13,6 +13,7 @@ from benchmarks.engines.folders import read_folder, spec_of
 from benchmarks.engines.process import Connect, Host, LocalHost
 from benchmarks.engines.registry import engine_for
 from compressor.data.readers import read_table, read_text
+from compressor.data.tables import is_table
 from compressor.errors import ConfigError, DataError
 from compressor.provenance import provenance
 from compressor.text.metrics import score
@@ -44,8 +45,9 @@ def evaluate(
 
     Args:
         path: Bundle, run folder, or Hugging Face folder or name; its files tell which.
-        source: Plain text, or JSON lines with both columns.
-        reference: Plain text aligned with ``source``; None where the source file holds both.
+        source: Plain text, or a table (JSON lines, JSON, CSV, TSV, Parquet) with a column ``source``.
+        reference: Plain text aligned with ``source``, or a table with a column ``target``; None where the source file
+            holds both.
         precision: Precision of a bundle, by default its default precision; ``fp32`` otherwise.
         num_beams: Width of the search.
         threads: Threads inside one operator.
@@ -87,18 +89,37 @@ def evaluate(
 
 
 def read_test_set(source: Path, reference: Path | None) -> tuple[list[str], list[str]]:
-    """Sources and references, line by line, nothing dropped. Raises DataError."""
-    if reference is None and not _is_table(source):
+    """Returns sources and references, line by line, nothing dropped.
+
+    Each file is plain text, or has columns ``source`` and ``target``; of a file with both, only the side asked for is
+    read where ``reference`` is given.
+
+    Raises:
+        DataError: a file is missing or damaged, there are no references, or the files differ in length.
+    """
+    if reference is None and not is_table(source):
         read_text(source, None)  # raises for a missing or damaged file first
-        message = f"{source}: scores need references; give {{reference}}, or JSON lines with source and target"
+        message = f"{source}: scores need references; give {{reference}}, or a table with source and target"
         raise DataError(message, options=["reference"])
-    examples = read_table(source, "source", "target") if _is_table(source) else read_text(source, reference)
-    return [example.source for example in examples], [example.target or "" for example in examples]
+    if reference is None:
+        examples = read_table(source, "source", "target")
+        return [example.source for example in examples], [example.target or "" for example in examples]
+    sources, references = read_sources(source), _read_side(reference, "target")
+    if len(sources) != len(references):
+        raise DataError(
+            f"{source} has {len(sources)} sources but {reference} has {len(references)} references: "
+            "number n of one must belong to number n of the other"
+        )
+    return sources, references
 
 
 def read_sources(source: Path) -> list[str]:
     """Sources alone. Raises DataError."""
-    examples = read_table(source, "source", None) if _is_table(source) else read_text(source, None)
+    return _read_side(source, "source")
+
+
+def _read_side(path: Path, column: str) -> list[str]:
+    examples = read_table(path, column, None) if is_table(path) else read_text(path, None)
     return [example.source for example in examples]
 
 
@@ -126,7 +147,3 @@ def quality(task: str, hypotheses: Sequence[str], references: Sequence[str]) -> 
     """The scores that apply to the task, null for those that do not, with the signature."""
     scores = score(task, hypotheses, references).to_dict()
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in scores.items()}
-
-
-def _is_table(path: Path) -> bool:
-    return path.name.removesuffix(".gz").endswith((".jsonl", ".json", ".tsv", ".parquet"))
