@@ -50,7 +50,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     with Bar(console, shown=True) as bar:
         setup = set_up(sampled, bar, SAMPLE)
     scale = max(1.0, setup.examples / SAMPLE)
-    trainer = Trainer(setup, _PlaceholderOutputs(setup))
+    trainer = Trainer(setup, PlaceholderOutputs(setup))
     state, seconds, counted = Progress(recipe_digest(recipe)), 0.0, 0
     for number, group in enumerate(trainer.groups(state)):
         start = time.perf_counter()
@@ -80,7 +80,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-class _PlaceholderOutputs(LiveTeacher):
+class PlaceholderOutputs(LiveTeacher):
     """Signal with references, or sources where there are none, for the teacher's outputs, which are timed apart."""
 
     def outputs(self, indices: Sequence[int]) -> list[TokenIds]:
