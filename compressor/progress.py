@@ -47,4 +47,4 @@ class Bar:
 
     def say(self, message: str) -> None:
         """Prints a line above the bar; off a terminal, too."""
-        self._progress.console.print(message, highlight=False, soft_wrap=True)
+        self._progress.console.print(message, highlight=False, markup=False, soft_wrap=True)

@@ -81,7 +81,7 @@ def throughput(
     methods = [name for name in names if name in METHODS]
     recipes = {name: load_recipe(config, [*overrides, *settings_of(name)]) for name in {BASE, *methods}}
     recipe, console = recipes[BASE], Console(stderr=True, quiet=not progress)
-    settings = {"load_average": round(os.getloadavg()[0], 2), "groups": groups, "repeats": repeats}
+    settings: dict[str, Any] = {"load_average": round(os.getloadavg()[0], 2), "groups": groups, "repeats": repeats}
     use_threads(recipe.training.threads, console)
     with Bar(console, progress) as bar:
         setup = set_up(recipe, bar, SAMPLE)

@@ -66,7 +66,8 @@ def datasets_package() -> Any:
 
 def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(lines_of(path), start=1):
-        where, record = f"{path}: line {number}", line
+        where = f"{path}: line {number}"
+        record: Any = line
         if isinstance(line, str):
             try:
                 record = json.loads(line)

@@ -36,7 +36,7 @@ SIDES = ("sources.int32", "targets.int32")
 class CorpusRecord(RunPart):
     """Content of ``corpus.json``."""
 
-    format: int = Field(FORMAT, description="Version of the files, and of how they are made.")
+    format: int = Field(description="Version of the files, and of how they are made.")
     fingerprint: str = Field(description="Digest of everything that the ids depend on.")
     cleaned: int = Field(ge=0, description="Examples after cleaning, before limits on tokens; a sample has fewer rows.")
     rows: int = Field(ge=0, description="Examples that are here.")
@@ -84,17 +84,16 @@ def load_tokenized(folder: Path, fingerprint: str, *, mapped: bool) -> Tokenized
     if (record.format, record.fingerprint) != (FORMAT, fingerprint):
         raise StaleError(f"{folder}: of another version")
     for name, digest in record.files.items():
-        path = folder / name
-        if not path.is_file() or file_fingerprint(path) != digest:
+        if _digest(folder / name) != digest:
             raise StaleError(f"{folder}: {name} is damaged")
     try:
         lengths = np.fromfile(folder / LENGTHS_FILE, dtype=np.int32).astype(np.int64).reshape(2, record.rows)
-        sides = [TokenRows.of(_ids(folder / name, mapped), lengths[side]) for side, name in enumerate(SIDES)]
+        sources, targets = [TokenRows.of(_ids(folder / name, mapped), lengths[side]) for side, name in enumerate(SIDES)]
         trained = (folder / TOKENIZER_FOLDER).is_dir()
         tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER) if trained else None
     except (OSError, ValueError, ModelError) as error:
         raise StaleError(f"{folder}: damaged ({error})") from None
-    return TokenizedCorpus(*sides, tokenizer, record)
+    return TokenizedCorpus(sources, targets, tokenizer, record)
 
 
 def _read_record(folder: Path) -> CorpusRecord:
@@ -102,6 +101,13 @@ def _read_record(folder: Path) -> CorpusRecord:
         return CorpusRecord.model_validate_json((folder / RECORD_FILE).read_bytes())
     except (OSError, ValidationError):
         raise StaleError(f"{folder}: {RECORD_FILE} is missing or damaged") from None
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return file_fingerprint(path)
+    except DataError:  # missing
+        return None
 
 
 def _ids(path: Path, mapped: bool) -> NDArray[np.int32]:

@@ -17,7 +17,7 @@ from compressor.data.drop_report import DropReport
 from compressor.data.examples import Example
 from compressor.data.parallel_encoding import encode_rows
 from compressor.data.text_rows import BLOCK, TextRows
-from compressor.data.token_files import LENGTHS_FILE, SIDES, TOKENIZER_FOLDER, CorpusRecord, write_record
+from compressor.data.token_files import FORMAT, LENGTHS_FILE, SIDES, TOKENIZER_FOLDER, CorpusRecord, write_record
 from compressor.data.tokenizer_training import train_sentencepiece
 from compressor.processors import available_cpus
 from compressor.progress import Bar
@@ -84,6 +84,7 @@ def tokenize(made_of: Ingredients, folder: Path, bar: Bar, *, fingerprint: str =
     write_record(
         folder,
         CorpusRecord(
+            format=FORMAT,
             fingerprint=fingerprint,
             cleaned=cleaned,
             rows=rows,

@@ -95,7 +95,7 @@ def _distill(recipe: Recipe, out: Path, *, resume: bool, force: bool, progress: 
         setup = set_up(recipe, bar, cache=cache)
     if process.is_main_process:
         _make_folder(out, fresh=force and not resume)
-    console.print(setup.data.report_text, highlight=False)
+    console.print(setup.data.report_text, highlight=False, markup=False)  # it quotes examples
     trainer = Trainer(setup)
     with process.main_process_first():
         trainer.signal, seconds = prepare_signal(setup, out, console)

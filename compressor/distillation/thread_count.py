@@ -23,7 +23,7 @@ TOLERATED = 0.4
 class ThreadChoice(NamedTuple):
     """A number of threads, and why."""
 
-    count: int
+    threads: int
     reason: str
 
 
@@ -68,9 +68,9 @@ def use_threads(asked: int | None, console: Console) -> None:
     if asked is None and torch.accelerator.is_available():
         return
     choice = choose_thread_count(asked)
-    torch.set_num_threads(choice.count)
-    noun = "thread" if choice.count == 1 else "threads"
-    console.print(f"training with {choice.count} {noun} ({choice.reason})", highlight=False, soft_wrap=True)
+    torch.set_num_threads(choice.threads)
+    noun = "thread" if choice.threads == 1 else "threads"
+    console.print(f"training with {choice.threads} {noun} ({choice.reason})", highlight=False, soft_wrap=True)
 
 
 def _count(processors: int) -> str:

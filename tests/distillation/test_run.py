@@ -172,6 +172,19 @@ def test_a_run_shares_the_tokenized_corpus_beside_it(
     assert (tmp_path / "elsewhere").is_dir() and not (tmp_path / "tokenized").exists()
 
 
+def test_dropped_examples_are_printed_as_they_are(
+    make_recipe: Make, tmp_path: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for language in ("de", "en"):
+        text = (tiny_corpus / f"train.{language}").read_text(encoding="utf-8")
+        (tmp_path / f"train.{language}").write_text(text + "[/b] [red]rot\n" * 2, encoding="utf-8")
+        (tmp_path / f"dev.{language}").write_bytes((tiny_corpus / f"dev.{language}").read_bytes())
+    recipe = make_recipe("vanilla", updates=1)
+    data = recipe.data.model_copy(update={"root": str(tmp_path)})
+    distill(recipe.model_copy(update={"data": data}), tmp_path / "run")
+    assert "1 repeated (such as '[/b] [red]rot ||| [/b] [red]rot')" in " ".join(capsys.readouterr().err.split())
+
+
 def test_resuming_needs_a_checkpoint_of_the_same_recipe(
     make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

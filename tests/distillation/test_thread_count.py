@@ -24,7 +24,7 @@ def test_as_many_threads_as_processors_without_other_work(
     load: float, processors: int, machine: int, count: int
 ) -> None:
     choice = choose_thread_count(None, load=load, processors=processors, machine=machine, environment={})
-    assert choice.count == count
+    assert choice.threads == count
     assert f"{load:.1f}" in choice.reason
 
 
@@ -32,5 +32,5 @@ def test_what_is_asked_for_is_taken() -> None:
     busy = {"load": 9.0, "processors": 2, "machine": 2}
     assert choose_thread_count(2, **busy, environment={"OMP_NUM_THREADS": "1"}) == (2, "training.threads")
     assert choose_thread_count(None, **busy, environment={"OMP_NUM_THREADS": "2"}) == (2, "OMP_NUM_THREADS")
-    assert choose_thread_count(None, **busy, environment={"OMP_NUM_THREADS": "4,2"}).count == 1
-    assert choose_thread_count(None).count >= 1
+    assert choose_thread_count(None, **busy, environment={"OMP_NUM_THREADS": "4,2"}).threads == 1
+    assert choose_thread_count(None).threads >= 1
