@@ -172,6 +172,7 @@ class Batches:
         self.seed, self.shuffle, self.rank, self.world_size = seed, shuffle, rank, world_size
         self.accumulation, self.change = accumulation, change
         self._pass: tuple[int, TokenRows, TokenRows] | None = None
+        self._plan: tuple[int, list[IntArray]] | None = None
 
     def rows(self, epoch: int) -> tuple[TokenRows, TokenRows]:
         """The sources and targets of one epoch; those of the last one asked for stay in memory."""
@@ -182,7 +183,12 @@ class Batches:
         return self._pass[1:]
 
     def plan(self, epoch: int = 0) -> list[IntArray]:
-        """The index batches of one epoch, for this process."""
+        """The index batches of one epoch, for this process; those of the last one asked for stay in memory."""
+        if self._plan is None or self._plan[0] != epoch:
+            self._plan = (epoch, self._make_plan(epoch))
+        return self._plan[1]
+
+    def _make_plan(self, epoch: int) -> list[IntArray]:
         sources, targets = self.rows(epoch)
         return plan_batches(
             sources.lengths,
