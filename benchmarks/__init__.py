@@ -9,8 +9,9 @@ From Python::
     from benchmarks.reports import table as tables           # terminal, write_markdown, write_html
     tables.terminal(table)
 
-    from benchmarks.quality.evaluate import evaluate         # compress evaluate: bundle, run or checkpoint
-    done = evaluate("bundles/de-en", source=Path("F"), reference=Path("F"), precision="int8")
+    from benchmarks.quality.config import EvaluateConfig     # compress evaluate: bundle, run or checkpoint
+    from benchmarks.quality.evaluate import evaluate
+    done = evaluate("bundles/de-en", EvaluateConfig(source=Path("F"), reference=Path("F"), precision="int8"))
     done.scores, done.hypotheses
 
 Other measurements are commands: ``python -m benchmarks --help``.

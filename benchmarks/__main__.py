@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.latency import peers
-from benchmarks.quality import batch_independence, compare
+from benchmarks.quality import batch_independence, compare, robustness
 from benchmarks.reports import docs
 from benchmarks.roofline import axes
 from benchmarks.training import corpus_start, throughput, update_cost
@@ -18,6 +18,7 @@ COMMANDS = {
     "peers": peers,
     "compare": compare,
     "independence": batch_independence,
+    "robustness": robustness,
     "update-cost": update_cost,
     "training-throughput": throughput,
     "corpus-start": corpus_start,

@@ -130,7 +130,8 @@ def load(
         num_beams: of most calls; the graph of that search is opened now, the other one at its first call.
 
     Returns:
-        A generator; ``generate(texts)`` returns one result for each text, in order.
+        A generator; ``generate(texts)`` returns one result for each text, in order. Texts may be of any length:
+        translation reads them sentence by sentence and keeps their layout, summarization reads them whole.
 
     Raises:
         BundleError: the bundle is incomplete, altered, or of another version.
@@ -150,6 +151,7 @@ def load(
 
 
 def _resolve(recipe: Recipe | str | PathLike[str], overrides: Sequence[str]) -> Recipe:
+    """Returns a recipe as it is, or reads it from its file and applies the overrides. Raises ConfigError."""
     from compressor.config import Recipe, load_recipe
     from compressor.errors import ConfigError
 

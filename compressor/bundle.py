@@ -248,6 +248,7 @@ def dump_manifest(manifest: Manifest) -> str:
 
 
 def _manifest_bytes(folder: Path) -> bytes:
+    """Reads the manifest file. Raises BundleError if there is none, or it is a link or too large."""
     path = folder / MANIFEST_FILE
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such bundle; `compress export` makes one from a run")
@@ -259,6 +260,7 @@ def _manifest_bytes(folder: Path) -> bytes:
 
 
 def _parse(folder: Path, data: bytes) -> Manifest:
+    """Returns the manifest in ``data``. Raises BundleError, with all problems, if it is of another format or wrong."""
     path = folder / MANIFEST_FILE
     try:
         values = json.loads(data)
@@ -309,11 +311,13 @@ def _manifest_problems(manifest: Manifest) -> Iterator[str]:
 
 
 def _inside(name: str) -> bool:
+    """Returns whether a file name of the manifest is a plain path inside the bundle."""
     path = PurePosixPath(name)
     return path.as_posix() == name and not path.is_absolute() and not {"..", "."} & set(path.parts) and "\\" not in name
 
 
 def _file_problems(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Yields the files that are missing, altered, links, or not in the manifest."""
     for name, record in manifest.files.items():
         path = folder / name
         parts = [folder / parent for parent in PurePosixPath(name).parents]

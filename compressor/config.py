@@ -23,10 +23,12 @@ TEACHERLESS_METHODS: frozenset[MethodName] = frozenset({"vanilla"})
 """Methods that read nothing of a teacher."""
 ROLLOUT_METHODS: frozenset[MethodName] = frozenset({"imitkd", "imitkd+full"})
 """Methods whose contexts the student writes; they alone learn from sources without a reference."""
+TEACHER_CONTEXT_METHODS: frozenset[MethodName] = frozenset({"imitkd", "imitkd+full"})
+"""Methods that have a variant with the teacher's outputs in place of references (ImitKD*)."""
 
 
 class DataSource(Section):
-    """Where examples come from. Exactly one of ``source``, ``path``, ``hub`` or ``synthetic``."""
+    """One corpus. Give exactly one of ``source``, ``path``, ``hub`` and ``synthetic``."""
 
     source: str | None = Field(None, description="Plain text, one source a line (also .gz).")
     target: str | None = Field(None, description="Plain text aligned with `source`; absent for monolingual sources.")
@@ -46,7 +48,9 @@ class DataSource(Section):
     target_column: str | None = Field(
         "target", coerce_numbers_to_str=True, description="Column of the target; null for monolingual sources."
     )
-    synthetic: Task | None = Field(None, description="The embedded corpus of this task.")
+    synthetic: Task | None = Field(
+        None, description="The embedded corpus of this task, generated on the spot; needs `size`."
+    )
     synthetic_split: Literal["train", "dev", "test"] = Field("train", description="Split of the embedded corpus.")
     size: int | None = Field(None, ge=1, description="Number of synthetic examples, or a limit on what is read.")
 
@@ -99,10 +103,12 @@ class DataConfig(Section):
     mono: list[DataSource] = Field([], description="Extra sources without a reference; only rollouts learn from them.")
     dev: list[DataSource] = Field(min_length=1, description="Parallel data that selects the best checkpoint.")
     max_source_tokens: int = Field(128, ge=2, description="Longer sources are dropped (or cut, see `truncate`).")
-    max_target_tokens: int = Field(128, ge=2, description="Longer targets are dropped (or cut).")
+    max_target_tokens: int = Field(128, ge=2, description="Longer targets are dropped (or cut, see `truncate`).")
     truncate: bool = Field(False, description="Cut what is too long instead of dropping it (summarization).")
     max_length_ratio: float | None = Field(
-        4.0, gt=1, description="Drop pairs whose token counts differ by more; null: keep."
+        4.0,
+        gt=1,
+        description="Drop pairs with more than this many times the tokens on one side as on the other; null: keep.",
     )
     deduplicate: bool = Field(True, description="Drop repeated pairs.")
     on_error: Literal["raise", "skip"] = Field(
@@ -144,14 +150,14 @@ class TokenizerConfig(Section):
 
 
 class TeacherConfig(Section):
-    """The model that gives advice."""
+    """The model that the student learns from."""
 
     path: str = Field(description="Run folder, Hugging Face folder, or hub name.")
     revision: str | None = Field(None, description="Revision on the hub.")
     source_prefix: str = Field("", description="Text before every source: a T5 task prefix, or a >>lang<< token.")
     source_language: str | None = Field(None, description="Language code of the source, for mBART, M2M100 and NLLB.")
     target_language: str | None = Field(None, description="Language code of the target, for mBART, M2M100 and NLLB.")
-    num_beams: int = Field(5, ge=1, description="Beams of the outputs that SeqKD learns from.")
+    num_beams: int = Field(5, ge=1, description="Beams of the outputs that SeqKD and ImitKD* learn from.")
     length_penalty: float | None = Field(None, description="Overrides the teacher's generation configuration.")
     max_new_tokens: int | None = Field(None, ge=1, description="Overrides the teacher's generation configuration.")
     no_repeat_ngram_size: int | None = Field(
@@ -163,11 +169,11 @@ class ScheduleConfig(Section):
     """β, the probability that an example's contexts come from the data set, over progress u in [0, 1]."""
 
     name: Literal["exponential", "linear", "reversed_sigmoid", "constant"] = Field(
-        "exponential", description="r^-u, 1-u, 1/(1+exp(20(u-0.5))), or a constant."
+        "exponential", description="β(u): r^-u, 1-u, 1/(1+exp(20(u-0.5))), or `value`."
     )
     r: float = Field(200.0, ge=1, description="exponential: β falls from 1 to 1/r.")
     value: float = Field(0.0, ge=0, le=1, description="constant: β itself.")
-    warmup: float = Field(0.0, ge=0, lt=1, description="First part of training with β = 1.")
+    warmup: float = Field(0.0, ge=0, lt=1, description="Share of the run, at its start, in which β is 1.")
 
 
 class RolloutConfig(Section):
@@ -187,21 +193,38 @@ class RolloutConfig(Section):
 class MethodConfig(Section):
     """Where contexts come from, and what is learned there."""
 
-    name: MethodName = Field("imitkd+full", description="Row of the method table.")
+    name: MethodName = Field("imitkd+full", description="Name of the method; the training guide compares them.")
     contexts: Literal["references", "teacher"] = Field(
         "references", description="Data-set side of the ImitKD mixture: references, or the teacher's outputs (ImitKD*)."
     )
-    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="Schedule of β.")
-    rollout: RolloutConfig = Field(default_factory=RolloutConfig, description="The student's outputs.")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Of hard losses only.")
+    schedule: ScheduleConfig = Field(
+        default_factory=ScheduleConfig, description="How β falls, for the names with `imitkd`."
+    )
+    rollout: RolloutConfig = Field(
+        default_factory=RolloutConfig, description="How the student writes contexts, for the names with `imitkd`."
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Of losses that learn one token (names without `+full`); 0 is off."
+    )
+
+    @model_validator(mode="after")
+    def _has_teacher_contexts(self) -> Self:
+        if self.contexts == "teacher" and self.name not in TEACHER_CONTEXT_METHODS:
+            choices = ", ".join(sorted(TEACHER_CONTEXT_METHODS))
+            raise ValueError(
+                f"contexts: teacher is for {choices}, not for {self.name}; leave it out, or take one of these"
+            )
+        return self
 
 
 class TrainingConfig(Section):
     """Optimisation."""
 
     updates: int | None = Field(None, ge=1, description="Number of updates; give this or `epochs`.")
-    epochs: float | None = Field(None, gt=0, description="Passes over the training data; give this or `updates`.")
-    batch_tokens: int = Field(2800, ge=16, description="Padded tokens a side in a batch.")
+    epochs: float | None = Field(
+        None, gt=0, description="Passes over the training data, fractions allowed; give this or `updates`."
+    )
+    batch_tokens: int = Field(2800, ge=16, description="Tokens of a batch, padding included, on its larger side.")
     accumulation: int = Field(
         1, ge=1, description="Batches of each process in an update; the loss is averaged over those of all processes."
     )
@@ -209,15 +232,19 @@ class TrainingConfig(Section):
     lr_schedule: Literal["linear", "inverse_sqrt", "cosine"] = Field("linear", description="Decay after the warm-up.")
     warmup_updates: int = Field(400, ge=0, description="Updates of linear warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decay.")
-    adam_betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's momenta.")
+    adam_betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's β₁ and β₂.")
     clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm.")
-    seed: int = Field(1, ge=0, description="Of weights, order, dropout and coins.")
+    seed: int = Field(1, ge=0, description="Seed of weights, order, dropout, β's draws and rollouts.")
     initialization: Initialization = Field(
         "random",
-        description="Fresh weights; the teacher's embeddings on their principal components; or its layers too, "
-        "cut down to the student's depth and feed-forward width (native and Marian teachers of equal d_model).",
+        description="What the student starts from. random: fresh weights. teacher_embeddings: the teacher's embeddings "
+        "at the student's width. teacher_layers: its layers too, cut down to the student's depth and "
+        "feed-forward width; for runs and Marian teachers whose d_model, num_heads, norm and activation are the "
+        "student's.",
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Arithmetic of training; auto: bf16 where the processor has it."
+    )
     threads: int | None = Field(
         None, ge=1, description="Processor threads; null: as many as there are processors without other work."
     )
@@ -235,15 +262,19 @@ class Recipe(Section):
     """A whole run."""
 
     task: Task = Field("translation", description="What the model does.")
-    source_language: str | None = Field(None, description="ISO code of the source language.")
-    target_language: str | None = Field(None, description="ISO code of the target language.")
+    source_language: str | None = Field(
+        None, description="ISO code of the source language; a translation recipe needs it."
+    )
+    target_language: str | None = Field(
+        None, description="ISO code of the target language; a translation recipe needs it."
+    )
     licence: str | None = Field(None, description="Terms of the weights that come out, for the model card.")
-    data: DataConfig
-    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
-    teacher: TeacherConfig | None = Field(None, description="Null: train from references alone (`compress train`).")
-    student: StudentConfig = Field(default_factory=TransformerConfig)
-    method: MethodConfig = Field(default_factory=MethodConfig)
-    training: TrainingConfig
+    data: DataConfig = Field(description="Corpora.")
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig, description="The student's tokenizer.")
+    teacher: TeacherConfig | None = Field(None, description="The model to learn from; null: `compress train` only.")
+    student: StudentConfig = Field(default_factory=TransformerConfig, description="Size of the model to make.")
+    method: MethodConfig = Field(default_factory=MethodConfig, description="How the student learns.")
+    training: TrainingConfig = Field(description="Length of the run, batches and optimiser.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

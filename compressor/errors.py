@@ -23,14 +23,16 @@ pointers. Exit codes and HTTP statuses are in tables of those two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 OptionRenderer = Callable[[str, object], str]
 """Name of an option, and the value that the message suggests for it (None: only the name) -> how to write it."""
 
 
 def python_option(name: str, value: object = None) -> str:
-    """Returns ``name``, or ``name=value`` as a keyword argument is written."""
+    """Returns ``name``, or ``name=value`` as a keyword argument is written; a list is of alternatives."""
+    if isinstance(value, list):
+        return f"{name}={' or '.join(map(repr, value))}"
     return name if value is None else f"{name}={value!r}"
 
 
@@ -45,7 +47,7 @@ class CompressError(Exception):
     Args:
         message: What is wrong, where, and what to do. ``{name}`` stands for an option that ``options`` lists.
         options: Names of the options that the message mentions; or a mapping from names to the values that it
-            suggests, None for a name alone: ``{"device": "cpu", "force": True}``.
+            suggests, None for a name alone, a list for alternatives: ``{"device": "cpu", "force": True}``.
 
     Attributes:
         message: The template.
@@ -137,14 +139,16 @@ class TooLongError(InputError):
     Args:
         texts: Every such text: its 0-based index in the call, and its length in tokens.
         limit: Most tokens of a source.
+        sentences: Indices of those of which only a sentence is that long; None: texts cannot be read in parts here.
 
     Attributes:
-        texts: As given.
+        texts, sentences: As given.
         index, actual: The first of them.
     """
 
-    def __init__(self, texts: Sequence[tuple[int, int]], limit: int) -> None:
+    def __init__(self, texts: Sequence[tuple[int, int]], limit: int, sentences: Collection[int] | None = None) -> None:
         self.texts = tuple(texts)
+        self.sentences = sentences
         index, length = self.texts[0]
         cure = "shorten it, or have it cut" if len(self.texts) == 1 else "shorten them, or have them cut"
         super().__init__(
@@ -152,12 +156,16 @@ class TooLongError(InputError):
             index=index,
             actual=length,
             limit=limit,
-            options={"truncation": "longest_first"},
+            options={"truncation": "longest_first" if sentences is None else ["longest_first", "split"]},
         )
-        self.args = (self.texts, limit)  # what pickle calls the class with
+        self.args = (self.texts, limit, sentences)  # what pickle calls the class with
+
+    def describe(self, index: int, length: int) -> str:
+        """Returns what is wrong with one of ``texts``: ``has 12 tokens``."""
+        return f"has {'a sentence of ' if index in (self.sentences or ()) else ''}{length} tokens"
 
     def _template(self, text: Callable[[int], str]) -> str:
-        lengths = ", ".join(f"{text(index)} has {length} tokens" for index, length in self.texts)
+        lengths = ", ".join(f"{text(index)} {self.describe(index, length)}" for index, length in self.texts)
         return f"{lengths}, {self.message}"
 
 

@@ -39,6 +39,7 @@ def hold(path: Path, busy: Callable[[int | None], object]) -> Iterator[None]:
 
 
 def _acquire(path: Path, busy: Callable[[int | None], object]) -> int:
+    """Returns the descriptor of the locked file."""
     told = False
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -59,6 +60,7 @@ def _acquire(path: Path, busy: Callable[[int | None], object]) -> int:
 
 
 def _is_at(file: int, path: Path) -> bool:
+    """Whether the open file is still the one at ``path``: whoever held the lock before may have removed it."""
     try:
         return os.path.samestat(os.fstat(file), path.stat())
     except FileNotFoundError:
@@ -66,5 +68,6 @@ def _is_at(file: int, path: Path) -> bool:
 
 
 def _holder(file: int) -> int | None:
+    """Returns the process id in the file, if it was written already."""
     text = os.pread(file, 32, 0).decode("ascii", "replace")
     return int(text) if text.isdecimal() else None

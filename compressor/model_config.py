@@ -19,9 +19,9 @@ class Section(BaseModel):
 class _EncoderDecoder(Section):
     """What all architectures have. The defaults are Marian's."""
 
-    d_model: int = Field(192, ge=8, description="Width.")
+    d_model: int = Field(192, ge=8, description="Width of embeddings and hidden states.")
     encoder_layers: int = Field(3, ge=1, description="Depth of the encoder.")
-    decoder_layers: int = Field(1, ge=1, description="Depth of the decoder: the price of every output token.")
+    decoder_layers: int = Field(1, ge=1, description="Depth of the decoder, which runs once for every output token.")
     num_heads: int = Field(4, ge=1, description="Attention heads; must divide d_model.")
     encoder_ffn: int = Field(768, ge=8, description="Hidden width of the encoder's feed-forward layers.")
     decoder_ffn: int = Field(768, ge=8, description="Hidden width of the decoder's feed-forward layers.")
@@ -29,11 +29,11 @@ class _EncoderDecoder(Section):
         "post", description="Layer norm after each residual sum, or before each block."
     )
     activation: Literal["relu", "gelu", "swish"] = Field(
-        "relu", description="Non-linearity of the feed-forward layers."
+        "relu", description="Activation function of the feed-forward layers."
     )
     scale_embedding: bool = Field(True, description="Multiply embeddings by the square root of d_model.")
-    tie_embeddings: bool = Field(True, description="One matrix for source, target and output.")
-    max_length: int = Field(512, ge=8, description="Longest sequence: rows of the sinusoidal position table.")
+    tie_embeddings: bool = Field(True, description="One matrix for source, target and output embeddings.")
+    max_length: int = Field(512, ge=8, description="Longest source or target in tokens (rows of the position table).")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout in training.")
 
     @model_validator(mode="after")
@@ -46,7 +46,7 @@ class _EncoderDecoder(Section):
 class TransformerConfig(_EncoderDecoder):
     """A Transformer with separate encoder and decoder depth. The defaults have Marian's layout."""
 
-    architecture: Literal["transformer"] = Field("transformer", description="Family of the student.")
+    architecture: Literal["transformer"] = Field("transformer", description="Architecture of the student.")
 
 
 class SsruConfig(_EncoderDecoder):
@@ -55,7 +55,7 @@ class SsruConfig(_EncoderDecoder):
     The decoder's state has the same size at every step.
     """
 
-    architecture: Literal["ssru"] = Field("ssru", description="Family of the student.")
+    architecture: Literal["ssru"] = Field("ssru", description="Architecture of the student.")
 
 
 class _ModelFields(Section):

@@ -15,7 +15,7 @@ TRACKED = 1000
 
 
 class Bar:
-    """Shown while its ``with`` block runs."""
+    """A bar that is shown while its ``with`` block runs."""
 
     def __init__(self, console: Console, shown: bool) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
@@ -39,7 +39,7 @@ class Bar:
                 self._progress.advance(self._task, TRACKED)
 
     def start(self, label: str, total: int | None) -> Callable[[], None]:
-        """Begins a step, of unknown length without ``total``; the result advances it by one."""
+        """Begins a step of ``total`` items (None: unknown), and returns a function that advances it by one."""
         if self._task is not None:
             self._progress.remove_task(self._task)
         task = self._task = self._progress.add_task(label, total=total)

@@ -82,10 +82,12 @@ _PATH = re.compile(r"(?<![\w.\-~/])(?:~\w*/|/|\.\./\.\./)[^\s,;:'\"\]}]+")
 
 
 def _is_outside(path: str) -> bool:
+    """Returns whether a path leads out of the current folder."""
     return path.startswith(("/", "~", "../../"))
 
 
 def _shorten(text: str) -> str:
+    """Returns a path below the current folder as relative, any other as its name alone."""
     path = Path(os.path.normpath(os.path.expanduser(text)))
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         return path.relative_to(Path.cwd()).as_posix()
@@ -106,6 +108,7 @@ def _git() -> tuple[str | None, bool | None]:
 
 
 def _run_git(root: Path, *arguments: str) -> str | None:
+    """Returns the output of a git command; None if it fails."""
     try:
         done = subprocess.run(
             ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
@@ -141,6 +144,7 @@ def _cpuinfo(path: Path = Path("/proc/cpuinfo")) -> tuple[str | None, list[str]]
 
 
 def _memory_gb() -> float | None:
+    """Returns the machine's memory in GB (2^30 bytes); None where unknown."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, OSError, ValueError):

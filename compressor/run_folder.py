@@ -9,11 +9,13 @@
     tokenizer/             as ``compressor.text.tokenizer`` saves it
     metrics.jsonl          training curves
     teacher_outputs.jsonl  the teacher's outputs, for the methods that learn from them
-    checkpoint/            what ``--resume`` reads; removed when the run is finished
+    checkpoint/            what ``--resume`` reads (model.safetensors, optimizer.safetensors, progress.json); removed
+                           when the run is finished
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +29,7 @@ from compressor.model_config import ModelConfig
 
 MODEL_FILE, WEIGHTS_FILE, RUN_FILE, RECIPE_FILE = "model.json", "model.safetensors", "run.json", "recipe.yaml"
 METRICS_FILE, TEACHER_OUTPUTS_FILE = "metrics.jsonl", "teacher_outputs.jsonl"
-TOKENIZER_FOLDER, CHECKPOINT_FOLDER = "tokenizer", "checkpoint"
+TOKENIZER_FOLDER, CHECKPOINT_FOLDER, PROGRESS_FILE = "tokenizer", "checkpoint", "progress.json"
 
 
 class RunPart(BaseModel):
@@ -52,10 +54,14 @@ class Fingerprint(RunPart):
 
 
 class DropRecord(RunPart):
-    """Number of examples that were read, kept and dropped."""
+    """Number of examples that were read, dropped and left."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
     read: int = Field(ge=0, description="Examples that were read.")
-    kept: int = Field(ge=0, description="Examples that remain.")
+    remaining: int = Field(
+        ge=0, validation_alias="kept", serialization_alias="kept", description="Examples that remain."
+    )
     dropped: dict[str, int] = Field({}, description="Reason to count.")
     examples: dict[str, list[str]] = Field({}, description="Reason to the first examples dropped for it.")
 
@@ -149,10 +155,14 @@ def read_record(folder: Path) -> RunRecord:
     return _read(path, RunRecord) if path.exists() else RunRecord()
 
 
-def read_recipe(folder: Path) -> Recipe | None:
-    """Reads ``recipe.yaml``; None if there is no such file. Raises ConfigError if it is wrong."""
+def read_recipe(folder: Path, overrides: Sequence[str] = ()) -> Recipe | None:
+    """Reads ``recipe.yaml`` with ``key.path=value`` overrides; None if there is no such file.
+
+    Raises:
+        ConfigError: the recipe or an override is wrong.
+    """
     path = folder / RECIPE_FILE
-    return load_recipe(path) if path.exists() else None
+    return load_recipe(path, list(overrides)) if path.exists() else None
 
 
 def write_records(folder: Path, model: ModelRecord, record: RunRecord, recipe: Recipe | None = None) -> None:
@@ -164,6 +174,7 @@ def write_records(folder: Path, model: ModelRecord, record: RunRecord, recipe: R
 
 
 def _read(path: Path, kind: type[Record]) -> Record:
+    """Reads a record from a JSON file. Raises ModelError, with all wrong fields."""
     try:
         return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:

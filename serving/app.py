@@ -41,7 +41,8 @@ def build_app(settings: Settings | Sequence[Path], load: Load = load_bundle) -> 
         load: Returns the engine of a bundle folder.
 
     Returns:
-        The application; ``app.state.service`` is its Service.
+        The application; ``app.state.service`` is its Service, whose ``failure`` is the error of a bundle that could not
+        be loaded. It is not logged: ``serve`` raises it, and another server must report it.
     """
     settings = settings if isinstance(settings, Settings) else Settings(bundles=list(settings))
     service = Service(settings, load)

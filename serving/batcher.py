@@ -7,6 +7,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import NamedTuple
 
 from serving.jobs import DeadlineExceeded, Draining, Job, QueueFull, ServingEngine, WorkerDead
@@ -14,21 +16,32 @@ from serving.jobs import DeadlineExceeded, Draining, Job, QueueFull, ServingEngi
 _log = logging.getLogger("serving")
 
 
+TOGETHER = 64
+"""Jobs of a request that run together; other requests have their turn before the next of them."""
+
+
 class _Batch(NamedTuple):
-    """Jobs that run together: one job with a streamed output, or any number of jobs without."""
+    """Jobs of a request that have not begun."""
 
     engine: ServingEngine
     jobs: tuple[Job, ...]
+
+    def cut(self) -> tuple[_Batch, _Batch]:
+        """Returns what runs now, which is one job if outputs are streamed, and the rest."""
+        count = TOGETHER if self.jobs[0].on_delta is None else 1
+        return _Batch(self.engine, self.jobs[:count]), _Batch(self.engine, self.jobs[count:])
 
 
 class Batcher:
     """Runs jobs in one thread, in the order of submission. Jobs that were submitted together run together.
 
-    A job occupies a place from its submission until its future is done. A job that is cancelled in the queue frees its
-    place at once; one that is running frees it when the inference has ended.
+    Long requests take turns: of each, up to ``TOGETHER`` jobs run, and its rest goes to the end of the queue.
+
+    A job occupies its places from its submission until its future is done. A job that is cancelled in the queue frees
+    them at once; one that is running frees them when the inference has ended.
 
     Args:
-        capacity: Number of places.
+        capacity: Number of places, which is of texts.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -43,7 +56,7 @@ class Batcher:
 
     @property
     def items(self) -> int:
-        """Jobs that were admitted and are not done."""
+        """Texts that were admitted and are not done."""
         return self._items
 
     @property
@@ -57,7 +70,7 @@ class Batcher:
         return 0.0 if since is None else time.monotonic() - since
 
     def require_room(self, count: int) -> None:
-        """Raises the error that a submission of ``count`` jobs would raise now."""
+        """Raises the error that a submission of ``count`` texts would raise now."""
         if self._closed:
             raise Draining
         if self._dead:
@@ -73,21 +86,23 @@ class Batcher:
             jobs: Jobs of one request, with the same options.
 
         Raises:
-            QueueFull: there are fewer free places than jobs.
+            QueueFull: there are fewer free places than the jobs occupy.
             Draining: the batcher is closed.
             WorkerDead: the inference thread has ended.
         """
+        places = sum(job.places for job in jobs)
         with self._changed:
-            self.require_room(len(jobs))
-            self._items += len(jobs)
-            streamed = any(job.on_delta is not None for job in jobs)
-            self._queue += [_Batch(engine, (job,)) for job in jobs] if streamed else [_Batch(engine, tuple(jobs))]
+            self.require_room(places)
+            self._items += places
+            if jobs:
+                self._queue.append(_Batch(engine, tuple(jobs)))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
                 self._thread.start()
             self._changed.notify()
         for job in jobs:
-            job.future.add_done_callback(lambda _: self._release())
+            if job.places:
+                job.future.add_done_callback(partial(self._release, job.places))
 
     def close(self) -> None:
         """Cancels the jobs in the queue and waits for the running batch."""
@@ -113,7 +128,12 @@ class Batcher:
         """Returns the next batch, or None once the batcher is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)
-            return self._queue.popleft() if self._queue else None
+            if not self._queue:
+                return None
+            batch, rest = self._queue.popleft().cut()
+            if rest.jobs:
+                self._queue.append(rest)
+            return batch
 
     def _run(self, engine: ServingEngine, jobs: Sequence[Job]) -> None:
         """Runs a batch without its cancelled and late jobs; an exception of the engine fails the whole batch."""
@@ -142,12 +162,12 @@ class Batcher:
             self._dead = True
             waiting = [job for batch in self._queue for job in batch.jobs if _begin(job)]
             self._queue.clear()
-        _log.critical("the inference thread has ended; %d waiting texts fail", len(waiting), exc_info=True)
+        _log.critical("the inference thread has ended; %d waiting sentences fail", len(waiting), exc_info=True)
         _fail(waiting, WorkerDead())
 
-    def _release(self) -> None:
+    def _release(self, places: int, _: Future[list[int]]) -> None:
         with self._changed:
-            self._items -= 1
+            self._items -= places
 
 
 def _begin(job: Job) -> bool:

@@ -143,9 +143,11 @@ def _mistakes(error: Exception) -> list[ProblemItem]:
     if isinstance(error, NotServed):
         return [ProblemItem(message=str(error), pointer=f"/{error.field}")]
     if isinstance(error, TooLongError):
-        hint = "shorten it, or send truncation: longest_first"
+        ends = f"the limit is {error.limit}; shorten it, or send truncation: longest_first"
+        if error.sentences is not None:
+            ends += " or split"
         return [
-            ProblemItem(message=f"has {length} tokens, the limit is {error.limit}; {hint}", pointer=f"/inputs/{index}")
+            ProblemItem(message=f"{error.describe(index, length)}, {ends}", pointer=f"/inputs/{index}")
             for index, length in error.texts
         ]
     if isinstance(error, InputError) and error.index is not None:

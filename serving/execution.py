@@ -1,16 +1,19 @@
-"""One request from texts to outputs: encode the texts, admit their jobs, wait for the results, decode them."""
+"""One request from texts to outputs: encode their sentences, admit the jobs, wait for the results, decode them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, islice
 from typing import TypeVar
 
 from starlette.requests import Request
 
+from compressor.runtime.documents import Document, DocumentStream, Overlong, Split, prepare
 from compressor.runtime.results import Result
-from compressor.runtime.sources import Truncation
 from serving.batcher import Batcher
 from serving.jobs import ClientGone, Deadline, DeadlineExceeded, Job, JobOptions, ServingEngine
 
@@ -19,61 +22,95 @@ INLINE_CHARACTERS = 4096
 """Texts of this length in total take about a millisecond to encode, which the event loop can spare."""
 
 
+@dataclass(frozen=True)
+class Work:
+    """The texts of one request, and the jobs of the sentences of each."""
+
+    documents: list[Document]
+    jobs: list[list[Job]]
+    deadline: Deadline
+
+    def all_jobs(self) -> list[Job]:
+        """Returns the jobs of all texts, in order."""
+        return list(chain.from_iterable(self.jobs))
+
+
 async def make_jobs(
     request: Request,
     batcher: Batcher,
     engine: ServingEngine,
     texts: Sequence[str],
     *,
-    truncation: Truncation,
+    split: Split,
+    truncation: Overlong,
     options: JobOptions,
     deadline: Deadline,
-) -> list[Job]:
-    """Returns one job a text, in order. Long texts are encoded in a thread, none while the queue is full.
+) -> Work:
+    """Returns the jobs of texts. Long texts are encoded in a thread, none while the queue is full.
 
     Raises:
         JobError: The queue is full or closed, the deadline has passed, or the client is gone.
-        TooLongError: Texts are over the model's limit, and ``truncation`` is ``error``.
+        TooLongError: Sentences are over the model's limit, and ``truncation`` is ``error``.
         InputError: A text is not valid for the model.
     """
     batcher.require_room(len(texts))
-    if sum(map(len, texts)) <= INLINE_CHARACTERS:
-        sources = engine.encode(texts, truncation)
-    else:
-        sources = await wait(request, asyncio.to_thread(engine.encode, texts, truncation), deadline)
-    return [Job(source, options, deadline) for source in sources]
+    encode = partial(
+        prepare,
+        texts,
+        encode=engine.encode,
+        split=split,
+        truncation=truncation,
+        source_language=engine.manifest.source_language,
+        target_language=engine.manifest.target_language,
+    )
+    short = sum(map(len, texts)) <= INLINE_CHARACTERS
+    documents = encode() if short else await wait(request, asyncio.to_thread(encode), deadline)
+    jobs = [
+        [replace(job, places=0) for job in jobs[:-1]] + jobs[-1:]
+        for jobs in ([Job(source, options, deadline) for source in one.sources] for one in documents)
+    ]
+    return Work(documents, jobs, deadline)
 
 
-async def run_jobs(request: Request, batcher: Batcher, engine: ServingEngine, jobs: Sequence[Job]) -> list[Result]:
-    """Returns the outputs of jobs of one request, in order. On any error, those that have not begun never run.
+async def run_jobs(request: Request, batcher: Batcher, engine: ServingEngine, work: Work) -> list[Result]:
+    """Returns the results of the texts, in order. On any error, jobs that have not begun never run.
 
     Raises:
         JobError: The queue is full or closed, the deadline has passed, or the client is gone.
     """
+    jobs = work.all_jobs()
     batcher.submit(engine, jobs)
     finished = asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
-    outputs = await wait(request, finished, jobs[0].deadline)
-    return [_result(engine, job, token_ids) for job, token_ids in zip(jobs, outputs, strict=True)]
+    outputs = await wait(request, finished, work.deadline)
+    results = iter([_result(engine, job, token_ids) for job, token_ids in zip(jobs, outputs, strict=True)])
+    return [one.result(list(islice(results, len(one.sources)))) for one in work.documents]
 
 
 class DeltaStream:
-    """Pieces of the outputs of one request, in the order of its jobs, as the inference thread makes them.
+    """Pieces of the outputs of one request, in the order of its sentences, as the inference thread makes them.
 
     Raises:
         JobError: The queue is full or closed.
     """
 
-    def __init__(self, batcher: Batcher, engine: ServingEngine, jobs: Sequence[Job]) -> None:
+    def __init__(self, batcher: Batcher, engine: ServingEngine, work: Work) -> None:
         self._deltas: asyncio.Queue[tuple[int, str] | None] = asyncio.Queue()
         self._stopped = False
         self._loop = asyncio.get_running_loop()
-        streamed = [replace(job, on_delta=self._receiver(index)) for index, job in enumerate(jobs)]
+        streamed = []
+        for text, (document, jobs) in enumerate(zip(work.documents, work.jobs, strict=True)):
+            pieces = DocumentStream(document)
+            self._put(text, pieces.opening())
+            for sentence, job in enumerate(jobs):
+                # Before the job is submitted, so that its end comes before the next job's first piece.
+                job.future.add_done_callback(partial(self._finish, text, pieces, sentence))
+                streamed.append(replace(job, on_delta=partial(self._receive, text, pieces, sentence)))
         batcher.submit(engine, streamed)
         self._finished = asyncio.gather(*(asyncio.wrap_future(job.future) for job in streamed))
         self._finished.add_done_callback(self._end)
 
     async def get(self) -> tuple[int, str] | None:
-        """Returns the next piece with the index of its job, or None after the last; raises the error of a job."""
+        """Returns the next piece with the index of its text, or None after the last; raises the error of a job."""
         item = await self._deltas.get()
         if item is None:
             self._finished.result()
@@ -89,13 +126,19 @@ class DeltaStream:
             finished.exception()  # marks it as retrieved: after stop() nobody asks for it
         self._deltas.put_nowait(None)
 
-    def _receiver(self, index: int) -> Callable[[str], bool]:
-        def receive(delta: str) -> bool:
-            if not self._stopped:
-                self._loop.call_soon_threadsafe(self._deltas.put_nowait, (index, delta))
-            return not self._stopped
+    def _receive(self, text: int, pieces: DocumentStream, sentence: int, delta: str) -> bool:
+        """Takes a piece of a sentence's output, in the inference thread; returns whether more are wanted."""
+        self._put(text, pieces.piece(sentence, delta))
+        return not self._stopped
 
-        return receive
+    def _finish(self, text: int, pieces: DocumentStream, sentence: int, future: Future[list[int]]) -> None:
+        """Takes the end of a sentence's output, in the inference thread."""
+        if not future.cancelled() and future.exception() is None:
+            self._put(text, pieces.end(sentence))
+
+    def _put(self, text: int, piece: str) -> None:
+        if piece and not self._stopped:
+            self._loop.call_soon_threadsafe(self._deltas.put_nowait, (text, piece))
 
 
 async def wait(request: Request, awaitable: Awaitable[T], deadline: Deadline) -> T:

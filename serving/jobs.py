@@ -1,4 +1,4 @@
-"""A job is one text on its way through the server; the engine is what runs jobs. Nothing here knows of HTTP."""
+"""A job is one sentence on its way through the server; the engine is what runs jobs. Nothing here knows of HTTP."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Deadline(NamedTuple):
 
 @dataclass(frozen=True)
 class JobOptions:
-    """How to search for the output of one text."""
+    """How to search for the output of one sentence."""
 
     num_beams: int
     max_new_tokens: int
@@ -80,16 +80,17 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class Job:
-    """One text to generate an output for.
+    """One sentence, or one text that is read whole, to generate an output for.
 
     Attributes:
-        source: Token ids of the text, within the model's limit, and whether they were truncated.
+        source: Its token ids, within the model's limit, and whether they were truncated.
         options: How to search.
         deadline: The job does not begin after it.
         on_delta: For a streamed output: called in the inference thread with each piece of text; returns whether more
             pieces are wanted. None: the output is not streamed.
         future: Token ids of the output, end of sentence included; an empty list where the output was streamed. To
             cancel it drops a job that has not begun.
+        places: Places that it occupies in the queue, which counts texts: 1 for the last sentence of a text, else 0.
     """
 
     source: Source
@@ -97,6 +98,7 @@ class Job:
     deadline: Deadline
     on_delta: Callable[[str], bool] | None = None
     future: Future[list[int]] = field(default_factory=Future)
+    places: int = 1
 
 
 class ServingEngine(Protocol):

@@ -135,7 +135,10 @@ class Service:
         self._load = load
 
     async def load_models(self) -> None:
-        """Loads every bundle and warms it up with one job; then the server is ready."""
+        """Loads every bundle and warms it up with one job; then the server is ready.
+
+        An error ends the loading and becomes ``failure``, which whoever runs the server reports.
+        """
         try:
             for path in self.settings.bundles:
                 name = path.resolve().name
@@ -145,7 +148,6 @@ class Service:
                 self.models[name] = model
                 _log.info("loaded %s (%s)", name, model.info.precision)
         except Exception as error:
-            _log.error("a model could not be loaded: %s", error)
             self.failure, self.phase = error, Phase.FAILED
             return
         if self.phase is Phase.LOADING:

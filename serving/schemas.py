@@ -52,10 +52,15 @@ class SummarizeRequest(_Strict):
     inputs: Inputs = Field(description="One text or several.")
     model: str | None = Field(default=None, description="A name from /v1/models; the first that fits when left out.")
     format: Literal["text", "html"] = Field(default="text", description="Only `text` on this server.")
-    split: Literal["sentences", "none"] = Field(default="none", description="Only `none` on this server.")
-    truncation: Literal["error", "longest_first"] = Field(
+    split: Literal["sentences", "none"] = Field(
+        default="none",
+        description="`none`: the model reads each text whole. `sentences`: it reads sentence by sentence, and line "
+        "breaks, indentation, list markers and what cannot be translated (numbers, URLs, code blocks) stay.",
+    )
+    truncation: Literal["error", "longest_first", "split"] = Field(
         default="error",
-        description="A text over the model's limit: refuse it, or cut its end and say so in `truncated`.",
+        description="A sentence over the model's limit, or a text that is read whole: refuse it; cut its end and say "
+        "so in `truncated`; or read it in parts, which end at clause boundaries.",
     )
     parameters: Parameters = Field(default_factory=lambda: Parameters())
     timeout_ms: int | None = Field(default=None, ge=1, description="Deadline; 504 when it passes.")
@@ -74,6 +79,9 @@ class TranslateRequest(SummarizeRequest):
         }
     )
 
+    split: Literal["sentences", "none"] = Field(
+        default="sentences", description="As for summaries, but `sentences` is the default."
+    )
     source: str | None = Field(
         default=None, description="Language code; may be left out where only one pair is served."
     )
@@ -87,9 +95,9 @@ class Output(BaseModel):
 
     index: int = Field(description="Position in `inputs`.")
     text: str
-    input_tokens: int
-    output_tokens: int
-    truncated: bool
+    input_tokens: int = Field(description="Of all sentences.")
+    output_tokens: int = Field(description="Of all sentences.")
+    truncated: bool = Field(description="Whether the end of a sentence was cut off.")
     finish_reason: Literal["eos", "length"]
 
 

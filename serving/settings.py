@@ -16,7 +16,9 @@ class Settings(BaseModel):
     bundles: list[Path] = Field(min_length=1, description="Bundle folders; a model's name is its folder's name.")
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 is every address.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    precision: str | None = Field(default=None, description="Precision to load; default: the bundle's.")
+    precision: str | None = Field(
+        default=None, description="Precision to load; default: int8 if the bundle has it, else mixed or fp32."
+    )
     threads: int | None = Field(
         default=None,
         ge=1,

@@ -61,6 +61,10 @@ def test_every_mistake_is_listed_with_its_path() -> None:
             r"data.dev.0: has no target",
         ),
         ({"data": MINIMAL["data"] | {"mono": [{"source": "a"}]}, "method": {"name": "seqkd"}}, "without a reference"),
+        (
+            {"method": {"name": "seqkd", "contexts": "teacher"}},
+            "method: contexts: teacher is for imitkd, .* not for seqkd",
+        ),
         ({"surprise": 1}, "surprise"),
     ],
 )

@@ -19,12 +19,12 @@ from compressor.provenance import provenance, sanitize
 
 
 def test_all_fields_are_serializable() -> None:
-    found = json.loads(json.dumps(provenance(seed=7, command=["compress", "bench"])))
-    assert list(found) == ["date", "commit", "dirty", "command", "seed", "python", "platform", "versions", "cpu"]
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found["date"])
-    assert (found["command"], found["seed"]) == ("compress bench", 7)
-    assert found["versions"]["sacrebleu"] == version("sacrebleu")
-    assert found["cpu"]["cores"] >= 1
+    record = json.loads(json.dumps(provenance(seed=7, command=["compress", "bench"])))
+    assert list(record) == ["date", "commit", "dirty", "command", "seed", "python", "platform", "versions", "cpu"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["date"])
+    assert (record["command"], record["seed"]) == ("compress bench", 7)
+    assert record["versions"]["sacrebleu"] == version("sacrebleu")
+    assert record["cpu"]["cores"] >= 1
     assert provenance()["seed"] is None
 
 
@@ -101,8 +101,8 @@ def test_cpu_features_are_parsed_from_cpuinfo(
     tmp_path: Path, content: str, model: str | None, features: list[str]
 ) -> None:
     (tmp_path / "cpuinfo").write_text(content)
-    found_model, found = module._cpuinfo(tmp_path / "cpuinfo")
-    assert found == features
+    actual_model, actual = module._cpuinfo(tmp_path / "cpuinfo")
+    assert actual == features
     if model:
-        assert found_model == model
+        assert actual_model == model
     assert module._cpuinfo(tmp_path / "absent")[1] == []

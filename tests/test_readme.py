@@ -32,9 +32,9 @@ def commands(text: str) -> list[str]:
 
 def called(command: str) -> str:
     """The subcommand of a line, or the option if it has none."""
-    found = re.search(r"\bcompress (\S+)", command)
-    assert found, command
-    return found[1]
+    match = re.search(r"\bcompress (\S+)", command)
+    assert match, command
+    return match[1]
 
 
 COMMANDS = commands(README)

@@ -21,6 +21,7 @@ def test_example_run_is_read() -> None:
         "translation", "imitkd", 4152336, 8000,
     )  # fmt: skip
     assert record.dev.bleu == 37.67489792147656 and record.data.mono[0].name == "multi30k/mono.de"
+    assert record.data.report.remaining == json.loads((EXAMPLE / "run.json").read_text())["data"]["report"]["kept"]
     assert recipe.method.name == record.method and read_model(EXAMPLE).model.d_model == 256
 
 

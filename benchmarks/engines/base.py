@@ -42,7 +42,7 @@ class EngineSpec(BaseModel):
         return f"{self.model} {self.engine} {self.precision}"
 
 
-class Output(NamedTuple):
+class EngineOutput(NamedTuple):
     """Texts in the order of the input, and the tokens of each, end of sentence included, start token not."""
 
     texts: list[str]
@@ -62,7 +62,7 @@ class Engine(Protocol):
     size_mb: float
     max_num_beams: int | None
 
-    def translate(self, texts: Sequence[str], *, num_beams: int) -> Output:
+    def translate(self, texts: Sequence[str], *, num_beams: int) -> EngineOutput:
         """Translates one batch in one call, from text to text; sources beyond the model's limit are cut.
 
         Engines with `EngineDescriptor.parallel_batches` take ``max_batch_size``, too: they cut the batch into smaller

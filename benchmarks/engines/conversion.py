@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.converted_model import is_converted
-from benchmarks.engines.environments import python_of
+from benchmarks.engines.environments import failure_of, python_of
 from benchmarks.engines.process import ProcessHost
 from benchmarks.engines.registry import ENGINES
 from compressor.errors import ModelError
-from compressor.files import new_folder
+from compressor.output_folder import new_folder
 
 
 class ConvertingConnector:
@@ -37,17 +36,12 @@ class ConvertingConnector:
         return ProcessHost(spec, threads, python_of(engine))
 
     def _convert(self, spec: EngineSpec, commands: list[list[str]]) -> Path:
+        """Returns the folder of the converted model, which is made if it is not there."""
         label = spec.model.replace("/", "-")
         folder = self._folder / f"{label}-{Path(spec.path).name}-{spec.engine}-{spec.precision}"
         if not is_converted(folder):
             with new_folder(folder, force=True) as work:
                 for command in commands:
-                    _run(spec, [part.replace("{}", str(work)) for part in command])
+                    if failure := failure_of([part.replace("{}", str(work)) for part in command]):
+                        raise ModelError(f"{spec.path}: cannot be converted to {spec.engine} ({failure})")
         return folder
-
-
-def _run(spec: EngineSpec, command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ModelError(f"{spec.path}: cannot be converted to {spec.engine} ({last})")

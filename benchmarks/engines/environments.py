@@ -32,10 +32,13 @@ def python_of(engine: EngineDescriptor, folder: Path = FOLDER) -> str:
     if not (home / _DONE).is_file():
         packages, removed = engine.environment
         pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        _run(engine, [sys.executable, "-m", "venv", "--clear", str(home)])
-        _run(engine, [*pip, "install", *packages, *PROCESS_PACKAGES])
+        commands = [[sys.executable, "-m", "venv", "--clear", str(home)]]
+        commands.append([*pip, "install", *packages, *PROCESS_PACKAGES])
         if removed:
-            _run(engine, [*pip, "uninstall", "--yes", *removed])
+            commands.append([*pip, "uninstall", "--yes", *removed])
+        for command in commands:
+            if failure := failure_of(command):
+                raise DependencyError(f"the environment of {engine.name} cannot be made: {failure}")
         (home / _DONE).touch()
     return str(python)
 
@@ -45,8 +48,7 @@ def tool_of(engine: EngineDescriptor, tool: str, folder: Path = FOLDER) -> str:
     return str(Path(python_of(engine, folder)).with_name(tool))
 
 
-def _run(engine: EngineDescriptor, command: list[str]) -> None:
+def failure_of(command: list[str]) -> str | None:
+    """Runs a command; returns the last line of its standard error if it failed, else None."""
     done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise DependencyError(f"the environment of {engine.name} cannot be made: {last}")
+    return (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else None

@@ -68,6 +68,7 @@ def spec_of(path: str | Path, model: str, precision: str | None, max_new_tokens:
 
 
 def _read_bundle(manifest: Manifest) -> ModelFolder:
+    """Returns what the manifest of a bundle says."""
     recipe = manifest.lineage.recipe or {}
     return ModelFolder(
         engine_for("bundle").name,
@@ -80,6 +81,7 @@ def _read_bundle(manifest: Manifest) -> ModelFolder:
 
 
 def _read_run(folder: Path) -> ModelFolder:
+    """Returns what model and recipe of a run say."""
     described = read_model(folder)
     run = ModelFolder(
         engine_for("run").name,

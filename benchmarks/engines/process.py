@@ -154,6 +154,7 @@ class ProcessHost:
         self._process.wait()
 
     def _ask(self, request: str, **arguments: Any) -> dict[str, Any]:
+        """Sends a request and returns the answer. Raises the error in it, or EngineStopped."""
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             print(json.dumps({"request": request, **arguments}), file=self._process.stdin, flush=True)
@@ -168,6 +169,7 @@ class ProcessHost:
         return answer
 
     def _last_line(self) -> str:
+        """Returns the last line that the process printed, with its exit code."""
         self._process.wait()
         self._log.seek(0)
         lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
@@ -224,7 +226,7 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 def main() -> None:
-    """Answers on stdout; what libraries print goes to stderr."""
+    """Runs the worker process: it answers on stdout, and what libraries print goes to stderr."""
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         serve(sys.stdin, answers)

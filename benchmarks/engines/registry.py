@@ -13,6 +13,7 @@ from compressor.errors import ConfigError
 
 
 def _discover() -> dict[str, EngineDescriptor]:
+    """Returns the descriptors of all engines, one for each folder beside this module."""
     names = sorted(module.name for module in pkgutil.iter_modules(engines.__path__) if module.ispkg)
     modules = (importlib.import_module(f"{engines.__name__}.{name}.descriptor") for name in names)
     return {module.DESCRIPTOR.name: module.DESCRIPTOR for module in modules}

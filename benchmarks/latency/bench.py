@@ -79,6 +79,7 @@ def run(config: BenchConfig, *, connect: Connect | None = None, progress: bool =
 
 
 def _table(config: BenchConfig, specs: list[EngineSpec], connect: Connect, progress: bool) -> Table:
+    """Measures all cells, then quality; returns rows and provenance."""
     sources, references = read_test_set(config.source, config.reference) if config.quality else ([], [])
     sources = sources or read_sources(config.source)
     sentences = spread(sources, config.sentences)
@@ -117,6 +118,7 @@ def _able(specs: Sequence[EngineSpec], hosts: Hosts, num_beams: int, threads: in
 
 
 def _measure(cell: Cell, able: list[Contender], sentences: list[str], config: BenchConfig, bar: Bar) -> list[Row]:
+    """Returns the rows of one cell."""
     work = batches(sentences, cell.batch_size)
     label = f"batch {cell.batch_size}, beams {cell.num_beams}, threads {cell.threads}"
     advance = bar.start(label, len(able) * (config.warmup + config.repeats * len(work)))
@@ -140,6 +142,7 @@ def _scores(
 
 
 def _report_skipped(console: Console, config: BenchConfig, specs: Sequence[EngineSpec], rows: Sequence[Row]) -> None:
+    """Prints which contenders were left out because they cannot search with so many beams."""
     present = {(contender_name(row), row["num_beams"]) for row in rows}
     for spec in specs:
         for num_beams in config.num_beams:

@@ -1,4 +1,4 @@
-"""Options of ``compress bench``, for the Python API and the command line. Imports no engine."""
+"""Options of ``compress bench``, for the Python API and the command line. Imports no engine's library."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from benchmarks.engines.registry import PEERS
 from compressor.config import Task
 
 
@@ -26,7 +27,8 @@ class BenchConfig(BaseModel):
     )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where every engine runs; cuda takes an NVIDIA GPU.")
     peers: tuple[str, ...] = Field(
-        (), description="Other engines, with the weights of teacher and runs; `all` names every one."
+        (),
+        description=f"Other engines, with the weights of teacher and runs: {', '.join(PEERS)}; `all` names every one.",
     )
     batch_sizes: tuple[int, ...] = Field((1, 8, 32), min_length=1, description="Sentences a call.")
     num_beams: tuple[int, ...] = Field((1,), min_length=1, description="Numbers of beams.")

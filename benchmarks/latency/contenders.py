@@ -92,6 +92,7 @@ def _teacher(config: BenchConfig) -> list[EngineSpec]:
 
 
 def _with_teacher_options(spec: EngineSpec, config: BenchConfig) -> EngineSpec:
+    """Returns the contender with the teacher's options if it is a Hugging Face checkpoint."""
     if spec.engine != engine_for("checkpoint").name:
         return spec
     options = {key: getattr(config, key) for key in TEACHER_OPTIONS if getattr(config, key) is not None}

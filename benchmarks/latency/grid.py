@@ -59,7 +59,7 @@ class Measured(NamedTuple):
 
 
 class Hosts:
-    """Engines by specification, setting and loaded search, opened when first asked for and closed together."""
+    """Opens engines when they are first asked for, one for each specification, setting and search; closes them all."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
@@ -157,6 +157,7 @@ def _reference_tokens(one: Measured, measured: Sequence[Measured]) -> int:
 
 
 def _row(one: Measured, tokens: int, batch_size: int, sentences: int) -> Row:
+    """Returns the row of one contender; ``tokens`` is what its throughput counts."""
     spec, setting, time = one.contender.spec, one.contender.setting, one.summary
     info: Info = one.contender.host.info
     return {

@@ -41,7 +41,7 @@ from benchmarks.latency.grid import (
 )
 from benchmarks.latency.tuning import QUICK, Effort, pace, tune
 from benchmarks.measure.result_file import ResultFile, Row
-from benchmarks.quality.evaluate import quality, read_test_set, translate_all
+from benchmarks.quality.evaluate import TestSet, parse_test_set, quality, read_test_set, translate_all
 from compressor.bundle import SHORTLIST, TOKENIZER_FOLDER, base_precision
 from compressor.errors import ConfigError, ModelError
 from compressor.text.tokenizer import load_tokenizer
@@ -94,19 +94,20 @@ def random_model(name: str, folder: Path, peers: Sequence[str]) -> Model:
 
 
 def trained_model(
-    name: str, run: Path, bundle: Path, peers: Sequence[str], teacher: Path | None, tests: dict[str, tuple[Path, Path]]
+    name: str, run: Path, bundle: Path, peers: Sequence[str], teacher: Path | None, tests: Sequence[TestSet]
 ) -> Model:
     """A run and its bundle on test sets, and their teacher in the rival engine."""
     specs = _specs(run, bundle, peers, None)
     if teacher is not None and RIVAL.name in peers:
         specs += [_spec(RIVAL.name, TEACHER, teacher, precision, None) for precision in RIVAL.precisions]
-    pairs = {data: read_test_set(*files) for data, files in tests.items()}
+    pairs = {test.name: read_test_set(test.source, test.reference) for test in tests}
     texts = {data: sources for data, (sources, _) in pairs.items()}
     references = {data: targets for data, (_, targets) in pairs.items()}
     return Model(name, specs, texts, _token_counter(bundle), references)
 
 
 def _token_counter(bundle: Path) -> Callable[[str], int]:
+    """Returns a function that counts the tokens of a source, end of sentence included."""
     tokenizer = load_tokenizer(bundle / TOKENIZER_FOLDER)
     return lambda text: len(tokenizer.encode_source(text))
 
@@ -120,6 +121,7 @@ def _specs(run: Path, bundle: Path, peers: Sequence[str], limit: int | None) -> 
 
 
 def _spec(engine: str, model: str, path: Path, precision: str, limit: int | None) -> EngineSpec:
+    """Returns the contender; ``limit`` is its longest output (None: as the model says)."""
     return EngineSpec(engine=engine, model=model, path=str(path), precision=precision, max_new_tokens=limit)
 
 
@@ -182,6 +184,7 @@ def _rows(
 
 
 def _split_precision(precision: str) -> Row:
+    """Returns the columns of a precision: ``int8+shortlist`` is int8 with a shortlist."""
     return {"precision": base_precision(precision), "shortlist": precision.endswith(SHORTLIST)}
 
 
@@ -231,6 +234,7 @@ def measure_model(
 
 
 def _missing_cells(model: Model, known: Sequence[Row], sizes: Sequence[int]) -> list[tuple[str, int, int]]:
+    """Returns data, batch size and beams of the cells that are not among the known rows, smallest first."""
     done = {tuple(row[key] for key in CELL) for row in known}
     grid = [(data, size, beams) for data in model.texts for beams in NUM_BEAMS for size in sizes]
     return sorted((cell for cell in grid if (model.shape, *cell) not in done), key=lambda cell: cell[1] * cell[2])
@@ -301,7 +305,7 @@ def _models(options: argparse.Namespace, peers: Sequence[str]) -> dict[str, Call
     names = [] if options.shapes == "none" else options.shapes.split(",")
     if unknown := [name for name in names if name not in SHAPES]:
         raise ConfigError(f"shapes: {', '.join(unknown)}: choose from {', '.join(SHAPES)}, or none")
-    tests = dict(map(_test_set, options.test))
+    tests = list(map(parse_test_set, options.test))
     if not bool(options.run) == bool(options.bundle) == bool(tests):
         raise ConfigError("{run}, {bundle} and {test} go together", options=["run", "bundle", "test"])
     models: dict[str, Callable[[], Model]] = {name: partial(random_model, name, options.work, peers) for name in names}
@@ -312,15 +316,8 @@ def _models(options: argparse.Namespace, peers: Sequence[str]) -> dict[str, Call
 
 
 def _summary(rows: list[Row]) -> str:
+    """Returns the times of a cell in one line."""
     cell = rows[0]
     times = [f"{row['model'][0]} {row['engine']} {full_precision(row)} {row['p50_ms']:.1f}" for row in rows]
     place = f"{cell['shape']} {cell['data']}, batch {cell['batch_size']}, beams {cell['num_beams']}"
     return f"{place}, p50 ms: {', '.join(times)}"
-
-
-def _test_set(text: str) -> tuple[str, tuple[Path, Path]]:
-    name, equals, files = text.partition("=")
-    source, comma, reference = files.partition(",")
-    if not (equals and comma):
-        raise ConfigError(f"{{test}} {text}: give NAME=SOURCE,REFERENCE", options=["test"])
-    return name, (Path(source), Path(reference))

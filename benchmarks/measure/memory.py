@@ -14,17 +14,17 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 def resident_mb() -> float:
-    """The present resident set."""
+    """Returns the present resident set in MB (10^6 bytes)."""
     return _status("VmRSS:")
 
 
 def peak_mb() -> float:
-    """The highest resident set since the last `reset_peak`."""
+    """Returns the highest resident set since the last `reset_peak`, in MB (10^6 bytes)."""
     return _status("VmHWM:")
 
 
 def reset_peak() -> bool:
-    """Starts the peak anew from the present resident set; False where the system cannot."""
+    """Starts the peak anew from the present resident set; returns False where the system cannot."""
     try:
         _CLEAR.write_text("5")
     except OSError:
@@ -33,6 +33,7 @@ def reset_peak() -> bool:
 
 
 def _status(field: str) -> float:
+    """Returns a field of the process's status in MB (10^6 bytes); elsewhere than on Linux the peak of its life."""
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:
@@ -42,6 +43,7 @@ def _status(field: str) -> float:
 
 
 def _lifetime_peak() -> float:
+    """Returns the highest resident set since the process began, in MB (10^6 bytes)."""
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -146,5 +146,6 @@ def summarize(samples: Sequence[Sequence[float]]) -> Summary:
 
 
 def _flat(samples: Sequence[Sequence[float]]) -> Iterator[float]:
+    """Yields the samples of all groups."""
     for group in samples:
         yield from group

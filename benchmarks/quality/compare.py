@@ -14,26 +14,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.measure.result_file import write_json
-from benchmarks.quality.evaluate import evaluate
-from compressor.config import Recipe, load_recipe
+from benchmarks.measure.result_file import Row, write_json
+from benchmarks.quality.config import EvaluateConfig
+from benchmarks.quality.evaluate import TestSet, evaluate, parse_test_set
+from compressor.config import Recipe
 from compressor.data.corpus import load_corpus
-from compressor.errors import ConfigError
+from compressor.errors import ModelError
 from compressor.files import write_atomic
 from compressor.provenance import provenance
+from compressor.run_folder import RECIPE_FILE, RUN_FILE, read_recipe, read_record
 
 TEACHER_BEAMS = (1, 5)
 
 
-class TestSet(NamedTuple):
-    """Aligned files with a name."""
-
-    name: str
-    source: Path
-    reference: Path | None
-
-
-class Contender(NamedTuple):
+class ScoredModel(NamedTuple):
     """A model and how it is scored, with what its training took (null for the teacher)."""
 
     path: str
@@ -46,13 +40,13 @@ class Contender(NamedTuple):
     seed: int | None = None
 
 
-def compare(contenders: Sequence[Contender], dev: Path, tests: Sequence[TestSet], threads: int) -> list[dict[str, Any]]:
-    """One row a contender and test set.
+def compare(models: Sequence[ScoredModel], dev: Path, tests: Sequence[TestSet], threads: int) -> list[Row]:
+    """Scores every model on the dev sets and on every test set; returns a row for each model and test set.
 
     Args:
-        contenders: The models.
+        models: The models.
         dev: JSON lines of all dev sets, one after the other.
-        tests: Test sets; each contender is scored once on each.
+        tests: Test sets; each model is scored once on each.
         threads: Processor threads.
 
     Returns:
@@ -60,7 +54,7 @@ def compare(contenders: Sequence[Contender], dev: Path, tests: Sequence[TestSet]
         dev_bleu, test_bleu, test_chrf, signature``.
     """
     rows = []
-    for one in contenders:
+    for one in models:
         dev_bleu = _score(one, TestSet("dev", dev, None), threads)["bleu"]
         for test in tests:
             scores = _score(one, test, threads)
@@ -72,31 +66,47 @@ def compare(contenders: Sequence[Contender], dev: Path, tests: Sequence[TestSet]
     return rows
 
 
-def _score(one: Contender, test: TestSet, threads: int) -> dict[str, Any]:
-    return evaluate(
-        one.path,
+def _score(one: ScoredModel, test: TestSet, threads: int) -> dict[str, Any]:
+    """Returns the scores of a model on a test set."""
+    config = EvaluateConfig(
         source=test.source,
         reference=test.reference,
         precision=one.precision,
         num_beams=one.num_beams,
         threads=threads,
         task="translation",
-    ).scores
+    )
+    return evaluate(one.path, config).scores
 
 
-def of_run(folder: Path) -> Contender:
-    """A run, scored greedily in fp32, with the cost of its training. Raises ConfigError if ``run.json`` is missing."""
-    recipe, info = load_recipe(folder / "recipe.yaml"), _record(folder)
+def of_run(folder: Path) -> ScoredModel:
+    """Returns a run, scored greedily in fp32, with the cost of its training.
+
+    Raises:
+        ModelError: the folder has no recipe or no record, or the record is damaged.
+        ConfigError: the recipe is wrong.
+    """
+    recipe, record = _recipe_of(folder), read_record(folder)
+    if not (folder / RUN_FILE).is_file():
+        raise ModelError(f"{folder}: not a run folder ({RUN_FILE} is missing)")
     data = "references+mono" if recipe.data.mono else "references"
-    return Contender(
-        str(folder), recipe.method.name, "fp32", 1, data, info["updates"], info["seconds"], recipe.training.seed
+    return ScoredModel(
+        str(folder), recipe.method.name, "fp32", 1, data, record.updates, record.seconds, recipe.training.seed
     )
 
 
-def teachers(path: str) -> Iterator[Contender]:
-    """The teacher, scored greedily and with beams."""
+def of_teacher(path: str) -> Iterator[ScoredModel]:
+    """Yields the teacher, scored greedily and with beams."""
     for beams in TEACHER_BEAMS:
-        yield Contender(path, "teacher", "fp32", beams)
+        yield ScoredModel(path, "teacher", "fp32", beams)
+
+
+def _recipe_of(folder: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Returns the recipe of a run. Raises ModelError if there is none, ConfigError if it is wrong."""
+    recipe = read_recipe(folder, overrides)
+    if recipe is None:
+        raise ModelError(f"{folder}: not a run folder ({RECIPE_FILE} is missing)")
+    return recipe
 
 
 def write_dev(recipe: Recipe, path: Path) -> Path:
@@ -104,22 +114,6 @@ def write_dev(recipe: Recipe, path: Path) -> Path:
     lines = (json.dumps(example._asdict(), ensure_ascii=False) for example in load_corpus(recipe.data, "dev").examples)
     write_atomic(path, "".join(f"{line}\n" for line in lines))
     return path
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    try:
-        info: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise ConfigError(f"{folder}: not a run folder (run.json is missing or damaged)") from None
-    return info
-
-
-def _test_set(text: str) -> TestSet:
-    name, _, files = text.partition("=")
-    source, _, reference = files.partition(",")
-    if not source:
-        raise ConfigError(f"{{test}} {text}: write NAME=SOURCE,REFERENCE", options=["test"])
-    return TestSet(name, Path(source), Path(reference) if reference else None)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -134,14 +128,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Scores every contender and writes the list into the result file."""
+    """Scores every model and writes the list into the result file."""
     overrides = [f"data.root={options.data_root}"] if options.data_root else []
-    recipe, tests = load_recipe(options.run[-1] / "recipe.yaml", overrides), list(map(_test_set, options.test))
-    contenders = [*teachers(options.teacher), *map(of_run, options.run)]
+    recipe, tests = _recipe_of(options.run[-1], overrides), list(map(parse_test_set, options.test))
+    models = [*of_teacher(options.teacher), *map(of_run, options.run)]
     if options.bundle:
-        contenders.append(contenders[-1]._replace(path=str(options.bundle), precision="int8"))
+        models.append(models[-1]._replace(path=str(options.bundle), precision="int8"))
     with tempfile.TemporaryDirectory() as folder:
-        scores = compare(contenders, write_dev(recipe, Path(folder) / "dev.jsonl"), tests, options.threads)
+        scores = compare(models, write_dev(recipe, Path(folder) / "dev.jsonl"), tests, options.threads)
     table = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
     write_json(
         {"provenance": provenance(), **table, "quality": scores, "quality_provenance": provenance()}, options.json

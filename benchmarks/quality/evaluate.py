@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.engines.folders import read_folder, spec_of
 from benchmarks.engines.process import Connect, Host, LocalHost
 from benchmarks.engines.registry import engine_for
+from benchmarks.quality.config import EvaluateConfig
 from compressor.data.readers import read_table, read_text
 from compressor.data.tables import is_table
 from compressor.errors import ConfigError, DataError
@@ -27,17 +27,18 @@ class Evaluation:
     hypotheses: list[str]
 
 
+class TestSet(NamedTuple):
+    """Files of a test set; ``reference`` is None where the source file holds both sides."""
+
+    name: str
+    source: Path
+    reference: Path | None
+
+
 def evaluate(
     path: str | Path,
+    config: EvaluateConfig,
     *,
-    source: Path,
-    reference: Path | None = None,
-    precision: str | None = None,
-    num_beams: int = 1,
-    threads: int = 1,
-    batch_size: int = 32,
-    task: str | None = None,
-    checkpoint_options: Mapping[str, str] = MappingProxyType({}),
     progress: Callable[[int, int], object] | None = None,
     connect: Connect = LocalHost,
 ) -> Evaluation:
@@ -45,40 +46,32 @@ def evaluate(
 
     Args:
         path: Bundle, run folder, or Hugging Face folder or name; its files tell which.
-        source: Plain text, or a table (JSON lines, JSON, CSV, TSV, Parquet) with a column ``source``.
-        reference: Plain text aligned with ``source``, or a table with a column ``target``; None where the source file
-            holds both.
-        precision: Precision of a bundle, by default its default precision; ``fp32`` otherwise.
-        num_beams: Width of the search.
-        threads: Threads inside one operator.
-        batch_size: Sentences a call.
-        task: ``translation`` or ``summarization``; by default what the bundle or run says, else translation.
-        checkpoint_options: Options of a Hugging Face checkpoint: ``source_prefix``, ``source_language``,
-            ``target_language``, ``revision``.
+        config: Options; without a task, that of the bundle or run, else translation.
         progress: Called with (sentences done, sentences in all).
         connect: Where the engine runs.
 
     Raises:
         CompressError: a model or file is missing or damaged, or the files do not match.
     """
-    sources, references = read_test_set(source, reference)
-    spec = spec_of(path, "student", precision, None)
+    sources, references = read_test_set(config.source, config.reference)
+    spec, checkpoint_options = spec_of(path, "student", config.precision, None), config.checkpoint_options
     if checkpoint_options and spec.engine != engine_for("checkpoint").name:
         raise ConfigError(f"{path}: {', '.join(checkpoint_options)}: for Hugging Face checkpoints alone")
-    spec = spec.model_copy(update=dict(checkpoint_options))
-    task = task or read_folder(path).task or "translation"
-    host = connect(spec, threads)
+    task = config.task or read_folder(path).task or "translation"
+    host, num_beams = connect(spec.model_copy(update=checkpoint_options), config.threads), config.num_beams
     try:
         if host.info.max_num_beams is not None and num_beams > host.info.max_num_beams:
             raise ConfigError(f"{path}: searches with at most {host.info.max_num_beams} beam, got {num_beams}")
         start = time.perf_counter()
-        hypotheses = translate_all(host, sources, num_beams, batch_size, progress)
+        hypotheses = translate_all(host, sources, num_beams, config.batch_size, progress)
         seconds = time.perf_counter() - start
     finally:
         host.close()
-    settings = {"task": task, "engine": spec.engine, "precision": spec.precision, "num_beams": num_beams}
     scores = {
-        **settings,
+        "task": task,
+        "engine": spec.engine,
+        "precision": spec.precision,
+        "num_beams": num_beams,
         "sentences": len(sources),
         "parameters": host.info.parameters,
         "seconds": round(seconds, 3),
@@ -86,6 +79,19 @@ def evaluate(
         "provenance": provenance(),
     }
     return Evaluation(scores, hypotheses)
+
+
+def parse_test_set(text: str) -> TestSet:
+    """Returns the test set of an option ``NAME=SOURCE,REFERENCE`` (``NAME=SOURCE`` for JSON lines).
+
+    Raises:
+        ConfigError: the name or the source is missing.
+    """
+    name, _, files = text.partition("=")
+    source, _, reference = files.partition(",")
+    if not (name and source):
+        raise ConfigError(f"{{test}} {text}: give NAME=SOURCE,REFERENCE", options=["test"])
+    return TestSet(name, Path(source), Path(reference) if reference else None)
 
 
 def read_test_set(source: Path, reference: Path | None) -> tuple[list[str], list[str]]:
@@ -119,6 +125,7 @@ def read_sources(source: Path) -> list[str]:
 
 
 def _read_side(path: Path, column: str) -> list[str]:
+    """Reads one side of a test set: the lines of a text, or a column of a table."""
     examples = read_table(path, column, None) if is_table(path) else read_text(path, None)
     return [example.source for example in examples]
 

@@ -14,7 +14,7 @@ from benchmarks.engines.base import TEACHER
 from benchmarks.engines.registry import BASELINE, OWN
 from benchmarks.latency.grid import QUALITY_KEYS
 from benchmarks.measure.result_file import Row, Table, load
-from benchmarks.reports import html, peers, roofline, small_tables, table
+from benchmarks.reports import html, peers, robustness, roofline, small_tables, table
 from compressor.errors import ConfigError, DataError
 from compressor.files import write_atomic
 
@@ -30,7 +30,10 @@ SUMMARY = tuple(
 
 
 def summary(results: Table) -> str:
-    """At most ten rows of a bench: greedy, one thread, teacher in the baseline engine and students in ONNX."""
+    """Returns a Markdown table of a bench: greedy, one thread, teacher in the baseline engine, students in ONNX.
+
+    It has at most ten rows.
+    """
     engines = {TEACHER: BASELINE.name}
     chosen = [
         row for row in results["rows"]
@@ -53,6 +56,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "results": ("de-en.json", table.markdown),
     "students": ("students.json", table.markdown),
     "peers": ("peers.json", peers.markdown),
+    "robustness": ("robustness.json", robustness.markdown),
     "update-cost": ("update-cost.json", small_tables.update_cost),
     "training-throughput": ("training-throughput.json", small_tables.training_throughput),
     "corpus-start": ("corpus-start.json", small_tables.corpus_start),
@@ -63,7 +67,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Table], str]]] = {
 
 
 def fill(text: str, results: Path = RESULTS) -> str:
-    """A document with every marked table made anew.
+    """Returns a document in which each marked table is made anew from its result file.
 
     Raises:
         DataError: a table has no name of `SECTIONS`, or its result file is missing.
@@ -84,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="result file of `compress bench --json`")
     parser.add_argument("--markdown", action="store_true", help="print it as Markdown")
     parser.add_argument("--html", type=Path, metavar="OUT", help="write it as a page")
-    parser.add_argument("--plot", type=Path, metavar="OUT", help="write its plot of quality against latency as SVG")
+    parser.add_argument("--plot", type=Path, metavar="OUT", help="write its plot as SVG")
     parser.add_argument("--docs", type=Path, nargs="+", default=[], metavar="FILE", help="fill the tables of documents")
 
 
@@ -97,11 +101,13 @@ def run(options: argparse.Namespace) -> None:
     if options.file is None:
         return
     results = load(options.file)
+    of_slices = bool(results["rows"]) and "slice" in results["rows"][0]
     if options.html:
         table.write_html(results, options.html)
     if options.plot:
-        write_atomic(options.plot, html.plot_file(results["rows"]))
-    if options.markdown:
-        print(table.markdown(results), end="")
+        drawing = robustness.plot_file(results) if of_slices else html.plot_file(results["rows"])
+        write_atomic(options.plot, drawing)
+    if options.markdown or of_slices:
+        print(robustness.markdown(results) if of_slices else table.markdown(results), end="")
     elif not (options.html or options.plot):
         table.terminal(results)

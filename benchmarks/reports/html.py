@@ -6,7 +6,7 @@ import importlib.util
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -76,13 +76,18 @@ def draw(rows: Sequence[Row], measure: str) -> str:
         DependencyError: matplotlib is missing.
     """
     check_matplotlib()
+    return _svg(lambda: _figure(rows, measure))
+
+
+def _svg(make: Callable[[], Any]) -> str:
+    """SVG of a matplotlib figure, with a stand-in for the colour of text."""
     from matplotlib import rc_context
 
     inks: Any = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": "bench", "font.family": "sans-serif"}
     with rc_context({**style, **dict.fromkeys(inks, _INK)}):
         buffer = io.StringIO()
-        _figure(rows, measure).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        make().savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return buffer.getvalue()
 
 
@@ -106,7 +111,17 @@ def plot_file(rows: Sequence[Row]) -> str:
     scored = scored_rows(rows)
     if scored is None:
         raise DataError("no row has a score: nothing can be plotted")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", draw(*scored).replace(_INK, "#1c1e21"), flags=re.DOTALL)
+    return _file(draw(*scored))
+
+
+def figure_file(make: Callable[[], Any]) -> str:
+    """A matplotlib figure as an SVG file for a document, on white. Raises DependencyError without matplotlib."""
+    check_matplotlib()
+    return _file(_svg(make))
+
+
+def _file(svg: str) -> str:
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg.replace(_INK, "#1c1e21"), flags=re.DOTALL)
     lines = [
         line.rstrip()
         for line in svg.replace("<defs>", '<rect width="100%" height="100%" fill="#ffffff"/><defs>', 1).splitlines()
@@ -115,6 +130,7 @@ def plot_file(rows: Sequence[Row]) -> str:
 
 
 def _figure(rows: Sequence[Row], measure: str) -> Any:
+    """Draws score against latency, a panel for each batch size."""
     from matplotlib.figure import Figure
 
     sizes = sorted({row["batch_size"] for row in rows})
@@ -132,6 +148,7 @@ def _figure(rows: Sequence[Row], measure: str) -> Any:
 
 
 def _draw(panel: Any, rows: Sequence[Row], everything: Sequence[Row], measure: str) -> None:
+    """Draws the points of one panel; colours and markers are those of all rows."""
     contenders = list(dict.fromkeys(_contender(row) for row in everything))
     beams = sorted({row["num_beams"] for row in everything})
     several = len({row["intra_threads"] for row in everything}) > 1
@@ -154,11 +171,12 @@ def _draw(panel: Any, rows: Sequence[Row], everything: Sequence[Row], measure: s
 
 
 def _contender(row: Row) -> str:
+    """Returns how the legend calls a row's contender."""
     return f"{row['model']}, {row['engine']} {row['precision']}"
 
 
 def _inline(svg: str, label: str) -> str:
-    """The SVG element alone, without prologue, metadata and name-space addresses, in the page's text colour."""
+    """Returns the SVG element alone, without prologue, metadata and name-space addresses, in the page's text colour."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg)
@@ -166,6 +184,7 @@ def _inline(svg: str, label: str) -> str:
 
 
 def _section(title: str, heads: list[str], numeric: list[bool], lines: list[list[str]]) -> str:
+    """Returns a heading and a table as HTML."""
     kinds = ['class="n"' if is_number else "" for is_number in numeric]
     head = "".join(f"<th {kind}>{escape(text)}</th>" for kind, text in zip(kinds, heads, strict=True))
     body = "\n".join(

@@ -11,6 +11,7 @@ from benchmarks.engines.registry import ENGINES, OWN, RIVAL
 from benchmarks.latency.contenders import STUDENT
 from benchmarks.latency.grid import full_precision
 from benchmarks.measure.result_file import Row, Table
+from benchmarks.reports.table import measured_on
 from compressor.bundle import SHORTLIST
 
 Cell = tuple[str, str, int, int]
@@ -26,20 +27,20 @@ PRECISIONS = {"fp32": "fp32", "int4": "int4", f"int8{SHORTLIST}": "int8 and shor
 
 
 def markdown(table: Table) -> str:
-    """A table of cells, in bold where ours is slower, with a summary, and one of the bundle's other precisions."""
-    cells = by_cell(table["rows"])
+    """Returns Markdown: a table of cells, bold where ours is slower, a summary, and a table of other precisions."""
+    cells, provenance = by_cell(table["rows"]), table.get("provenance", {})
     beside = _table(cells, {name: partial(ratio, peer=peer) for peer, name in PEERS.items()}, mark="**")
-    other = "The bundle's other precisions: how many times as fast as int8."
+    other = "The bundle's other precisions: tokens a second over those of int8."
     precisions = _table(
         cells, {name: partial(_speed_over_int8, precision=precision) for precision, name in PRECISIONS.items()}
     )
-    return (
-        "\n".join([*beside, "", *summary(cells), *factors(table.get("factors", [])), "", other, "", *precisions]) + "\n"
-    )
+    parts = [*beside, "", *summary(cells), *factors(table.get("factors", [])), "", other, "", *precisions]
+    measured = measured_on(provenance, "onnxruntime", "ctranslate2", "torch", "transformers")
+    return "\n".join([*parts, *(["", *measured] if measured else [])]) + "\n"
 
 
 def _table(cells: dict[Cell, Rows], columns: dict[str, Callable[[Rows], float | None]], mark: str = "") -> list[str]:
-    """A line for each cell; ``mark`` goes around what is below one."""
+    """Returns the lines of a Markdown table, one for each cell; ``mark`` goes around ratios below one."""
     heads = ["shape", "data", "batch", "beams", "tokens/s", *columns]
     lines = [f"| {' | '.join(heads)} |", f"| {' | '.join(['---', '---', *['---:'] * (len(heads) - 2)])} |"]
     for cell, rows in sorted(cells.items(), key=lambda item: (item[0][0], item[0][1], item[0][3], item[0][2])):
@@ -75,10 +76,10 @@ def summary(cells: dict[Cell, Rows]) -> list[str]:
     """Means and extremes of the ratios, as sentences."""
     rival, title, lines = (RIVAL.name, HEADLINE), RIVAL.columns[HEADLINE], []
     if ratios := [value for rows in cells.values() if (value := ratio(rows, rival)) is not None]:
-        lost = sum(value < 1 for value in ratios)
+        lost, count = sum(value < 1 for value in ratios), len(ratios)
         lines.append(
-            f"Against {title}: {geometric_mean(ratios):.2f} times as fast in the geometric mean of {len(ratios)} "
-            f"cells, {min(ratios):.2f} to {max(ratios):.2f}; {lost} {'is' if lost == 1 else 'are'} lost."
+            f"Against {title}: {geometric_mean(ratios):.2f} times as fast in the geometric mean of {count} settings, "
+            f"{min(ratios):.2f} to {max(ratios):.2f}; slower in {lost or 'none'} of them."
         )
     for peer, name in PEERS.items():
         small, large = (
@@ -87,10 +88,13 @@ def summary(cells: dict[Cell, Rows]) -> list[str]:
         )
         if peer[0] != RIVAL.name and small and large:
             lines.append(
-                f"Against {name}: {min(small):.1f} times as fast or more at batch 1 and 8, {min(large):.1f} above."
+                f"Against {name}: at least {min(small):.1f} times as fast at batch 1 and 8, at least {min(large):.1f} "
+                "times in larger batches."
             )
     if memory := [value for rows in cells.values() if (value := ratio(rows, rival, "memory_mb"))]:
-        lines.append(f"Memory: {min(memory):.1f} to {max(memory):.1f} times that of {title}.")
+        more = sum(value > 1 for value in memory)
+        span = f"{min(memory):.1f} to {max(memory):.1f}"
+        lines.append(f"Memory: {span} times that of {title}; more in {more} of {len(memory)}.")
     return [f"- {line}" for line in lines]
 
 
@@ -120,6 +124,7 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def _shown(value: float | None, mark: str) -> str:
+    """Returns a ratio, marked where it is below one; a dash where it was not measured."""
     if value is None:
         return "–"
     return f"{value:.2f}" if value >= 1 else f"{mark}{value:.2f}{mark}"

@@ -10,7 +10,7 @@ UPDATE_COST = (
     Column("p50_ms", "p50 ms", ".1f"),
     Column("p90_ms", "p90 ms", ".1f"),
     Column("p99_ms", "p99 ms", ".1f"),
-    Column("ratio", "of vanilla+full", ".2f"),
+    Column("ratio", "over vanilla+full", ".2f"),
 )
 THROUGHPUT = (
     Column("name", "method"),
@@ -32,16 +32,16 @@ INDEPENDENCE = (
     Column("num_beams", "beams", "d"),
     Column("batch_size", "batch", "d"),
     Column("sentences", "sentences", ",d"),
-    Column("moved", "with another output than alone", "d"),
+    Column("moved", "outputs that differ from those alone", "d"),
 )
 
 
 def update_cost(table: Table) -> str:
-    """Milliseconds an update by method."""
+    """Returns a Markdown table of milliseconds an update, by method."""
     settings = table["settings"]
     lengths = (
-        f"One update, rollouts included. {settings['rollout_tokens']:g} tokens a rollout, "
-        f"{settings['reference_tokens']:g} a reference, in the mean."
+        "Time of one update at β = 0, rollouts included: the student writes every context of both imitation methods. "
+        f"On average a rollout has {settings['rollout_tokens']:g} tokens, a reference {settings['reference_tokens']:g}."
     )
     note = " ".join([lengths, *measured_on(table["provenance"], "torch")])
     return f"{markdown_grid(grid_of(UPDATE_COST, table['rows']))}\n\n{note}\n"
@@ -73,6 +73,6 @@ def corpus_start(table: Table) -> str:
 
 
 def batch_independence(table: Table) -> str:
-    """Texts whose output in a batch differs from the one they have alone."""
+    """Returns a Markdown table of the texts whose output in a batch differs from the one they have alone."""
     note = " ".join(measured_on(table["provenance"], "onnxruntime"))
     return f"{markdown_grid(grid_of(INDEPENDENCE, table['rows']))}\n\n{note}\n"

@@ -87,7 +87,7 @@ def quality_grid(table: Table) -> Grid | None:
 
 
 def markdown(table: Table) -> str:
-    """Quality and latency as Markdown tables, with signatures and settings below."""
+    """Returns quality and latency as Markdown tables, with signatures and settings below."""
     parts = [markdown_grid(grid) for grid in (quality_grid(table), latency_grid(table)) if grid and grid.lines]
     return "\n\n".join([*parts, "  \n".join(notes(table))]) + "\n"
 
@@ -133,9 +133,14 @@ def notes(table: Table) -> list[str]:
     bench, lines = table.get("provenance", {}).get("bench") or {}, []
     if table["rows"]:
         lines.append(
-            "One call is one batch of real text, from text to text; engines take turns of eight calls. Speed-up: p50 "
-            "of the teacher in Hugging Face `generate` (fp32) over the row's, at equal batch, beams and threads. "
-            "Memory: peak during the calls, over the process with its library imported."
+            "One call translates or summarizes one batch of real text, from text to text; engines take turns of eight "
+            "calls. p50, p90, p99: percentiles of the time of a call. Memory: peak during the calls, over the process "
+            "with its library imported. Size: the files of the weights and graphs."
+        )
+    if any(row.get("speedup") is not None for row in table["rows"]):
+        lines.append(
+            "Speed-up: p50 of the teacher in Hugging Face `generate` (fp32) over the row's, at equal batch, beams and "
+            "threads."
         )
     if bench.get("source"):
         timed = f"{bench['sentences']} sentences timed {bench['repeats']} times"
@@ -154,17 +159,18 @@ def measured_on(provenance: dict[str, Any], *software: str) -> list[str]:
 
 
 def grid_of(columns: Sequence[Column], rows: Sequence[Row]) -> Grid:
-    """Rows as formatted cells, without columns that apply to none of them."""
+    """Returns rows as formatted cells, without columns that apply to none of them."""
     shown = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
     lines = [[_text(row.get(column.key), column.format_spec) for column in shown] for row in rows]
     return Grid([column.head for column in shown], [bool(column.format_spec) for column in shown], lines)
 
 
 def _text(value: Any, format_spec: str) -> str:
+    """Returns a value in its format; a dash where there is none."""
     return "–" if value is None else format(value, format_spec)
 
 
 def markdown_grid(grid: Grid) -> str:
-    """A table as Markdown."""
+    """Returns a table as Markdown."""
     rule = ["---:" if numeric else "---" for numeric in grid.numeric]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [grid.heads, rule, *grid.lines])

@@ -2,92 +2,57 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import numpy as np
+from scipy.optimize import nnls
 
 from benchmarks.measure.result_file import Row, Table
 from benchmarks.measure.timing import median
-from benchmarks.roofline.fit import Fit, fit
 from benchmarks.roofline.rates import Rates
-from benchmarks.roofline.work import Bound, Point, bound, terms
-
-GIGA = 1e9
+from benchmarks.roofline.work import Point, roofline, terms
 
 
-class Line(NamedTuple):
-    """A measured point.
+def analyse(table: Table, precision: str) -> tuple[list[Row], dict[str, float]]:
+    """The rows of a precision beside a fit of their times and the roofline, and the coefficients of the fit.
 
-    Attributes:
-        axis: What varies along it.
-        point: The search.
-        ratio: Its time over the base's in the same turns.
-        seconds: This ratio times the base's median over all axes.
-        error: Error of the fit: predicted / measured - 1.
-        bound: Its roofline.
+    Args:
+        table: A result file; a point that is on several axes counts once in the fit.
+        precision: One of its precisions.
+
+    Returns:
+        The rows with ``ratio`` to the base in the same turns, ``seconds`` (this ratio times the base's median),
+        ``error`` of the fit (predicted / measured - 1), ``share`` of the roofline (1 is as fast as the core can be) and
+        ``limit``, what takes its time; and seconds per operation by term.
     """
-
-    axis: str
-    point: Point
-    ratio: float
-    seconds: float
-    error: float
-    bound: Bound
-
-    @property
-    def share(self) -> float:
-        """Share of the roofline that is reached; 1 is as fast as the core can be."""
-        return self.bound.seconds / self.seconds
-
-
-class Analysis(NamedTuple):
-    """The points of one precision, with their fit and the core's rates."""
-
-    precision: str
-    base: Point
-    lines: list[Line]
-    fit: Fit
-    rates: Rates
-
-    def predict(self, point: Point) -> float:
-        """Seconds of a search, by the fit."""
-        return sum(self.fit.coefficients[name] * value for name, value in terms(point).items())
-
-
-def analyse(table: Table, precision: str) -> Analysis:
-    """The analysis of a result file's rows of a precision; a point that is on several axes counts once."""
-    base, rates = Point(**table["base"]), median_rates(table["rates"])
-    rows = [row for row in table["rows"] if row["precision"] == precision]
+    rates = median_rates(table["rates"])
+    rows = [row | {"ratio": row["p50_ms"] / row["base_ms"]} for row in table["rows"] if row["precision"] == precision]
     base_s = median([row["base_ms"] for row in rows]) / 1e3
-    measured = [(row["axis"], point_of(row), row["p50_ms"] / row["base_ms"]) for row in rows]
-    distinct = {point: (axis, ratio) for axis, point, ratio in measured if point != base} | {base: ("", 1.0)}
-    design = [terms(point) for point in distinct]
-    fitted = fit(
-        {name: [values[name] for values in design] for name in design[0]},
-        [base_s * ratio for _, ratio in distinct.values()],
-        [axis for axis, _ in distinct.values()],
-    )
-    errors = dict(zip(distinct, fitted.errors, strict=True))
-    lines = [
-        Line(axis, point, ratio, base_s * ratio, errors[point], bound(point, precision, rates))
-        for axis, point, ratio in measured
-    ]
-    return Analysis(precision, base, lines, fitted, rates)
+    points = [Point(*(row[field] for field in Point._fields)) for row in rows]
+    seconds = {point: base_s * row["ratio"] for point, row in zip(points, rows, strict=True)}
+    coefficients = fit([terms(point) for point in seconds], list(seconds.values()))
+    for row, point in zip(rows, points, strict=True):
+        predicted = sum(coefficients[name] * count for name, count in terms(point).items())
+        least, limit = roofline(point, precision, rates)
+        row |= {"seconds": seconds[point], "error": predicted / seconds[point] - 1}
+        row |= {"share": least / seconds[point], "limit": limit}
+    return rows, coefficients
 
 
-def point_of(row: Row) -> Point:
-    """The point of a row."""
-    return Point(*(row[field] for field in Point._fields))
+def fit(counts: list[dict[str, float]], seconds: list[float]) -> dict[str, float]:
+    """The coefficients, 0 or more, with the least sum of squared relative errors.
 
-
-def rates_row(rates: Rates) -> Row:
-    """Rates as JSON, in billions a second."""
-    bandwidth = {str(size): round(rate / GIGA, 2) for size, rate in rates.bandwidth.items()}
-    return {"gb_per_s": bandwidth, "gmac_per_s": {name: round(rate / GIGA, 2) for name, rate in rates.matmuls.items()}}
+    Args:
+        counts: How often each point does each thing, by name.
+        seconds: Measured time of each point, above 0.
+    """
+    design = np.array([list(point.values()) for point in counts]) / np.array(seconds)[:, None]
+    norms = np.linalg.norm(design, axis=0)  # counts differ by many orders of magnitude
+    norms[norms == 0] = 1
+    solution = nnls(design / norms, np.ones(len(seconds)))[0] / norms
+    return dict(zip(counts[0], solution.tolist(), strict=True))
 
 
 def median_rates(rows: list[Row]) -> Rates:
     """The medians of rates that were measured at several times."""
-    bandwidth, matmuls = (
-        {name: GIGA * median([row[key][name] for row in rows]) for name in rows[0][key]}
-        for key in ("gb_per_s", "gmac_per_s")
-    )
+    bandwidth, matmuls = ({name: median([row[key][name] for row in rows]) for name in rows[0][key]}
+                          for key in Rates._fields)  # fmt: skip
     return Rates({int(size): rate for size, rate in bandwidth.items()}, matmuls)

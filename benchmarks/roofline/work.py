@@ -46,10 +46,6 @@ class Work(NamedTuple):
     attention: int
     cache: int
 
-    def bytes(self, precision: str) -> int:
-        """Bytes read in all."""
-        return self.weights * WEIGHT_BYTES[precision] + self.cache
-
 
 def encoder(point: Point) -> Work:
     """Encoder, and keys and values of cross-attention: L (4d² + 2df) + M 2d² weights for L and M layers."""
@@ -74,29 +70,19 @@ def steps(point: Point) -> Iterator[Work]:
         yield Work(weights, rows * weights, attention, layers * 2 * d * entries * CACHE_BYTES)
 
 
-class Bound(NamedTuple):
-    """The least seconds a core can take: of encoder and steps, each the longer of its reading and its multiplying."""
+def roofline(point: Point, precision: str, rates: Rates) -> tuple[float, str]:
+    """The least seconds a core can take, and what takes longer of them: "reading" or "multiplying".
 
-    seconds: float
-    reading: float
-    multiplying: float
-
-
-def bound(point: Point, precision: str, rates: Rates) -> Bound:
-    """The roofline of a search.
-
-    A step's weights are read again by the next step, so their rate is that of a buffer of the step's size; the
-    encoder's are read once a call, after everything else that the call reads.
+    Of encoder and steps, each counts the longer of its reading and its multiplying. A step's weights are read again by
+    the next step, so their rate is that of a buffer of the step's size; the encoder's are read once a call, after
+    everything else that the call reads.
     """
-    first, decoding = encoder(point), list(steps(point))
-    everything = first.bytes(precision) + decoding[-1].bytes(precision)
-    total = Bound(0.0, 0.0, 0.0)
-    for work, size in [(first, everything), *((step, step.bytes(precision)) for step in decoding)]:
-        reading = work.bytes(precision) / rates.reading(size)
-        multiplying = work.matmuls / rates.matmuls[precision] + work.attention / rates.matmuls["fp32"]
-        part = (max(reading, multiplying), reading, multiplying)
-        total = Bound(*map(sum, zip(total, part, strict=True)))
-    return total
+    work = [encoder(point), *steps(point)]
+    sizes = [one.weights * WEIGHT_BYTES[precision] + one.cache for one in work]
+    buffers = [sizes[0] + sizes[-1], *sizes[1:]]
+    reading = list(map(rates.read_s, sizes, buffers))
+    multiplying = [rates.multiply_s(one.matmuls, precision) + rates.multiply_s(one.attention, "fp32") for one in work]
+    return sum(map(max, reading, multiplying)), "reading" if sum(reading) > sum(multiplying) else "multiplying"
 
 
 def terms(point: Point) -> dict[str, float]:

@@ -66,6 +66,7 @@ def corpus_start(config: Path, overrides: Sequence[str] = (), commands: Sequence
 
 
 def _measure(arguments: Sequence[str], cache: str) -> dict[str, Any]:
+    """Runs one start in a process of its own."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     begun, before, peak = time.perf_counter(), os.times(), 0.0
     process = subprocess.Popen(

@@ -115,6 +115,7 @@ def throughput(
 
 
 def _chosen(only: Sequence[str], has_teacher: bool) -> list[str]:
+    """Returns the names to measure, in the order of the method table. Raises ConfigError for one that is unknown."""
     possible = [name for name in METHODS if has_teacher or name in TEACHERLESS_METHODS]
     possible += [PEER, ROLLOUT]
     wrong = [name for name in only if name not in possible]
@@ -124,11 +125,14 @@ def _chosen(only: Sequence[str], has_teacher: bool) -> list[str]:
 
 
 def _updates(trainer: Trainer) -> Work:
+    """Returns work that trains on a group."""
     # Update 0: the learning rate is near zero in warm-up, so the student does not change.
     return lambda group: sum(stats.positions for stats in trainer.train_group(group, 0))
 
 
 def _rollouts(trainer: Trainer) -> Work:
+    """Returns work that writes rollouts alone."""
+
     def roll_out(group: list[Batch]) -> int:
         indices = [index for batch in group for index in batch.indices]
         return sum(map(len, trainer.roll_out(indices, [0] * len(indices))))
@@ -152,6 +156,7 @@ class _Marian:
         return sum(self._update(batch.to(self.device)) for batch in group)
 
     def _update(self, batch: Batch) -> int:
+        """Makes one update with a batch, and returns its target tokens."""
         assert batch.target is not None  # the recipe has no monolingual sources
         lengths = torch.from_numpy(self.lengths[batch.indices]).to(self.device)
         beyond = torch.arange(batch.target.shape[1], device=self.device) >= lengths[:, None]
@@ -170,6 +175,8 @@ class _Marian:
 
 
 def _counted(work: Work, items: Sequence[list[Batch]], tokens: dict[int, int]) -> Callable[[int], None]:
+    """Returns an action on the group with a number, which notes the tokens."""
+
     def action(index: int) -> None:
         tokens[index] = work(items[index])
 

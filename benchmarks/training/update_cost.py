@@ -91,6 +91,7 @@ def _per_update(seconds: Sequence[Sequence[float]], work: Sequence[Sequence[Batc
 
 
 def _lengths(setup: Setup, trainer: Trainer, work: Sequence[Sequence[Batch]]) -> dict[str, float]:
+    """Returns the mean tokens of rollouts and references on the first group of batches."""
     chosen = [index for batch in work[0] for index in batch.indices]
     written = sum(map(len, trainer.roll_out(chosen, [0] * len(chosen))))
     given = sum(len(setup.train.targets[index]) for index in chosen)
@@ -98,6 +99,7 @@ def _lengths(setup: Setup, trainer: Trainer, work: Sequence[Sequence[Batch]]) ->
 
 
 def _row(name: str, samples: dict[str, list[float]]) -> dict[str, Any]:
+    """Returns the statistics of a method's updates."""
     own = samples[name]
     return {
         "method": name,

@@ -38,7 +38,8 @@ def command(
     """Measure teacher and students side by side.
 
     Latency, memory and quality of the teacher and of every precision of its students. The engines take turns, so that
-    disturbances of the machine affect all of them. Rows of several students are labelled by their folders.
+    disturbances of the machine affect all of them. Rows of several students are labelled by their folders. Give at
+    least one BUNDLE, --teacher or --run.
     """
     from benchmarks.latency.bench import run as measure
     from benchmarks.reports.html import check_matplotlib

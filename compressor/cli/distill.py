@@ -18,7 +18,8 @@ def command(
 ) -> None:
     """Make a small student from a large teacher.
 
-    Ctrl-C writes a checkpoint and stops; --resume continues from it.
+    Start with --dry-run: it tells sizes, time and memory. Dev scores come as lines on standard error; the curves are in
+    metrics.jsonl in the run's folder. Ctrl-C writes a checkpoint and stops; --resume continues from it.
     """
     from compressor.cli.training import make
 

@@ -77,6 +77,7 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def _describe(error: BaseException) -> tuple[str, int]:
+    """Returns an error's message in one line, and the exit code."""
     if isinstance(error, CompressError):
         return error.render(flag, _line), next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
     if isinstance(error, _UsageError):
@@ -98,6 +99,7 @@ def _describe(error: BaseException) -> tuple[str, int]:
 
 
 def _describe_os(error: OSError) -> tuple[str, int]:
+    """Returns message and exit code of an error of the operating system."""
     where = f"{error.filename}: " if error.filename else ""
     what = error.strerror or str(error)
     storage = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -105,8 +107,10 @@ def _describe_os(error: OSError) -> tuple[str, int]:
 
 
 def _line(index: int) -> str:
+    """Returns how a message calls the text at ``index`` (0-based): by its line."""
     return f"line {index + 1}"
 
 
 def _say(message: str) -> None:
+    """Prints an error message on standard error."""
     print(f"error: {message}", file=sys.stderr, flush=True)

@@ -94,6 +94,7 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    """Returns the JSON object in a file. Raises ModelError if it is damaged."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -123,4 +124,5 @@ def _count(path: Path) -> int:
 
 
 def _size_mb(folder: Path) -> float:
+    """Returns the size of all files below a folder, in MB (10^6 bytes)."""
     return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6, 2)

@@ -18,7 +18,7 @@ def command(
 ) -> None:
     """Describe a run, a bundle or a checkpoint.
 
-    Prints its model, scores, size and origin.
+    Prints its model, scores, size and origin. The files of a bundle are checked, and its digest is printed.
     """
     from compressor.cli.folders import describe
     from compressor.cli.output import print_fields, print_json, readable

@@ -13,7 +13,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from compressor.bundle import PRECISIONS
+from compressor.bundle import PRECISIONS, SHORTLIST
 from compressor.config import validate_options
 from compressor.errors import ConfigError
 
@@ -30,7 +30,12 @@ Reference = Annotated[
     Path | None,
     typer.Option("--reference", metavar="FILE", help="References, aligned with the sources: text or a table."),
 ]
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, see configs/.", show_default=False)]
+RecipeFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RECIPE", help="YAML file; docs/recipe.md lists its fields, configs/ has examples.", show_default=False
+    ),
+]
 Set = Annotated[
     list[str],
     typer.Option(
@@ -41,7 +46,13 @@ Out = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Folder to write; it must not exist.", show_default=False)
 ]
 RunOut = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run; it must not exist.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Folder of the run; it must not exist. Needed except for --dry-run.",
+        show_default=False,
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the recipe, model sizes, and time and memory needed.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")]
@@ -56,7 +67,9 @@ JsonFile = Annotated[
 Precision = Annotated[
     str | None,
     typer.Option(
-        "--precision", help=f"One of {', '.join(PRECISIONS)}; default: int8 if the bundle has it, else mixed or fp32."
+        "--precision",
+        help=f"A precision that the bundle has: {', '.join(PRECISIONS)}, or one with {SHORTLIST}; "
+        "default: int8 if the bundle has it, else mixed or fp32.",
     ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads; default: all.")]
@@ -75,10 +88,32 @@ NoRepeatNgramSize = Annotated[
     ),
 ]
 LengthPenalty = Annotated[
-    float | None, typer.Option("--length-penalty", help="Beam scores are divided by length to this.")
+    float | None,
+    typer.Option(
+        "--length-penalty", help="Beam scores are divided by the length to this power; default: the bundle's."
+    ),
 ]
-BatchTokens = Annotated[int, typer.Option("--batch-tokens", min=1, help="Padded tokens that run together.")]
-Truncate = Annotated[bool, typer.Option("--truncate", help="Cut a source that is too long instead of refusing it.")]
+BatchTokens = Annotated[
+    int, typer.Option("--batch-tokens", min=1, help="Most source tokens in one batch, padding included.")
+]
+Document = Annotated[bool, typer.Option("--document", help="Read the whole input as one text.")]
+JsonLinesInput = Annotated[
+    bool, typer.Option("--jsonl", help='Read JSON lines, texts under "source", and print JSON lines.')
+]
+SplitTexts = Annotated[
+    Literal["sentences", "none"] | None,
+    typer.Option(
+        "--split",
+        help="sentences: each is read by itself, and layout is kept; none: a text is read whole. Default: "
+        "sentences in translation, none in summarization.",
+    ),
+]
+SplitLong = Annotated[
+    bool, typer.Option("--split-long", help="Read a sentence that is too long in parts, cut at clause boundaries.")
+]
+Truncate = Annotated[
+    bool, typer.Option("--truncate", help="Cut the end of a sentence that is too long, and say so on standard error.")
+]
 Digest = Annotated[
     str | None, typer.Option("--expect-digest", metavar="SHA256", help="Refuse a bundle with another manifest digest.")
 ]
@@ -91,12 +126,11 @@ _FLAGS = {
     "overrides": "--set",
     "precisions": "--precision",
     "runs": "--run",
-    "truncation": "--truncate",
 }
 """Flags that are not the option's name with hyphens."""
 
-_SWITCHES = ("truncation",)
-"""Options with several values in Python that are a flag without a value on the command line."""
+_SWITCHES = {"truncation": {"longest_first": "--truncate", "split": "--split-long"}}
+"""Options with several values in Python that are flags without a value on the command line."""
 
 
 def flag(name: str, value: object = None) -> str:
@@ -104,10 +138,14 @@ def flag(name: str, value: object = None) -> str:
 
     Args:
         name: Name of the option in Python.
-        value: Value to write after it; None and True: the flag alone.
+        value: Value to write after it; None and True: the flag alone; a list: alternatives.
     """
+    if isinstance(value, list):
+        return " or ".join(flag(name, one) for one in value)
+    if name in _SWITCHES:
+        return _SWITCHES[name].get(str(value), "--truncate")
     written = _FLAGS.get(name, f"--{name.replace('_', '-')}")
-    if value is None or value is True or name in _SWITCHES:
+    if value is None or value is True:
         return written
     return f"{written} {','.join(map(str, value)) if isinstance(value, tuple) else value}"
 

@@ -19,7 +19,7 @@ _ONLY_JSON = frozenset({"data", "generation", "provenance", "recipe", "signature
 
 
 def print_json(value: Any) -> None:
-    """Prints a value as indented JSON; NaN is a mistake, not a number."""
+    """Prints a value as indented JSON. Raises ValueError if a number in it is NaN or infinite."""
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str))
 
 
@@ -77,7 +77,7 @@ def readable(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def say(message: str) -> None:
-    """A message for whoever watches: standard error, terminals only."""
+    """Prints a message on standard error, if that is a terminal."""
     if sys.stderr.isatty():
         print(message, file=sys.stderr, flush=True)
 
@@ -100,10 +100,12 @@ def progress_bar(description: str, *, counted: str = "lines") -> Progress:
 
 
 def _is_number(text: str) -> bool:
+    """Returns whether a cell is right-aligned: a number, or the dash for a missing one."""
     return text == "–" or text.replace(".", "", 1).replace(",", "").rstrip("×").lstrip("-").isdigit()
 
 
 def _on_one_line(value: Any) -> Any:
+    """Returns a value as text on one line; records and lists are written with commas."""
     if isinstance(value, dict):
         parts = {name: _on_one_line(item) for name, item in value.items() if name not in _ONLY_JSON}
         shown = [

@@ -59,6 +59,7 @@ def make(
 
 
 def _show_plan(recipe: Recipe, as_json: bool) -> None:
+    """Prints the whole recipe, and the estimate of sizes, time and memory."""
     from compressor.distillation.estimate import estimate
 
     plan = estimate(recipe)

@@ -189,6 +189,7 @@ class Batches:
         return self._plan[1]
 
     def _make_plan(self, epoch: int) -> list[IntArray]:
+        """Plans the batches of one epoch."""
         sources, targets = self.rows(epoch)
         return plan_batches(
             sources.lengths,

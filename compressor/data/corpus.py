@@ -62,6 +62,7 @@ class Cleaner:
                 yield example
 
     def _is_repeated(self, example: Example) -> bool:
+        """Whether a pair was seen before; from now on it was."""
         source, target = example
         digest = _digest(f"{len(source)} {source}" if target is None else f"{len(source)} {source}={target}")
         repeated = digest in self._seen
@@ -70,6 +71,7 @@ class Cleaner:
 
 
 def _digest(text: str) -> bytes:
+    """Returns 16 bytes that stand for a text."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
@@ -162,9 +164,9 @@ def read_pairs(spec: DataSource, root: Path, bad: BadRows | None = None) -> list
     return examples[: spec.size]
 
 
-def refuse_nothing(kept: int, report: DropReport) -> None:
+def refuse_nothing(remaining: int, report: DropReport) -> None:
     """Raises DataError if no example is left."""
-    if not kept:
+    if not remaining:
         raise DataError(f"no examples are left to train on. {report.text()}")
 
 
@@ -174,6 +176,7 @@ def file_names(spec: DataSource) -> list[str]:
 
 
 def _fingerprints(spec: DataSource, root: Path, rows: Sequence[Example]) -> list[Fingerprint]:
+    """Returns the identity of each file of a source, or of the rows where the source is not a file."""
     if names := file_names(spec):
         return [Fingerprint(name=_public(name), rows=len(rows), sha256=file_fingerprint(root / name)) for name in names]
     digest = hashlib.sha256()
@@ -184,5 +187,6 @@ def _fingerprints(spec: DataSource, root: Path, rows: Sequence[Example]) -> list
 
 
 def _public(name: str) -> str:
+    """Returns a relative path as it is, and the name alone of a path that leads out of the data folder."""
     path = Path(name)
     return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()

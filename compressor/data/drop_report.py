@@ -8,7 +8,7 @@ from compressor.data.examples import Example
 from compressor.data.lines import BadRows
 from compressor.run_folder import DropRecord
 
-SHOWN = 3  # dropped examples kept for each reason
+SHOWN = 3  # dropped examples in the report, for each reason
 
 
 @dataclass
@@ -20,17 +20,17 @@ class DropReport:
     shown: dict[str, list[str]] = field(default_factory=dict)
 
     @property
-    def kept(self) -> int:
+    def remaining(self) -> int:
         """Examples that remain."""
         return self.read - sum(self.dropped.values())
 
     def drop(self, reason: str, example: Example) -> None:
-        """Counts one dropped example; the first few of a reason are kept to be shown."""
+        """Counts one dropped example; the first few of each reason go into the report."""
         text = example.source if example.target is None else f"{example.source} ||| {example.target}"
         self.count(reason, 1, [text if len(text) <= 160 else text[:159] + "…"])
 
     def count(self, reason: str, number: int, shown: list[str]) -> None:
-        """Counts examples that were dropped, and keeps the first few of a reason to be shown."""
+        """Counts examples that were dropped, of which the first few go into the report."""
         self.dropped[reason] = self.dropped.get(reason, 0) + number
         self.shown[reason] = [*self.shown.get(reason, []), *shown][:SHOWN]
 
@@ -51,8 +51,10 @@ class DropReport:
         if not self.dropped:
             return f"Kept all {self.read:,} examples."
         parts = [f"{count:,} {reason} (such as {self.shown[reason][0]!r})" for reason, count in self.dropped.items()]
-        return f"Kept {self.kept:,} of {self.read:,} examples; dropped {', '.join(parts)}."
+        return f"Kept {self.remaining:,} of {self.read:,} examples; dropped {', '.join(parts)}."
 
     def record(self) -> DropRecord:
         """The report as it is written into ``run.json``."""
-        return DropRecord(read=self.read, kept=self.kept, dropped=dict(self.dropped), examples=dict(self.shown))
+        return DropRecord(
+            read=self.read, remaining=self.remaining, dropped=dict(self.dropped), examples=dict(self.shown)
+        )

@@ -80,6 +80,7 @@ def encode(
 
 
 def _too_long(source: int, target: int, data: DataConfig) -> str | None:
+    """Returns why an example with these token counts is dropped; None if it is not."""
     if source > data.max_source_tokens:
         return f"with a source over {data.max_source_tokens} tokens"
     if target > data.max_target_tokens:

@@ -70,6 +70,7 @@ def file_fingerprint(path: Path) -> str:
 
 
 def _read_bytes(path: Path) -> bytes:
+    """Returns the content of a file, decompressed if its name ends in .gz. Raises DataError."""
     try:
         if path.suffix == ".gz":
             with gzip.open(path) as file:
@@ -86,6 +87,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:
+    """Returns the error of a file that cannot be opened."""
     if isinstance(error, FileNotFoundError):
         return DataError(f"{path}: no such file")
     return DataError(f"{path}: cannot be read ({error.strerror})")
@@ -111,6 +113,7 @@ def lines_of(path: Path) -> list[str | BadLine]:
 
 
 def _decode(path: Path, number: int, line: bytes) -> str | BadLine:
+    """Returns a line as text, or what is wrong with it."""
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:

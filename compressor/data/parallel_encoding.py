@@ -102,6 +102,7 @@ class _Processes:
         return self._threads.submit(self._call, request)
 
     def _call(self, request: Request) -> EncodedTexts:
+        """Sends a request to a process that has none, and returns its answer. Raises DataError if the process ended."""
         process = self._idle.get()
         assert process.stdin is not None and process.stdout is not None
         try:

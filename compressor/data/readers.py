@@ -103,6 +103,7 @@ def read_hub(
 
 
 def _take(records: Iterator[tuple[str, Any]], size: int | None) -> Iterator[tuple[str, Any]]:
+    """Yields the first ``size`` records; all if ``size`` is None."""
     for count, record in enumerate(records, start=1):
         yield record
         if count == size:
@@ -112,6 +113,7 @@ def _take(records: Iterator[tuple[str, Any]], size: int | None) -> Iterator[tupl
 def _from_records(
     records: Iterable[tuple[str, Any]], source_column: str, target_column: str | None, bad: BadRows
 ) -> Iterator[Example]:
+    """Yields an example for each record, from its source and target column."""
     for where, record in records:
         try:
             if isinstance(record, DataError):
@@ -123,6 +125,7 @@ def _from_records(
 
 
 def _field(where: str, record: Any, column: str) -> str:
+    """Returns the text in a column of a record; dots enter nested records. Raises DataError."""
     value = record
     for key in [column] if isinstance(record, dict) and column in record else column.split("."):
         if not isinstance(value, dict) or key not in value:

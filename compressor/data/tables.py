@@ -65,6 +65,7 @@ def datasets_package() -> Any:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yields the value in each line, after its place for error messages."""
     for number, line in enumerate(lines_of(path), start=1):
         where = f"{path}: line {number}"
         record: Any = line
@@ -77,6 +78,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _json_list(path: Path) -> Iterator[tuple[str, Any]]:
+    """Returns the records of a list, each after its place for error messages."""
     try:
         records = json.loads("\n".join(map(text_of, lines_of(path))))
     except json.JSONDecodeError as error:
@@ -90,6 +92,7 @@ def _json_list(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _tsv_rows(path: Path) -> Iterator[tuple[int, list[str] | DataError]]:
+    """Yields the columns of each line, with its number."""
     for number, line in enumerate(lines_of(path), start=1):
         yield number, line if isinstance(line, DataError) else line.removesuffix("\r").split("\t")
 
@@ -138,6 +141,7 @@ def _separated(
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yields the rows as read by `datasets`, each after its place for error messages."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if not path.stat().st_size:

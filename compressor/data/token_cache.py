@@ -20,8 +20,9 @@ from compressor.data.corpus import file_names
 from compressor.data.lines import file_fingerprint
 from compressor.data.token_files import FORMAT, RECORD_FILE, StaleError, TokenizedCorpus, load_tokenized
 from compressor.data.tokenized import Ingredients, tokenize
-from compressor.files import new_folder, storage_errors
+from compressor.files import storage_errors
 from compressor.locks import hold
+from compressor.output_folder import new_folder
 from compressor.progress import Bar
 from compressor.text.tokenizer import Tokenizer
 
@@ -89,6 +90,7 @@ def _make(made_of: Ingredients, folder: Path, fingerprint: str, bar: Bar) -> Tok
 
 
 def _load(folder: Path, fingerprint: str, bar: Bar) -> TokenizedCorpus:
+    """Reads the corpus, and says so. Raises StaleError."""
     corpus = load_tokenized(folder, fingerprint, mapped=True)
     bar.say(f"{corpus.record.rows:,} tokenized examples are in {folder}")
     return corpus
@@ -118,6 +120,7 @@ def _describe(spec: DataSource, root: Path) -> Any:
 
 
 def _describe_tokenizer(made_of: Ingredients) -> Any:
+    """Returns what decides the tokenizer: its files, or how it is trained."""
     tokenizer, recipe = made_of.tokenizer, made_of.recipe
     if tokenizer is not None:
         return digest_of(tokenizer)

@@ -97,6 +97,7 @@ def load_tokenized(folder: Path, fingerprint: str, *, mapped: bool) -> Tokenized
 
 
 def _read_record(folder: Path) -> CorpusRecord:
+    """Reads the record. Raises StaleError."""
     try:
         return CorpusRecord.model_validate_json((folder / RECORD_FILE).read_bytes())
     except (OSError, ValidationError):
@@ -104,6 +105,7 @@ def _read_record(folder: Path) -> CorpusRecord:
 
 
 def _digest(path: Path) -> str | None:
+    """Returns the SHA-256 of a file; None if it is missing."""
     try:
         return file_fingerprint(path)
     except DataError:  # missing
@@ -111,6 +113,7 @@ def _digest(path: Path) -> str | None:
 
 
 def _ids(path: Path, mapped: bool) -> NDArray[np.int32]:
+    """Returns the token ids in a file."""
     if mapped and path.stat().st_size:  # an empty file cannot be mapped
         return np.memmap(path, dtype=np.int32, mode="r")
     return np.fromfile(path, dtype=np.int32)

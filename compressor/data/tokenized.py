@@ -97,6 +97,7 @@ def tokenize(made_of: Ingredients, folder: Path, bar: Bar, *, fingerprint: str =
 
 
 def _clean_texts(made_of: Ingredients, scratch: Path, bar: Bar) -> _Texts:
+    """Writes the clean texts of all sources into files."""
     data = made_of.recipe.data
     held_out = [example.source for example in made_of.dev.examples]
     cleaner = Cleaner(held_out, deduplicate=data.deduplicate)
@@ -115,6 +116,7 @@ def _clean_texts(made_of: Ingredients, scratch: Path, bar: Bar) -> _Texts:
 
 
 def _sampled(texts: _Texts, count: int, seed: int, scratch: Path) -> _Texts:
+    """Draws examples, in random order."""
     chosen = random.Random(seed).sample(range(len(texts)), count)
     examples = list(_chosen(texts.parts, chosen))
     parallel = (example for example in examples if example.target is not None)
@@ -131,6 +133,7 @@ def _chosen(parts: Sequence[TextRows], indices: Sequence[int]) -> Iterator[Examp
 
 
 def _train_tokenizer(recipe: Recipe, parallel: TextRows, folder: Path, bar: Bar) -> Tokenizer:
+    """Trains a tokenizer on both sides, and on what augmentation makes of them in the first pass."""
     config = recipe.tokenizer
     changed = (example for _, example in changed_examples(parallel, recipe.data.augmentation, recipe.training.seed))
     texts = (text for example in itertools.chain(parallel, changed) for text in example if text)

@@ -94,9 +94,10 @@ def _sample(sentences: Iterable[str], count: int | None) -> list[str]:
 
 
 def _explain(error: str, vocab_size: int, characters: int) -> str:
-    if found := re.search(r"value <= (\d+)", error):
+    """Returns what to change when SentencePiece refuses to train, from its error message."""
+    if match := re.search(r"value <= (\d+)", error):
         return (
-            f"tokenizer.vocab_size: {vocab_size} is too large for this corpus, which yields at most {found[1]} pieces: "
+            f"tokenizer.vocab_size: {vocab_size} is too large for this corpus, which yields at most {match[1]} pieces: "
             "lower it, or add data"
         )
     if "required_chars" in error:

@@ -178,6 +178,7 @@ class BeamSearch(nn.Module):
     def _free(
         self, log_probs: Tensor, starts: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """Returns each beam's best continuations where no token is forbidden or forced, but those suppressed always."""
         _, kept_columns = split_options(options)
         values, columns = self._best(log_probs, starts, kept_columns)
         if self.spare and kept_columns is None:
@@ -187,6 +188,7 @@ class BeamSearch(nn.Module):
     def _constrained(
         self, log_probs: Tensor, starts: Tensor, sequences: Tensor, step: Tensor, *options: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """Returns each beam's best continuations under all constraints."""
         call, kept_columns = split_options(options)
         if self.spare and kept_columns is None:
             log_probs = self.constraints.always(log_probs)

@@ -141,7 +141,7 @@ class Constraints(nn.Module):
         prefix_len = options.prefix_ids.shape[1]
         least = options.min_new_tokens.amax(dim=0)
         if self.generation.begin_suppressed_ids:
-            least = torch.maximum(least, self._begin(prefix_len) + 1)
+            least = torch.maximum(least, self._begin_step(prefix_len) + 1)
         until = least + prefix_len
         if self.generation.forced_bos_id is not None:
             until = until.clamp(min=1)
@@ -150,10 +150,11 @@ class Constraints(nn.Module):
             active = active | (step == options.max_new_tokens.amin(dim=0) - 1)
         return active
 
-    def _begin(self, prefix_len: int) -> Tensor:
-        """Returns the step after the prefix to which ``begin_suppressed_ids`` apply; it follows a forced first token.
+    def _begin_step(self, prefix_len: int) -> Tensor:
+        """Returns the step, counted after the prefix, at which ``begin_suppressed_ids`` are forbidden (int64 scalar).
 
-        It is a tensor because a graph learns only at run time whether there is a prefix.
+        It is 0, or 1 after a forced first token; a prefix replaces that token. It is a tensor because a graph learns
+        only at run time whether there is a prefix.
         """
         length = torch.scalar_tensor(prefix_len, dtype=torch.int64, device=self.eos.device)
         return (length == 0).long() if self.generation.forced_bos_id is not None else length * 0
@@ -181,7 +182,7 @@ class Constraints(nn.Module):
             )[blocked]
         nothing = torch.zeros_like(eos)
         if self.generation.begin_suppressed_ids:
-            scores = scores + torch.where(after == self._begin(prefix_len), begin_suppressed, nothing)
+            scores = scores + torch.where(after == self._begin_step(prefix_len), begin_suppressed, nothing)
         too_short = after < options.min_new_tokens
         scores = scores + torch.where(too_short[:, None], eos, nothing)
         blocked = torch.where(_repeats(so_far, options.no_repeat_ngram_size), blocked, scores.shape[1])

@@ -107,9 +107,11 @@ class GreedySearch(nn.Module):
 
     # Both branches of the condition return the tokens [batch]; ``options`` ends with ``kept_columns`` if that is given.
     def _free(self, logits: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor]:
+        """Chooses the tokens where none is forbidden or forced, but those suppressed always."""
         return (self.constraints.token(self.choose(logits), split_options(options)[1]),)
 
     def _constrained(self, logits: Tensor, sequences: Tensor, step: Tensor, *options: Tensor) -> tuple[Tensor]:
+        """Chooses the tokens under all constraints."""
         call, kept_columns = split_options(options)
         column = self.choose(self.constraints.forbid(logits, sequences, step, call, kept_columns))
         flag, given = self.constraints.forced(step, call)

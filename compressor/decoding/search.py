@@ -143,6 +143,7 @@ def beam_search(
 
 
 def _moved(tensors: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Returns tensors on a device."""
     return (tensor.to(device) for tensor in tensors)
 
 

@@ -14,9 +14,10 @@ from torch import nn
 
 from compressor.config import Recipe
 from compressor.errors import ModelError
-from compressor.files import new_folder, write_atomic
+from compressor.files import write_atomic
 from compressor.models.weights import load_weights, save_weights
-from compressor.run_folder import CHECKPOINT_FOLDER
+from compressor.output_folder import new_folder
+from compressor.run_folder import CHECKPOINT_FOLDER, PROGRESS_FILE, WEIGHTS_FILE
 
 
 @dataclass
@@ -37,14 +38,14 @@ class Progress:
 def save_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Replaces the run's checkpoint in one step; raises StorageError and leaves the old one if that fails."""
     with new_folder(run / CHECKPOINT_FOLDER, force=True) as folder:
-        save_weights(folder / "model.safetensors", model.state_dict())
+        save_weights(folder / WEIGHTS_FILE, model.state_dict())
         moments = {
             f"{index}.{name}": value
             for index, state in optimizer.state_dict()["state"].items()
             for name, value in state.items()
         }
         save_weights(folder / "optimizer.safetensors", moments)
-        write_atomic(folder / "progress.json", json.dumps(asdict(progress), indent=1) + "\n")
+        write_atomic(folder / PROGRESS_FILE, json.dumps(asdict(progress), indent=1) + "\n")
 
 
 def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe_digest: str) -> Progress:
@@ -55,7 +56,7 @@ def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
     """
     folder = run / CHECKPOINT_FOLDER
     try:
-        progress = Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
+        progress = Progress(**json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8")))
         tensors = load_file(folder / "optimizer.safetensors")
     except FileNotFoundError:
         raise ModelError(
@@ -67,7 +68,7 @@ def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
     if progress.recipe_digest != recipe_digest:
         message = f"{folder}: belongs to another recipe; resume with the same one, or start again with {{force}}"
         raise ModelError(message, options={"force": True})
-    load_weights(folder / "model.safetensors", model)
+    load_weights(folder / WEIGHTS_FILE, model)
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
         index, moment = name.split(".")

@@ -44,10 +44,10 @@ TEACHER_CONTEXTS = {
     "imitkd": Method(Mixture(Origin.TEACHER, Origin.STUDENT), BestToken()),
     "imitkd+full": Method(Mixture(Origin.TEACHER, Origin.STUDENT), CROSS_ENTROPY),
 }
-"""ImitKD*: the rows that ``method.contexts: teacher`` replaces."""
+"""ImitKD*: the rows of ``method.contexts: teacher``. A recipe refuses that setting for every other name."""
 
 
 def resolve(config: MethodConfig) -> Method:
     """Returns the row that a recipe names."""
-    rows = METHODS | TEACHER_CONTEXTS if config.contexts == "teacher" else METHODS
+    rows = TEACHER_CONTEXTS if config.contexts == "teacher" else METHODS
     return rows[config.name]

@@ -31,10 +31,11 @@ from compressor.distillation.slowdown import SlowdownWatch
 from compressor.distillation.thread_count import use_threads
 from compressor.distillation.trainer import Trainer, UpdateStats
 from compressor.errors import InterruptedRun, ModelError, OutputExistsError
-from compressor.files import check_replaceable, storage_errors, write_atomic
+from compressor.files import storage_errors, write_atomic
 from compressor.locks import hold
 from compressor.models.base import count_parameters
 from compressor.models.weights import Run, save_run
+from compressor.output_folder import check_replaceable
 from compressor.progress import Bar
 from compressor.provenance import provenance
 from compressor.run_folder import (
@@ -75,6 +76,7 @@ def distill(recipe: Recipe, out: Path, *, resume: bool = False, force: bool = Fa
 
 
 def _distill(recipe: Recipe, out: Path, *, resume: bool, force: bool, progress: bool) -> Path:
+    """Does what ``distill`` says, while the run is locked."""
     if resume:
         if not out.is_dir():
             raise ModelError(f"{out}: there is no run to resume; start without {{resume}}", options=["resume"])
@@ -184,6 +186,7 @@ class _Loop:
         self._save(finished=True)
 
     def _warn(self, ratio: float | None) -> None:
+        """Prints a warning if an update was suddenly slow."""
         if ratio is not None:
             threads = torch.get_num_threads()
             cure = (

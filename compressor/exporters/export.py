@@ -42,8 +42,8 @@ from compressor.exporters.quantization.precision import (
 )
 from compressor.exporters.quantization.rewrite import fp32_matmuls
 from compressor.exporters.shortlist import learn_table, teacher_pairs
-from compressor.files import new_folder
 from compressor.models.weights import Run
+from compressor.output_folder import new_folder
 from compressor.progress import Bar
 from compressor.runtime.generator import Generator
 from compressor.runtime.session import Device, check_onnxruntime, probe_device
@@ -78,44 +78,64 @@ def export_bundle(
         OutputExistsError: ``out_dir`` exists and ``force`` is not set.
         StorageError: the disk is full.
     """
-    precisions = config.built_precisions
     check_onnxruntime()
     probe_device(config.device)
     with new_folder(out_dir, force=force) as folder, Bar(Console(stderr=True), progress) as bar:
         bar.start("tracing", None)
         run = load_exportable(run_dir, config.task)
-        has_quantized = not set(QUANTIZED).isdisjoint(precisions)
-        dev = load_dev_set(
-            run, config.dev_source, config.dev_reference, allow_random=config.ungated and not has_quantized
-        )
-        lossy = [name for name in precisions if name != "fp32"]
-        if lossy and not config.ungated and dev.references is None:
-            raise ExportError(
-                f"{', '.join(lossy)}: losses are unknown without references: "
-                "give {dev_reference}, or publish them as they are with {ungated}",
-                options={"dev_reference": None, "ungated": True},
-            )
-        table = None
-        if any(name.endswith(SHORTLIST) for name in precisions):
-            pairs = teacher_pairs(run_dir, run.tokenizer, config.shortlist_source, config.shortlist_target)
-            table = learn_table(pairs, run.model.config.vocab_size, run.generation.eos_id)
-        graphs, shortlisted = _build_graphs(run, table)
-        quantized: dict[str, QuantizedPrecision] = {}
-        if has_quantized:
-            inputs = QuantizationInputs(run, graphs, shortlisted, dev.sample(CALIBRATION_SOURCES), folder)
-            quantized = _quantize(inputs, precisions, config.batch_size)
-        write_graphs(graphs | (shortlisted if f"fp32{SHORTLIST}" in precisions else {}), folder / "fp32")
-        for precision in quantized.values():
-            precision.write()
-        if "fp16" in precisions:
-            _write_fp16(run, folder / "fp16")
+        dev, table = _load_dev_set(run, config), _learn_shortlist(run_dir, run, config)
+        quantized = _write_precisions(run, table, dev, folder, config)
         run.tokenizer.save(folder / TOKENIZER_FOLDER)
         draft = _Draft(run, folder, draft_manifest(run, folder, table), dev, config.device, quantized)
         report = draft.check(bar)
         if not config.ungated:
-            report = _apply_gate(draft, report, lossy, config.quality_budget, bar)
-        _finish(folder, draft.complete_manifest(), report, precisions)
+            report = _apply_gate(draft, report, _lossy(config), config.quality_budget, bar)
+        _finish(folder, draft.complete_manifest(), report, config.built_precisions)
     return out_dir
+
+
+def _lossy(config: ExportConfig) -> list[str]:
+    """Returns the precisions that are compared with fp32."""
+    return [name for name in config.built_precisions if name != "fp32"]
+
+
+def _load_dev_set(run: Run, config: ExportConfig) -> DevSet:
+    """Returns the dev set. Raises ExportError if a precision has to be scored and there are no references."""
+    is_unscored = config.ungated and set(QUANTIZED).isdisjoint(config.built_precisions)
+    dev = load_dev_set(run, config.dev_source, config.dev_reference, allow_random=is_unscored)
+    lossy = _lossy(config)
+    if lossy and not config.ungated and dev.references is None:
+        raise ExportError(
+            f"{', '.join(lossy)}: losses are unknown without references: "
+            "give {dev_reference}, or publish them as they are with {ungated}",
+            options={"dev_reference": None, "ungated": True},
+        )
+    return dev
+
+
+def _learn_shortlist(run_dir: Path, run: Run, config: ExportConfig) -> LexicalTable | None:
+    """Returns the table of the precisions with a shortlist; None if there is no such precision."""
+    if not any(name.endswith(SHORTLIST) for name in config.built_precisions):
+        return None
+    pairs = teacher_pairs(run_dir, run.tokenizer, config.shortlist_source, config.shortlist_target)
+    return learn_table(pairs, run.model.config.vocab_size, run.generation.eos_id)
+
+
+def _write_precisions(
+    run: Run, table: LexicalTable | None, dev: DevSet, folder: Path, config: ExportConfig
+) -> dict[str, QuantizedPrecision]:
+    """Writes the graphs of every precision; returns the quantized ones by name, which may be written again."""
+    precisions, quantized = config.built_precisions, {}
+    graphs, shortlisted = _build_graphs(run, table)
+    if not set(QUANTIZED).isdisjoint(precisions):
+        inputs = QuantizationInputs(run, graphs, shortlisted, dev.sample(CALIBRATION_SOURCES), folder)
+        quantized = _quantize(inputs, precisions, config.batch_size)
+    write_graphs(graphs | (shortlisted if f"fp32{SHORTLIST}" in precisions else {}), folder / "fp32")
+    for precision in quantized.values():
+        precision.write()
+    if "fp16" in precisions:
+        _write_fp16(run, folder / "fp16")
+    return quantized
 
 
 def _build_graphs(run: Run, table: LexicalTable | None) -> tuple[dict[str, ir.Model], dict[str, ir.Model]]:

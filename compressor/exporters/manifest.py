@@ -67,10 +67,12 @@ def _precision(folder: Path, name: str, ending: str, table: LexicalTable | None 
 
 
 def _sizes(table: LexicalTable) -> ShortlistSizes:
+    """Returns the sizes of a shortlist's table."""
     return ShortlistSizes(pairs=table.pairs, always=len(table.always), likely=table.likely.shape[1])
 
 
 def _lineage(run: Run, recipe: dict[str, Any]) -> Lineage:
+    """Returns the origin of a run, without private paths and texts."""
     record = run.record
     licences = {"weights": record.licence}
     return Lineage(
@@ -85,6 +87,7 @@ def _lineage(run: Run, recipe: dict[str, Any]) -> Lineage:
 
 
 def _dump(part: RunPart | None) -> dict[str, Any] | None:
+    """Returns a record as a dictionary of the fields that were set."""
     return part.model_dump(mode="json", exclude_unset=True) if part else None
 
 

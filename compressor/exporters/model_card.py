@@ -16,6 +16,7 @@ def model_card(manifest: Manifest) -> str:
 
 
 def _head(manifest: Manifest) -> str:
+    """Returns title, sizes and limits."""
     languages = " to ".join(code for code in (manifest.source_language, manifest.target_language) if code)
     title = f"{manifest.task.capitalize()}{f', {languages}' if languages else ''}"
     sizes = manifest.sizes
@@ -29,12 +30,14 @@ def _head(manifest: Manifest) -> str:
 
 
 def _use(manifest: Manifest) -> str:
+    """Returns the command that runs the bundle, and the terms of its weights."""
     licence = manifest.lineage.licences.get("weights")
     terms = f"\n\nTerms of these weights: {licence}." if licence else ""
     return f"```\ncompress {_COMMANDS[manifest.task]} FOLDER < source.txt > target.txt\n```{terms}"
 
 
 def _quality(manifest: Manifest) -> str:
+    """Returns the table of precisions, and how it was measured."""
     table = ["| precision | weights | MB | against references | against fp32 |", "| --- | --- | --- | --- | --- |"]
     for name, precision in manifest.precisions.items():
         size = manifest.files[precision.weights].size / 1e6
@@ -60,6 +63,7 @@ def _quality(manifest: Manifest) -> str:
 
 
 def _scores(quality: Quality | None) -> str:
+    """Returns two cells: the score against references, and against fp32."""
     if quality is None:
         return "not measured | not measured"
     values = (quality.against_references, quality.against_fp32)
@@ -67,6 +71,7 @@ def _scores(quality: Quality | None) -> str:
 
 
 def _terms(manifest: Manifest) -> str:
+    """Returns the section on licences."""
     licences = manifest.lineage.licences
     if not licences:
         return (
@@ -77,6 +82,7 @@ def _terms(manifest: Manifest) -> str:
 
 
 def _origin(manifest: Manifest) -> str:
+    """Returns the section on method, teacher and data."""
     lineage = manifest.lineage
     teacher = lineage.teacher or {}
     size = teacher.get("parameters")

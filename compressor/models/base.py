@@ -51,7 +51,7 @@ class Seq2SeqModel(nn.Module, ABC):
         """Logits [..., vocab] from hidden states [..., d]; of the given tokens (int64 [n]) alone, [..., n]."""
 
     def forward(self, source: Tensor, source_mask: Tensor, context: Tensor) -> Tensor:
-        """``features`` of a batch: what training runs, so that data parallel wrappers see it."""
+        """Returns ``features`` for a batch. Training calls the module itself, as data-parallel wrappers require."""
         return self.features(self.encode(source, source_mask), context)
 
     def decode(self, memory: Memory, context: Tensor) -> Tensor:

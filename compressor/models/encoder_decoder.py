@@ -70,6 +70,7 @@ class EncoderDecoder(Seq2SeqModel):
             table[self.config.pad_id] = 0.0
 
     def _table(self, name: str) -> Tensor:
+        """Returns the embedding of a side, or the one that both sides share."""
         table: Tensor = self.embedding[name if name in self.embedding else "shared"]
         return table
 

@@ -80,7 +80,10 @@ def spaced(given: int, wanted: int) -> list[int]:
 
 
 def _copy_largest_units(source: FeedForward, target: FeedForward) -> None:
-    """A unit adds at most the product of its two norms to the output, for an input of norm one."""
+    """Copies the hidden units of a feed-forward layer that can change its output most.
+
+    For an input of norm one, a unit adds at most the product of the norms of its two weight vectors.
+    """
     weight = source.expand.weight.norm(dim=1) * source.contract.weight.norm(dim=0)
     units = weight.topk(target.expand.out_features).indices.sort().values
     target.frame.load_state_dict(source.frame.state_dict())
@@ -91,6 +94,7 @@ def _copy_largest_units(source: FeedForward, target: FeedForward) -> None:
 
 
 def _check_fit(theirs: Any, ours: Any) -> None:
+    """Raises ConfigError, with all reasons, if the student cannot hold the teacher's layers."""
     problems = [
         f"student.{name}: {getattr(ours, name)}, the teacher's is {getattr(theirs, name)}"
         for name in EQUAL_FIELDS

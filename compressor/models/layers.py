@@ -80,6 +80,11 @@ def gather_beams(values: Tensor, index: Tensor) -> Tensor:
     return values.gather(1, index[:, :, None].expand(-1, -1, values.shape[2]))
 
 
+def select_rows(tensors: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, ...]:
+    """Returns the sentences ``rows`` (int64 [rows]) of each tensor [batch, ...]."""
+    return tuple(tensor.index_select(0, rows) for tensor in tensors)
+
+
 def _attention_matmuls(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """Returns attention [batch, query_len, d] of inputs [batch, heads, len, head_dim]."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from compressor.model_config import ModelConfig
 from compressor.models.base import Memory
 from compressor.models.encoder_decoder import EncoderDecoder
-from compressor.models.layers import CrossAttention, FeedForward, Residual, attend, gather_beams
+from compressor.models.layers import CrossAttention, FeedForward, Residual, attend, gather_beams, select_rows
 
 
 def scan_by_steps(forget: Tensor, update: Tensor) -> Tensor:
@@ -80,6 +80,7 @@ class SsruCell(nn.Module):
         self.gate_bias = nn.Parameter(torch.zeros(d))
 
     def _forget_and_update(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the forget gate f_t and (1 - f_t) * candidate_t, fp32, both [batch, context_len, d]."""
         gate, candidate = self.gate_and_candidate(inputs).float().chunk(2, dim=-1)
         forget = torch.sigmoid(gate + self.gate_bias.float())
         return forget, (1 - forget) * candidate
@@ -123,6 +124,7 @@ class SsruLayer(nn.Module):
     def _attend_and_transform(
         self, hidden: Tensor, cross: tuple[Tensor, Tensor], cross_mask: Tensor, fused: bool
     ) -> Tensor:
+        """Attention to the memory, then feed-forward."""
         query = self.cross_attention.query(self.cross_frame.enter(hidden))
         change = self.cross_attention.out(attend(query, *cross, cross_mask, self.cross_attention.heads, fused))
         output: Tensor = self.feed_forward(self.cross_frame.leave(hidden, change))
@@ -189,14 +191,10 @@ class Ssru(EncoderDecoder):
 
     def select(self, state: SsruState, rows: Tensor) -> SsruState:
         """See Seq2SeqModel."""
-
-        def chosen(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return tuple(tensor.index_select(0, rows) for tensor in tensors)
-
         return SsruState(
-            chosen(state.cross_key),
-            chosen(state.cross_value),
-            chosen(state.cell),
+            select_rows(state.cross_key, rows),
+            select_rows(state.cross_value, rows),
+            select_rows(state.cell, rows),
             state.mask.index_select(0, rows),
             state.position,
         )

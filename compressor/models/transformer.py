@@ -13,7 +13,7 @@ from torch import Tensor
 
 from compressor.models.base import Memory
 from compressor.models.encoder_decoder import EncoderDecoder
-from compressor.models.layers import DecoderLayer, gather_beams
+from compressor.models.layers import DecoderLayer, gather_beams, select_rows
 
 
 class TransformerState(NamedTuple):
@@ -97,15 +97,11 @@ class Transformer(EncoderDecoder):
 
     def select(self, state: TransformerState, rows: Tensor) -> TransformerState:
         """See Seq2SeqModel."""
-
-        def chosen(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return tuple(tensor.index_select(0, rows) for tensor in tensors)
-
         return TransformerState(
-            chosen(state.cross_key),
-            chosen(state.cross_value),
-            chosen(state.self_key),
-            chosen(state.self_value),
+            select_rows(state.cross_key, rows),
+            select_rows(state.cross_value, rows),
+            select_rows(state.self_key, rows),
+            select_rows(state.self_value, rows),
             state.mask.index_select(0, rows),
             state.position,
             None if state.visible is None else state.visible.index_select(0, rows),

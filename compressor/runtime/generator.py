@@ -11,6 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Unpack
 
@@ -29,6 +30,7 @@ from compressor.bundle import (
 from compressor.errors import InputError
 from compressor.generation_config import until_eos
 from compressor.runtime import streaming
+from compressor.runtime.documents import Document, DocumentStream, Overlong, Split, default_split, prepare
 from compressor.runtime.results import Alternative, Result, ScoredTokens
 from compressor.runtime.search_options import Search, SearchOptions, resolve
 from compressor.runtime.session import (
@@ -116,6 +118,7 @@ class Generator:
         probe_device(device)
         manifest = open_bundle(folder, expect_digest)
         precision = precision or manifest.default_for(device)
+        manifest.precision(precision)  # an error comes before a warning about a precision that is not there
         warn_if_slow(precision, device)
         return cls(
             folder,
@@ -144,43 +147,61 @@ class Generator:
         self,
         texts: Sequence[str],
         *,
+        split: Split | None = None,
         num_return_sequences: int = 1,
         batch_tokens: int = BATCH_TOKENS,
         batch_size: int | None = None,
-        truncation: Truncation = "error",
+        truncation: Overlong = "error",
         **search: Unpack[SearchOptions],
     ) -> list[Result]:
         """Returns one result for each text, in order. The result of a blank text is blank.
 
         Args:
-            texts: Sources.
-            num_return_sequences: Outputs of each text, at most ``num_beams``; all but the best are ``alternatives``.
+            texts: Sources, of any length.
+            split: ``sentences``: each sentence is a source of its own, and the outputs are put together with the line
+                breaks, indentation, list markers and untranslatable parts of the text. ``none``: the model reads the
+                text whole. None: ``sentences`` for translation, ``none`` for summarization.
+            num_return_sequences: Outputs of each sentence, at most ``num_beams``; all but the best are
+                ``alternatives``.
             batch_tokens: Maximum number of padded source tokens in a batch.
-            batch_size: Maximum number of texts in a batch; None: only ``batch_tokens`` limits it.
-            truncation: Treatment of a source over the limit: an error, or a cut that preserves its EOS.
+            batch_size: Maximum number of sentences in a batch; None: only ``batch_tokens`` limits it.
+            truncation: Treatment of a sentence over the limit: an error; ``longest_first``, a cut that preserves its
+                EOS; or ``split``, translation in parts that end at clause boundaries.
             **search: ``num_beams`` and the other options of a search.
 
         Raises:
-            TooLongError: Sources are over the limit; has the index and length of each.
+            TooLongError: Sentences are over the limit; has the index of each text and the length.
             InputError: A text or option is outside the bundle's limits.
         """
         if isinstance(texts, str):
             raise InputError("{texts} is one string: give a list of them", option="texts")
         settings = resolve(self.manifest, search, len(texts))
-        sources = self.encode(texts, truncation)
-        filled = [index for index, (ids, _) in enumerate(sources) if ids]
+        documents = self.prepare(texts, split, truncation)
+        settings = settings.select([index for index, one in enumerate(documents) for _ in one.sources])
+        sources = [source for one in documents for source in one.sources]
         outputs = self._search(
-            [sources[index][0] for index in filled],
-            [[] for _ in filled],
-            settings.select(filled),
+            [source.token_ids for source in sources],
+            [[] for _ in sources],
+            settings,
             num_return_sequences=num_return_sequences,
             batch_tokens=batch_tokens,
             batch_size=batch_size,
         )
-        results = [Result("", [], 0, 0, False, "eos")] * len(sources)
-        for index, hypotheses in zip(filled, outputs, strict=True):
-            results[index] = self._result(*sources[index], hypotheses, settings.max_new_tokens[index])
-        return results
+        results = map(self._result, sources, outputs, settings.max_new_tokens)
+        return [one.result(list(islice(results, len(one.sources)))) for one in documents]
+
+    def prepare(
+        self, texts: Sequence[str], split: Split | None = None, truncation: Overlong = "error"
+    ) -> list[Document]:
+        """Returns the sentences of each text as the model reads them. Arguments and errors as in ``generate``."""
+        return prepare(
+            texts,
+            encode=self.encode,
+            split=split or default_split(self.task),
+            truncation=truncation,
+            source_language=self.manifest.source_language,
+            target_language=self.manifest.target_language,
+        )
 
     def generate_ids(self, sources: Sequence[Sequence[int]], **options: Any) -> list[list[int]]:
         """Returns the best output of each source; see ``search_ids``."""
@@ -229,7 +250,7 @@ class Generator:
         batch_tokens: int,
         batch_size: int | None,
     ) -> list[list[ScoredTokens]]:
-        """Returns the outputs of checked sources. A batch has sources of similar and prefixes of equal length."""
+        """Returns the outputs of checked sources; a batch has similar source lengths. Raises InputError for options."""
         for name, value in (("batch_tokens", batch_tokens), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise InputError(f"{{{name}}} is {value}: give 1 or more", option=name, actual=value)
@@ -284,15 +305,30 @@ class Generator:
             for hypotheses in zip(ids.tolist(), scores.tolist(), strict=True)
         ]
 
-    def stream(self, text: str, *, truncation: Truncation = "error", **search: Unpack[SearchOptions]) -> Iterator[str]:
+    def stream(
+        self,
+        text: str,
+        *,
+        split: Split | None = None,
+        truncation: Overlong = "error",
+        **search: Unpack[SearchOptions],
+    ) -> Iterator[str]:
         """Returns an iterator over pieces of the output; the joined pieces equal the text of ``generate``.
 
-        Beam search yields one piece at its end. Arguments are checked in this call, not at the first piece. Closing
-        the iterator stops the search.
+        Sentence follows sentence. Beam search yields a piece at the end of each. Arguments are checked in this call,
+        not at the first piece. Closing the iterator stops the search.
         """
         settings = resolve(self.manifest, search, 1)
-        (source,) = self.encode([text], truncation)
-        return self._stream(source.token_ids, settings) if source.token_ids else iter(())
+        (document,) = self.prepare([text], split, truncation)
+        return self._stream_document(document, settings)
+
+    def _stream_document(self, document: Document, settings: Search) -> Iterator[str]:
+        pieces = DocumentStream(document)
+        yield from filter(None, [pieces.opening()])
+        for index, source in enumerate(document.sources):
+            for delta in self._stream(source.token_ids, settings):
+                yield from filter(None, [pieces.piece(index, delta)])
+            yield from filter(None, [pieces.end(index)])
 
     def stream_ids(self, source: Sequence[int], **search: Unpack[SearchOptions]) -> Iterator[str]:
         """Returns an iterator as ``stream``, for token ids from ``encode``."""
@@ -314,16 +350,16 @@ class Generator:
         input_ids, mask = pad(sources, self.manifest.generation.pad_id)
         return input_ids, mask.astype(np.int64)
 
-    def _result(self, source: list[int], truncated: bool, hypotheses: list[ScoredTokens], limit: int) -> Result:
-        """Returns the result of a text from its ids and outputs; ``limit`` is its ``max_new_tokens``."""
+    def _result(self, source: Source, hypotheses: list[ScoredTokens], limit: int) -> Result:
+        """Returns the result of a sentence from its ids and outputs; ``limit`` is its ``max_new_tokens``."""
         best, *rest = hypotheses
         ids = best.token_ids
         return Result(
             text=self.tokenizer.decode(ids),
             token_ids=ids,
-            input_tokens=len(source),
+            input_tokens=len(source.token_ids),
             output_tokens=len(ids),
-            truncated=truncated,
+            truncated=source.truncated,
             finish_reason=self.finish_reason(ids, limit),
             score=best.score,
             alternatives=tuple(

@@ -8,7 +8,10 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Result:
-    """Best output of one text."""
+    """Best output of one text.
+
+    ``score`` and ``alternatives`` of a text with several sentences are those of its ``sentences``.
+    """
 
     text: str
     token_ids: list[int]
@@ -22,6 +25,10 @@ class Result:
     """Log-probability / length ** length_penalty; None for greedy search."""
     alternatives: tuple[Alternative, ...] = ()
     """The next best outputs, if ``num_return_sequences`` is above 1."""
+    dropped_tokens: int = 0
+    """Source tokens that were cut off."""
+    sentences: tuple[Result, ...] = ()
+    """Results of the sentences of a text that has several: the text's counts are their sums."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,16 @@ class Source(NamedTuple):
     """Whether the text was cut."""
 
 
+def check_text(index: int, text: object) -> None:
+    """Raises InputError if a text is no string or no valid Unicode."""
+    if not isinstance(text, str):
+        raise InputError("{text} is not a string", index=index)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{{text}}: no valid Unicode at character {error.start + 1}", index=index) from None
+
+
 class SourceEncoder:
     """Encodes texts for a bundle, and checks the token ids of a caller."""
 
@@ -47,15 +57,8 @@ class SourceEncoder:
         Raises:
             InputError: it is no string, no valid Unicode, or encodes to ids outside the vocabulary.
         """
-        if not isinstance(text, str):
-            raise InputError("{text} is not a string", index=index)
-        if not text.strip():
-            return []
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InputError(f"{{text}}: no valid Unicode at character {error.start + 1}", index=index) from None
-        return self._check_ids(index, self._tokenizer.encode_source(text))
+        check_text(index, text)
+        return self._check_ids(index, self._tokenizer.encode_source(text)) if text.strip() else []
 
     def _check_ids(self, index: int, ids: Sequence[int]) -> list[int]:
         """Returns the ids of a source. Raises InputError if there are none or one is outside the vocabulary."""

@@ -1,1 +1,1 @@
-"""Text without models: tokenizers and metrics."""
+"""Text without models: sentences, tokenizers and metrics."""

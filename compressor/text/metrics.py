@@ -82,6 +82,7 @@ def score(
 
 
 def _translation(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> Scores:
+    """Returns BLEU and chrF with their signature."""
     # `force` silences a warning about outputs that look tokenized, which is common early in training.
     bleu, chrf = BLEU(tokenize=tokenizer, force=True), CHRF()
     bleu_score = bleu.corpus_score(hypotheses, [references]).score
@@ -91,6 +92,7 @@ def _translation(hypotheses: Sequence[str], references: Sequence[str], tokenizer
 
 
 def _summarization(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
+    """Returns ROUGE-1, ROUGE-2 and ROUGE-L, mean F1, with their signature."""
     from rouge_score.rouge_scorer import RougeScorer  # imports nltk, which is slow and needed here only
 
     names = ("rouge1", "rouge2", "rougeL")

@@ -49,18 +49,19 @@ async def _answer(
     if mistakes:
         raise Problem(422, errors=mistakes)
     asked, engine, batcher = body.parameters, model.engine, service.batcher
-    jobs = await make_jobs(
+    work = await make_jobs(
         request,
         batcher,
         engine,
         body.inputs,
+        split=body.split,
         truncation=body.truncation,
         options=model.options(asked.num_beams, asked.max_new_tokens, asked.length_penalty),
         deadline=Deadline.after(body.timeout_ms or service.settings.timeout_ms),
     )
     if body.stream:
-        return await stream_response(request, batcher, model, jobs)
-    results = await run_jobs(request, batcher, engine, jobs)
+        return await stream_response(request, batcher, model, work)
+    results = await run_jobs(request, batcher, engine, work)
     return _response(request.state.request_id, model.info.id, results)
 
 
@@ -72,7 +73,6 @@ def _mistakes(body: SummarizeRequest, model: ServedModel, settings: Settings) ->
     checks = [
         (count > settings.max_items, "/inputs", f"has {count} texts, the limit is {settings.max_items}"),
         (body.format != "text", "/format", "html is not supported by this server; send text"),
-        (body.split != "none", "/split", "sentences is not supported by this server; send one sentence a text"),
         ((num_beams or 1) > max_num_beams, "/parameters/num_beams", f"is {num_beams}, the limit is {max_num_beams}"),
         (
             (new_tokens or 1) > max_new_tokens,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import Request
@@ -13,8 +13,8 @@ from fastapi.responses import StreamingResponse
 
 from serving.batcher import Batcher
 from serving.errors import as_problem, internal_error
-from serving.execution import DeltaStream, wait
-from serving.jobs import Deadline, DeadlineExceeded, Job
+from serving.execution import DeltaStream, Work, wait
+from serving.jobs import Deadline, DeadlineExceeded
 from serving.models import ServedModel
 
 PING_SECONDS = 15.0  # proxies close a connection that is silent for longer
@@ -22,16 +22,14 @@ _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _log = logging.getLogger("serving")
 
 
-async def stream_response(
-    request: Request, batcher: Batcher, model: ServedModel, jobs: Sequence[Job]
-) -> StreamingResponse:
+async def stream_response(request: Request, batcher: Batcher, model: ServedModel, work: Work) -> StreamingResponse:
     """Returns the response once its first piece is there, so that an error before it has a status of its own.
 
     Raises:
         JobError: The queue is full or closed, the deadline has passed, or the client is gone.
     """
-    deadline = jobs[0].deadline
-    deltas = DeltaStream(batcher, model.engine, jobs)
+    deadline = work.deadline
+    deltas = DeltaStream(batcher, model.engine, work)
     try:
         first = await wait(request, deltas.get(), deadline)
     except BaseException:

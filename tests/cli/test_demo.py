@@ -33,5 +33,5 @@ def test_demo_trains_exports_and_measures(task: str, tmp_path: Path, capsys: pyt
     assert {("student", "onnx", "fp32"), ("student", "onnx", "int8"), ("student", "torch", "fp32")} <= kinds
     assert {"teacher", "student, no teacher"} <= {row["model"] for row in rows}
     assert all(f"{row['parameters']:,}" in table for row in rows)
-    found = {name: describe(tmp_path / "demo" / task / name)["kind"] for name in ("teacher", "student", "bundle")}
-    assert found == {"teacher": "run", "student": "run", "bundle": "bundle"}
+    folders = {name: describe(tmp_path / "demo" / task / name)["kind"] for name in ("teacher", "student", "bundle")}
+    assert folders == {"teacher": "run", "student": "run", "bundle": "bundle"}

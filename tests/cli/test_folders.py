@@ -23,10 +23,10 @@ def run(*arguments: str | Path) -> int:
 
 def test_inspect_describes_a_run(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("inspect", tiny_run, "--json") == 0
-    found = json.loads(capsys.readouterr().out)
+    description = json.loads(capsys.readouterr().out)
     tensors = load_file(tiny_run / "model.safetensors").values()
-    assert found["kind"] == "run" and found["task"] == "translation"
-    assert found["parameters"] == sum(tensor.numel() for tensor in tensors)
+    assert description["kind"] == "run" and description["task"] == "translation"
+    assert description["parameters"] == sum(tensor.numel() for tensor in tensors)
 
 
 def test_inspect_describes_a_bundle(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,10 +45,10 @@ def test_describe_reads_a_checkpoint(tmp_path: Path) -> None:
         eos_token_id=0, forced_eos_token_id=None, max_position_embeddings=16,
     )  # fmt: skip
     MarianMTModel(config).save_pretrained(tmp_path)
-    found = describe(tmp_path)
-    assert (found["kind"], found["model_type"], found["d_model"]) == ("checkpoint", "marian", 8)
+    description = describe(tmp_path)
+    assert (description["kind"], description["model_type"], description["d_model"]) == ("checkpoint", "marian", 8)
     tensors = load_file(tmp_path / "model.safetensors").values()
-    assert found["parameters"] == sum(tensor.numel() for tensor in tensors)
+    assert description["parameters"] == sum(tensor.numel() for tensor in tensors)
 
 
 def test_describe_refuses_other_folders(tmp_path: Path, tiny_run: Path) -> None:

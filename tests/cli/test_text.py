@@ -7,10 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 
+from compressor.cli import main
 from compressor.cli.errors import EXIT_CODES
 from compressor.cli.textstream import chunks
 from compressor.errors import BundleError, DataError, InputError
@@ -51,9 +55,9 @@ def outputs(tiny_bundle: Path) -> dict[str, str]:
 def test_chunks_split_lines_at_newlines_only(
     stream: type[io.BytesIO], text: str, lines: list[str], terminated: bool
 ) -> None:
-    found = list(chunks(stream(text.encode())))
-    assert [line for chunk, _ in found for line in chunk] == lines
-    assert all(ended for _, ended in found[:-1]) and [ended for _, ended in found[-1:]] in ([], [terminated])
+    read = list(chunks(stream(text.encode())))
+    assert [line for chunk, _ in read for line in chunk] == lines
+    assert all(ended for _, ended in read[:-1]) and [ended for _, ended in read[-1:]] in ([], [terminated])
 
 
 @pytest.mark.parametrize("stream", [io.BytesIO, Pipe])
@@ -112,6 +116,119 @@ def test_closed_output_pipe_is_no_error(tiny_bundle: Path) -> None:
         process.stdin.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+class Done(NamedTuple):
+    """What a command printed, and its exit code."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Run:
+    """Runs a command in this process, which saves its start."""
+
+    def run(*arguments: str | Path, text: bytes) -> Done:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text)))
+        with pytest.raises(SystemExit) as end:
+            main([*map(str, arguments), "--threads", "1"])
+        assert isinstance(end.value.code, int)
+        return Done(end.value.code, *capsysbinary.readouterr())
+
+    return run
+
+
+def test_sentences_of_a_line_are_translated_one_by_one(run: Run, tiny_bundle: Path, outputs: dict[str, str]) -> None:
+    text = f"  - {DOG} {DOCTOR}\n42 %s\n"
+    done = run("translate", tiny_bundle, text=text.encode())
+    assert done.stdout.decode() == f"  - {outputs[DOG]} {outputs[DOCTOR]}\n42 %s\n"
+    whole = Generator.load(tiny_bundle).generate(["Der Hund. Der Mann."], split="none")[0].text
+    done = run("translate", tiny_bundle, "--split", "none", text=b"Der Hund. Der Mann.\n")
+    assert done.stdout.decode() == f"{whole}\n"
+
+
+@pytest.mark.parametrize("end", ["\n", "", "\r\n\r\n"])
+def test_a_document_is_read_whole(run: Run, tiny_bundle: Path, outputs: dict[str, str], end: str) -> None:
+    text = f"# {DOG}\r\n\r\n> {DOCTOR} {DOG}{end}"
+    done = run("translate", tiny_bundle, "--document", text=text.encode())
+    assert done.stdout.decode() == f"# {outputs[DOG]}\r\n\r\n> {outputs[DOCTOR]} {outputs[DOG]}{end}"
+    done = run("translate", tiny_bundle, "--document", "--json", text=text.encode())
+    assert len(json.loads(done.stdout)["sentences"]) == 3
+
+
+def test_json_lines_in_and_out(run: Run, tiny_bundle: Path, outputs: dict[str, str]) -> None:
+    records: list[Any] = [{"source": f"{DOG}\n\n{DOCTOR}\n", "target": "x"}, DOG, {"source": ""}]
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    done = run("translate", tiny_bundle, "--jsonl", text=text.encode())
+    texts = [json.loads(line)["text"] for line in done.stdout.splitlines()]
+    assert texts == [f"{outputs[DOG]}\n\n{outputs[DOCTOR]}\n", outputs[DOG], ""]
+
+
+@pytest.mark.parametrize(
+    ("options", "line", "message"),
+    [
+        ([], DOG * 5, "line 3 has "),
+        ([], f"{DOG} {DOG * 5}", "line 3 has a sentence of "),
+        ([], f"{DOG * 2000}", "--truncate or --split-long"),
+        ([], "\udcff", "line 3: not UTF-8 (byte 1)"),
+    ],
+)
+def test_answers_before_a_refused_line_are_written(
+    run: Run, tiny_bundle: Path, outputs: dict[str, str], options: list[str], line: str, message: str
+) -> None:
+    text = f"{DOG}\n{DOCTOR}\n{line}\n{DOG}\n".encode("utf-8", "surrogateescape")
+    done = run("translate", tiny_bundle, *options, text=text)
+    assert done.stdout.decode() == f"{outputs[DOG]}\n{outputs[DOCTOR]}\n"
+    error = done.stderr.decode()
+    assert done.returncode in (EXIT_CODES[InputError], EXIT_CODES[DataError])
+    assert error.count("\n") == 1 and error.startswith("error: line 3") and message in error
+
+
+@pytest.mark.parametrize("line", ["{", '{"text": "a"}', "3", "[" * 100_000])
+def test_answers_before_a_wrong_json_line_are_written(
+    run: Run, tiny_bundle: Path, outputs: dict[str, str], line: str
+) -> None:
+    done = run("translate", tiny_bundle, "--jsonl", text=f'"{DOG}"\n{line}\n'.encode())
+    assert json.loads(done.stdout)["text"] == outputs[DOG]
+    assert done.returncode == EXIT_CODES[DataError] and done.stderr.startswith(b"error: line 2: ")
+
+
+def test_errors_of_a_document_say_so(run: Run, tiny_bundle: Path) -> None:
+    done = run("translate", tiny_bundle, "--document", text=f"{DOG}\n\n{DOG * 5}\n".encode())
+    assert done.stderr.startswith(b"error: the document has a sentence of ")
+    done = run("translate", tiny_bundle, "--document", text=f"{DOG}\n\n ".encode() + b"\xff\n")
+    assert done.stderr.startswith(b"error: line 3: not UTF-8 (byte 2)")
+
+
+def test_what_is_cut_is_said(run: Run, tiny_bundle: Path) -> None:
+    generator = Generator.load(tiny_bundle)
+    limit, tokens = generator.manifest.max_source_tokens, len(generator.tokenizer.encode_source(DOG * 5))
+    text = f"{DOG}\n{DOG * 5}\n{DOG} {DOG * 5}\n"
+    done = run("translate", tiny_bundle, "--truncate", text=text.encode())
+    assert done.stdout.count(b"\n") == 3
+    assert done.stderr.decode().splitlines() == [
+        f"line 2: cut from {tokens} to {limit} tokens",
+        f"line 3: a sentence was cut from {tokens} to {limit} tokens",
+    ]
+
+
+def test_a_long_sentence_is_translated_in_parts(run: Run, tiny_bundle: Path) -> None:
+    done = run("translate", tiny_bundle, "--split-long", "--json", text=(DOG * 20 + "\n").encode())
+    result = json.loads(done.stdout)
+    assert (result["truncated"], result["dropped_tokens"], done.stderr) == (False, 0, b"")
+    limit = Generator.load(tiny_bundle).manifest.max_source_tokens
+    assert len(result["sentences"]) > 1 and max(one["input_tokens"] for one in result["sentences"]) <= limit
+
+
+@pytest.mark.parametrize("flags", [["--document", "--jsonl"], ["--truncate", "--split-long"]])
+def test_flags_that_exclude_each_other(run: Run, tiny_bundle: Path, flags: list[str]) -> None:
+    done = run("translate", tiny_bundle, *flags, text=b"")
+    assert done.returncode == 2 and f"{flags[0]} and {flags[1]} exclude".encode() in done.stderr
 
 
 @pytest.mark.slow

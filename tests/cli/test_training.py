@@ -33,9 +33,9 @@ def test_train_then_distil(
 ) -> None:
     advice = ["--set", f"teacher.path={tiny_run}", "--set", "method.name=imitkd+full"]
     assert run("distill", tiny_recipe, *advice, *SHORT, "--out", tmp_path / "student", "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["kind"], found["method"], found["updates"]) == ("run", "imitkd+full", 4)
-    assert found["folder"] == str(tmp_path / "student") and found["teacher"]["parameters"] > 0
+    description = json.loads(capsys.readouterr().out)
+    assert (description["kind"], description["method"], description["updates"]) == ("run", "imitkd+full", 4)
+    assert description["folder"] == str(tmp_path / "student") and description["teacher"]["parameters"] > 0
 
 
 def test_train_ignores_the_recipes_teacher(tiny_recipe: Path, tmp_path: Path) -> None:
@@ -50,9 +50,9 @@ def test_dry_run_writes_nothing(
 ) -> None:
     advice = ["--set", f"teacher.path={tiny_run}", "--set", "method.name=imitkd", "--set", "student.d_model=16"]
     assert run("distill", tiny_recipe, *advice, "--out", tmp_path / "run", "--dry-run", "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["recipe"]["student"]["d_model"] == 16
-    plan = found["estimate"]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["recipe"]["student"]["d_model"] == 16
+    plan = printed["estimate"]
     assert 0 < plan["student_parameters"] < plan["teacher_parameters"]
     assert plan["updates"] == 150 and plan["minutes"] >= 0 and plan["memory_mb"] > 0
     assert plan["teacher_outputs_minutes"] is None

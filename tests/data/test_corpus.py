@@ -44,10 +44,10 @@ def test_clean_drops_by_reason() -> None:
         Example("mono"),
     ]
     cleaner = Cleaner(["in dev."])
-    kept, report = list(cleaner.clean(examples)), cleaner.report
-    assert kept == [Example("a b", "c d"), Example("a b", "another translation"), Example("mono")]
+    remaining, report = list(cleaner.clean(examples)), cleaner.report
+    assert remaining == [Example("a b", "c d"), Example("a b", "another translation"), Example("mono")]
     assert report.dropped == {"with an empty side": 2, "repeated": 2, "with a held-out source": 1}
-    assert (report.read, report.kept) == (8, 3)
+    assert (report.read, report.remaining) == (8, 3)
     assert len(list(Cleaner(deduplicate=False).clean(examples))) == 6
 
 
@@ -113,7 +113,7 @@ def test_reports_add_up() -> None:
     for report, reason in ((one, "repeated"), (two, "repeated"), (two, "with an empty side")):
         report.drop(reason, Example("x"))
     one.add(two)
-    assert (one.read, one.kept) == (15, 12)
+    assert (one.read, one.remaining) == (15, 12)
     assert one.dropped == {"repeated": 2, "with an empty side": 1}
 
 
@@ -185,7 +185,7 @@ def test_rows_that_cannot_be_read_are_skipped_and_counted(tmp_path: Path) -> Non
         load_corpus(data, "train")
     corpus = load_corpus(data.model_copy(update={"on_error": "skip"}), "train")
     assert corpus.examples == [Example("eins", "one"), Example("vier", "four"), Example("ja", "yes")]
-    assert (corpus.report.read, corpus.report.kept, corpus.report.dropped) == (7, 3, {"that cannot be read": 4})
+    assert (corpus.report.read, corpus.report.remaining, corpus.report.dropped) == (7, 3, {"that cannot be read": 4})
     shown = corpus.report.shown["that cannot be read"]
     assert [text.split(" is not")[0].split(": not")[0] for text in shown] == [
         "a.en: line 2, byte 2 (0xff)", "a.de: line 3, byte 3 (0xff)", "b.jsonl: line 2",
@@ -214,4 +214,4 @@ def test_the_real_corpora_are_aligned(shared: Path) -> None:
     assert len(dev.examples) == 1014 + 800
     train = load_corpus(data, "train", [example.source for example in dev.examples])
     assert train.report.read == 29_000
-    assert train.report.kept > 28_900
+    assert train.report.remaining > 28_900

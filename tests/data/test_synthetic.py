@@ -107,7 +107,7 @@ def test_hard_german_constructions_occur() -> None:
 
 
 @pytest.mark.parametrize(
-    ("det", "gender", "forms"),
+    ("det", "gender", "inflections"),
     [
         ("der", "m", ("der alte Tisch", "den alten Tisch", "dem alten Tisch")),
         ("ein", "m", ("ein alter Tisch", "einen alten Tisch", "einem alten Tisch")),
@@ -119,20 +119,22 @@ def test_hard_german_constructions_occur() -> None:
         ("drei", "p", ("drei alte Bücher", "drei alte Bücher", "drei alten Büchern")),
     ],
 )
-def test_german_noun_phrases_match_a_table(det: str, gender: str, forms: tuple[str, ...]) -> None:
+def test_german_noun_phrases_match_a_table(det: str, gender: str, inflections: tuple[str, ...]) -> None:
     old = Adjective("alt", "old", frozenset())
-    singular = {"Bücher": "Buch", "Tische": "Tisch", "Autos": "Auto"}.get(forms[0].split()[-1], forms[0].split()[-1])
+    singular = {"Bücher": "Buch", "Tische": "Tisch", "Autos": "Auto"}.get(
+        inflections[0].split()[-1], inflections[0].split()[-1]
+    )
     kind = "m" if gender == "weak" else gender
     actual = []
     for case in CASES:
         article = det if det == "drei" else determiner(det, kind, case)
         ending = adjective(old, "" if det == "drei" else det, kind, case)
         actual.append(f"{article} {ending} {noun(word(singular), gender == 'p', case)}")
-    assert tuple(actual) == forms
+    assert tuple(actual) == inflections
 
 
 @pytest.mark.parametrize(
-    ("infinitive", "forms"),
+    ("infinitive", "inflections"),
     [
         ("lesen", ("lese", "liest", "liest", "lesen", "lesen")),
         ("arbeiten", ("arbeite", "arbeitest", "arbeitet", "arbeiten", "arbeiten")),
@@ -141,12 +143,12 @@ def test_german_noun_phrases_match_a_table(det: str, gender: str, forms: tuple[s
         ("einladen", ("lade", "lädst", "lädt", "laden", "laden")),
     ],
 )
-def test_german_present_tense_matches_a_table(infinitive: str, forms: tuple[str, ...]) -> None:
-    assert tuple(present(verb(infinitive), person) for person in ("1s", "2s", "3s", "1p", "3p")) == forms
+def test_german_present_tense_matches_a_table(infinitive: str, inflections: tuple[str, ...]) -> None:
+    assert tuple(present(verb(infinitive), person) for person in ("1s", "2s", "3s", "1p", "3p")) == inflections
 
 
 @pytest.mark.parametrize(
-    ("name", "forms"),
+    ("name", "inflections"),
     [
         ("müssen", ("muss", "musst", "muss", "müssen", "müssen")),
         ("wollen", ("will", "willst", "will", "wollen", "wollen")),
@@ -154,8 +156,8 @@ def test_german_present_tense_matches_a_table(infinitive: str, forms: tuple[str,
         ("sein", ("bin", "bist", "ist", "sind", "sind")),
     ],
 )
-def test_german_auxiliaries_match_a_table(name: str, forms: tuple[str, ...]) -> None:
-    assert tuple(auxiliary(name, person) for person in ("1s", "2s", "3s", "1p", "3p")) == forms
+def test_german_auxiliaries_match_a_table(name: str, inflections: tuple[str, ...]) -> None:
+    assert tuple(auxiliary(name, person) for person in ("1s", "2s", "3s", "1p", "3p")) == inflections
 
 
 def test_english_verb_forms() -> None:
@@ -288,13 +290,13 @@ def test_headline_facts_are_not_all_in_the_first_sentence() -> None:
 
 
 def test_headline_winner_follows_from_the_score() -> None:
-    found = 0
+    count = 0
     for example in generate("summarization", "train", 600):
         headline = re.fullmatch(r"(\w+) beat (\w+) (\d)-(\d) in .*", example.target or "")
         if headline:
-            found += 1
+            count += 1
             goals = dict(re.findall(r"(\w+) scored (\w+) goal", example.source))
             counts = {team: ["no", "one", "two", "three", "four", "five"].index(said) for team, said in goals.items()}
             assert (counts[headline[1]], counts[headline[2]]) == (int(headline[3]), int(headline[4]))
             assert int(headline[3]) > int(headline[4])
-    assert found > 20
+    assert count > 20

@@ -69,8 +69,8 @@ def test_constrained_tokens_match_transformers(rules: dict[str, object], prefix_
         logits = torch.randn(batch, VOCAB, generator=generator)
         given = step < prefix_len
         expected = prefix[:, step] if given else processors(so_far, logits.clone()).argmax(dim=-1)
-        found = search(logits, Greedy(so_far, alive), torch.tensor(step), options)
-        assert found.sequences[:, -1].tolist() == expected.tolist(), step
+        state = search(logits, Greedy(so_far, alive), torch.tensor(step), options)
+        assert state.sequences[:, -1].tolist() == expected.tolist(), step
         so_far = torch.cat([so_far, expected[:, None]], dim=1)
 
 

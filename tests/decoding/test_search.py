@@ -63,9 +63,9 @@ def test_beam_scores_match_transformers(num_beams: int, length_penalty: float, c
         net, rules, num_beams, length_penalty=length_penalty, num_return_sequences=2, **arguments(rules)
     )
     expected = [until_eos(row, EOS, PAD) for row in output.sequences[:, 1:].tolist()]
-    found = beam_search(net, rules, *sources(), num_beams=num_beams, num_return=2)
-    assert [best.tokens for row in found for best in row] == expected
-    scores = torch.tensor([best.score for row in found for best in row])
+    hypotheses = beam_search(net, rules, *sources(), num_beams=num_beams, num_return=2)
+    assert [best.tokens for row in hypotheses for best in row] == expected
+    scores = torch.tensor([best.score for row in hypotheses for best in row])
     torch.testing.assert_close(scores, output.sequences_scores, atol=1e-4, rtol=0)
 
 
@@ -81,10 +81,10 @@ def test_limits_of_a_sentence_do_not_affect_its_neighbours(num_beams: int) -> No
         limits = {"max_new_tokens": longest[rows], "min_new_tokens": shortest[rows]}
         if num_beams == 1:
             return greedy(net, RULES, source[rows], mask[rows], **limits)
-        found = beam_search(
+        hypotheses = beam_search(
             net, RULES, source[rows], mask[rows], num_beams=num_beams, length_penalty=penalties[rows], **limits
         )
-        return [best[0].tokens for best in found]
+        return [best[0].tokens for best in hypotheses]
 
     together = outputs(slice(None))
     assert together == [outputs(slice(row, row + 1))[0] for row in range(count)]

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import get_args
 
 import pytest
+from pydantic import ValidationError
 
-from compressor.config import ROLLOUT_METHODS, TEACHERLESS_METHODS, AugmentationConfig, MethodConfig, MethodName, Recipe
+from compressor.config import (
+    ROLLOUT_METHODS,
+    TEACHER_CONTEXT_METHODS,
+    TEACHERLESS_METHODS,
+    AugmentationConfig,
+    MethodConfig,
+    MethodName,
+    Recipe,
+)
 from compressor.distillation.contexts import Origin
-from compressor.distillation.methods import METHODS, resolve
+from compressor.distillation.methods import METHODS, TEACHER_CONTEXTS, resolve
 from compressor.distillation.setup import set_up
 from compressor.distillation.targets import OwnToken
 
@@ -22,11 +32,18 @@ from compressor.distillation.targets import OwnToken
         ("imitkd", "references", {Origin.REFERENCE, Origin.STUDENT}),
         ("imitkd", "teacher", {Origin.TEACHER, Origin.STUDENT}),
         ("imitkd+full", "teacher", {Origin.TEACHER, Origin.STUDENT}),
-        ("vanilla", "teacher", {Origin.REFERENCE}),
     ],
 )
 def test_where_contexts_come_from(name: MethodName, contexts: str, origins: set[Origin]) -> None:
     assert resolve(MethodConfig(name=name, contexts=contexts)).contexts.origins == origins
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - set(TEACHER_CONTEXTS)))
+def test_contexts_of_the_teacher_are_refused_by_a_method_without_that_variant(name: MethodName) -> None:
+    with pytest.raises(
+        ValidationError, match=rf"contexts: teacher is for imitkd, imitkd\+full, not for {re.escape(name)}"
+    ):
+        MethodConfig(name=name, contexts="teacher")
 
 
 def test_a_mixture_follows_its_coins() -> None:
@@ -38,6 +55,7 @@ def test_a_mixture_follows_its_coins() -> None:
 def test_the_recipe_knows_every_row_and_what_it_needs() -> None:
     assert set(METHODS) == set(get_args(MethodName))
     assert {name for name, row in METHODS.items() if row.uses_rollouts} == ROLLOUT_METHODS
+    assert set(TEACHER_CONTEXTS) == TEACHER_CONTEXT_METHODS
     teacherless = {
         name
         for name, row in METHODS.items()

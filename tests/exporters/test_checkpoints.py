@@ -45,14 +45,14 @@ def test_outputs_are_those_of_generate(checkpoint: Path, generators: dict[str, G
     model, tokenizer = MarianMTModel.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
     batch = tokenizer(list(SENTENCES), return_tensors="pt", padding=True)
     with torch.inference_mode():
-        found = model.generate(
+        generated = model.generate(
             **batch, num_beams=num_beams, do_sample=False, return_dict_in_generate=True, output_scores=True
         )
-    expected = tokenizer.batch_decode(found.sequences, skip_special_tokens=True)
+    expected = tokenizer.batch_decode(generated.sequences, skip_special_tokens=True)
     results = generators["fp32"].generate(SENTENCES, num_beams=num_beams)
     assert [result.text for result in results] == expected
     if num_beams > 1:
-        assert [result.score for result in results] == pytest.approx(found.sequences_scores.tolist(), abs=1e-4)
+        assert [result.score for result in results] == pytest.approx(generated.sequences_scores.tolist(), abs=1e-4)
     assert len(generators["int8"].generate(SENTENCES, num_beams=num_beams)) == len(expected)
 
 
@@ -77,8 +77,8 @@ def test_bart_is_exported_as_it_is(texts: list[list[str]], tiny_corpus: Path, tm
     batch = tokenizer(list(SENTENCES), return_tensors="pt", padding=True)
     for num_beams in (1, 3):
         with torch.inference_mode():
-            found = model.generate(**batch, num_beams=num_beams)
-        expected = tokenizer.batch_decode(found, skip_special_tokens=True)
+            generated = model.generate(**batch, num_beams=num_beams)
+        expected = tokenizer.batch_decode(generated, skip_special_tokens=True)
         results = generator.generate(SENTENCES, num_beams=num_beams)
         assert [result.text for result in results] == expected
 
@@ -99,9 +99,9 @@ def test_a_checkpoint_with_only_a_bin_file(checkpoint: Path, texts: list[list[st
     folder = Path(shutil.copytree(checkpoint, tmp_path / "bin"))
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    expected, found = load_exportable(checkpoint).model.state_dict(), load_exportable(folder).model.state_dict()
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    expected, actual = load_exportable(checkpoint).model.state_dict(), load_exportable(folder).model.state_dict()
+    assert actual.keys() == expected.keys()
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("make", [lambda path: path / "none", lambda path: path], ids=["no folder", "an empty folder"])

@@ -72,29 +72,25 @@ def test_an_existing_folder_is_not_overwritten(tiny_run: Path, tmp_path: Path) -
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 
 
-def test_a_full_disk_leaves_nothing_behind(
-    tiny_run: Path,
-    trace_once: Callable[[pytest.MonkeyPatch], None],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def traced_once(trace_once: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports of the tiny run share one tracing."""
+    trace_once(monkeypatch)
+
+
+@pytest.mark.usefixtures("traced_once")
+def test_a_full_disk_leaves_nothing_behind(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    trace_once(monkeypatch)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="the disk is full; nothing was written"):
         export_bundle(tiny_run, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_int8_export_with_own_dev_sources_replaces_a_bundle(
-    tiny_run: Path,
-    trace_once: Callable[[pytest.MonkeyPatch], None],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    trace_once(monkeypatch)
+@pytest.mark.usefixtures("traced_once")
+def test_int8_export_with_own_dev_sources_replaces_a_bundle(tiny_run: Path, tmp_path: Path) -> None:
     out, source = tmp_path / "out", tmp_path / "dev.de"
     out.mkdir()
     (out / "old.txt").write_text("old")
@@ -134,10 +130,8 @@ def test_dev_references_need_dev_sources(tiny_run: Path, tmp_path: Path) -> None
         load_dev_set(load_run(tiny_run), None, tmp_path / "b")
 
 
-def test_export_without_dev_sources_needs_ungated(
-    tiny_run: Path, tmp_path: Path, trace_once: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trace_once(monkeypatch)
+@pytest.mark.usefixtures("traced_once")
+def test_export_without_dev_sources_needs_ungated(tiny_run: Path, tmp_path: Path) -> None:
     moved = tmp_path / "run"
     shutil.copytree(tiny_run, moved)
     (moved / "recipe.yaml").unlink()
@@ -149,22 +143,18 @@ def test_export_without_dev_sources_needs_ungated(
     assert manifest.parity is not None and manifest.parity.fp32_identical == manifest.parity.sources == 32
     assert "There were no dev sources" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     run = load_run(moved)
-    found = load_dev_set(run, None, None, allow_random=True)
+    dev = load_dev_set(run, None, None, allow_random=True)
     frame = run.tokenizer.frame
-    for ids in found.ids:
+    for ids in dev.ids:
         assert tuple(ids[len(ids) - len(frame.source_suffix_ids) :]) == frame.source_suffix_ids
         assert run.generation.pad_id not in ids and 1 < len(ids) <= 24
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_int4_and_mixed_are_described_in_manifest_and_card(
-    tiny_run: Path,
-    tiny_corpus: Path,
-    trace_once: Callable[[pytest.MonkeyPatch], None],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_run: Path, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a machine on which blocks are fastest for one row, and static scales for more."""
-    trace_once(monkeypatch)
     monkeypatch.setattr(
         kernel_choice, "time_formats", lambda shape: {"fp32": 9.0, "int8": 5.0, "blocks": 4.0 * shape.rows}
     )
@@ -175,8 +165,8 @@ def test_int4_and_mixed_are_described_in_manifest_and_card(
     assert set(manifest.precisions) == {"int4", "mixed", "fp32"} and manifest.default_precision == "mixed"
     int4, mixed, fp32 = (manifest.precisions[name] for name in ("int4", "mixed", "fp32"))
     assert int4.matmul_formats is None and fp32.batch_size is None and mixed.batch_size == 1
-    found = {(item.graph, item.format) for item in mixed.matmul_formats or ()}
-    assert found == {("encoder", "int8"), ("decoder_step", "blocks")}
+    formats = {(item.graph, item.format) for item in mixed.matmul_formats or ()}
+    assert formats == {("encoder", "int8"), ("decoder_step", "blocks")}
     described = json.loads((out / "bundle.json").read_text(encoding="utf-8"))["precisions"]
     assert "matmul_formats" in described["mixed"]
     assert not {"matmul_formats", "batch_size"} & {*described["int4"], *described["fp32"]}
@@ -203,14 +193,9 @@ def test_missing_gpu_is_reported_before_any_work(
     assert not list(tmp_path.iterdir())
 
 
-def test_bundle_is_checked_on_its_device(
-    tiny_run: Path,
-    trace_once: Callable[[pytest.MonkeyPatch], None],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.usefixtures("traced_once")
+def test_bundle_is_checked_on_its_device(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The processor stands in for the GPU."""
-    trace_once(monkeypatch)
     monkeypatch.setitem(session._PROVIDERS, "cuda", "CPUExecutionProvider")
     devices: list[str] = []
 
@@ -224,14 +209,11 @@ def test_bundle_is_checked_on_its_device(
     assert devices == ["cuda"]
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_fp16_over_the_quality_budget_is_refused(
-    tiny_run: Path,
-    trace_once: Callable[[pytest.MonkeyPatch], None],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fp32 graphs stand in for those of fp16, and the gate for one that measures a loss."""
-    trace_once(monkeypatch)
     monkeypatch.setattr(exporters, "build_half_graphs", exporters.build_graphs)
     monkeypatch.setattr(exporters, "fp32_matmuls", lambda graph: [])
     monkeypatch.setattr(gate, "score_loss", lambda quality, name: 0.4 if name == "fp16" else 0.0)

@@ -55,8 +55,8 @@ def expected(run_folder: Path, num_beams: int) -> tuple[list[list[int]], list[li
     batch = pad_sources(sources, run.generation.pad_id)
     if num_beams == 1:
         return sources, greedy(run.model, run.generation, *batch)
-    found = beam_search(run.model, run.generation, *batch, num_beams=num_beams)
-    return sources, [best[0].tokens for best in found]
+    hypotheses = beam_search(run.model, run.generation, *batch, num_beams=num_beams)
+    return sources, [best[0].tokens for best in hypotheses]
 
 
 def test_rollouts_and_advice_train_it(run_folder: Path) -> None:

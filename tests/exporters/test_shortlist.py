@@ -53,13 +53,13 @@ def graphs(net: Any, table: LexicalTable, tmp_path_factory: pytest.TempPathFacto
 
 def penalties(table: LexicalTable, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """[batch, vocab]: minus infinity where the shortlist of a source lacks a token, computed token by token."""
-    found = torch.full((len(ids), VOCAB), -torch.inf)
+    penalty = torch.full((len(ids), VOCAB), -torch.inf)
     for row, source in enumerate(ids):
         tokens = set(table.always.tolist())
         for token in source[mask[row].bool()].tolist():
             tokens |= set(table.likely[token].tolist())
-        found[row, sorted(tokens - set(GENERATION.suppressed_ids))] = 0.0
-    return found
+        penalty[row, sorted(tokens - set(GENERATION.suppressed_ids))] = 0.0
+    return penalty
 
 
 def hugging_face(net: Any, table: LexicalTable, given: dict[str, Any], **options: Any) -> Any:
@@ -93,9 +93,9 @@ def test_beam_outputs_and_scores_match_hugging_face(
     ids, mask = sources(batch)
     prefix = torch.randint(1, VOCAB - 1, (batch, options.pop("prefix", 0)), generator=torch.Generator().manual_seed(4))
     expected = hugging_face(net, table, {"ids": ids, "mask": mask, "prefix": prefix}, **options)
-    found, scores = graphs["generate_beams"].run(["output_ids", "scores"], feeds(ids, mask, prefix, **options))
+    outputs, scores = graphs["generate_beams"].run(["output_ids", "scores"], feeds(ids, mask, prefix, **options))
     wanted = [until_eos(row, EOS, PAD) for row in expected.sequences[:, 1:].tolist()]
-    assert [until_eos(row, EOS, PAD) for row in found.reshape(len(wanted), -1).tolist()] == wanted
+    assert [until_eos(row, EOS, PAD) for row in outputs.reshape(len(wanted), -1).tolist()] == wanted
     np.testing.assert_allclose(scores.reshape(-1), expected.sequences_scores.numpy(), atol=1e-4, rtol=0)
 
 
@@ -113,9 +113,9 @@ def test_greedy_outputs_match_hugging_face(
     graph = graphs["generate"]
     names = {given.name for given in graph.get_inputs()}
     given = {name: value for name, value in feeds(ids, mask, prefix, **options).items() if name in names}
-    (found,) = graph.run(["output_ids"], given)
+    (outputs,) = graph.run(["output_ids"], given)
     wanted = [until_eos(row, EOS, PAD) for row in expected.sequences[:, 1:].tolist()]
-    assert [until_eos(row, EOS, PAD) for row in found.tolist()] == wanted
+    assert [until_eos(row, EOS, PAD) for row in outputs.tolist()] == wanted
     assert batch == 1 or wanted != [until_eos(row, EOS, PAD) for row in whole.sequences[:, 1:].tolist()]
 
 
@@ -141,7 +141,7 @@ def test_int8_logits_of_kept_columns_equal_those_without_a_shortlist(
     whole, some = build_graphs(net, GENERATION), build_graphs(net, GENERATION, table)
     ids, mask = sources(9)
     ranges = calibrate(whole, [row[real.bool()].tolist() for row, real in zip(ids, mask, strict=True)], 12)
-    found = []
+    steps = []
     for number, graphs in enumerate((whole, some)):
         for graph in graphs.values():
             quantize(graph, VOCAB, ranges)
@@ -149,8 +149,8 @@ def test_int8_logits_of_kept_columns_equal_those_without_a_shortlist(
         encoder, step = (onnxruntime.InferenceSession(paths[name]) for name in ("encoder", "decoder_step"))
         options = feeds(ids, mask, ids[:, :0])
         state = streaming.first_feeds(encoder, step, options["input_ids"], options["attention_mask"], options)
-        found.append((state, streaming.advance(step, state, ["logits"])[0]))
-    (_, everything), (state, logits) = found
+        steps.append((state, streaming.advance(step, state, ["logits"])[0]))
+    (_, everything), (state, logits) = steps
     assert 0 < len(state["kept_columns"]) < VOCAB
     wanted = everything[:, state["kept_columns"]] + penalties(table, ids, mask).numpy()[:, state["kept_columns"]]
     np.testing.assert_array_equal(logits, wanted)
@@ -160,10 +160,10 @@ def test_table_matches_plain_python_ibm_model_1() -> None:
     rng = np.random.default_rng(3)
     vocab, most = 40, 5
     pairs = [(rng.integers(1, vocab, 6).tolist(), rng.integers(1, vocab, 5).tolist()) for _ in range(200)]
-    found = learn_table(pairs, vocab, 0, frequent=4, likely=most)
+    table = learn_table(pairs, vocab, 0, frequent=4, likely=most)
     written = Counter(token for _, target in pairs for token in target)
-    assert found.always[0] == 0  # the end of sentence
-    assert sorted(written[token] for token in found.always[1:]) == sorted(written.values())[-3:]
+    assert table.always[0] == 0  # the end of sentence
+    assert sorted(written[token] for token in table.always[1:]) == sorted(written.values())[-3:]
     probability: dict[tuple[int, int], float] = {}
     for _ in range(2):
         expected: dict[tuple[int, int], float] = defaultdict(float)
@@ -178,10 +178,10 @@ def test_table_matches_plain_python_ibm_model_1() -> None:
         probability = {key: count / totals[key[0]] for key, count in expected.items()}
     for one in range(1, vocab):
         counts = {token: count for (source, token), count in expected.items() if source == one}
-        counts = {token: count for token, count in counts.items() if token != one and token not in found.always}
+        counts = {token: count for token, count in counts.items() if token != one and token not in table.always}
         best = sorted(counts.values(), reverse=True)[: most - 1]
-        assert found.likely[one, 0] == one
-        np.testing.assert_allclose([counts[token] for token in found.likely[one, 1 : len(best) + 1]], best)
+        assert table.likely[one, 0] == one
+        np.testing.assert_allclose([counts[token] for token in table.likely[one, 1 : len(best) + 1]], best)
 
 
 def test_learning_without_pairs_is_refused() -> None:

@@ -1,9 +1,8 @@
-"""The SSRU decoder against its own equations, its stepwise form, and a beam search that keeps no state."""
+"""The SSRU decoder against its own equations, and against a beam search that keeps no state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -11,25 +10,10 @@ from torch import Tensor
 
 from compressor.decoding.search import beam_search, greedy
 from compressor.generation_config import GenerationConfig
-from compressor.model_config import SsruModelConfig
 from compressor.models.base import Seq2SeqModel
 from compressor.models.recurrent import SsruCell, _LinearScan, parallel_scan, scan_by_steps
-from compressor.models.registry import build_model
-from tests.models.test_transformer import EOS, PAD, RULES, VOCAB, sources
-
-
-def ssru(**changes: Any) -> Seq2SeqModel:
-    """A model with livelier weights than fresh ones, whose outputs end."""
-    torch.manual_seed(9)  # outputs of many lengths
-    sizes = {"d_model": 16, "num_heads": 2, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn": 24}
-    config = SsruModelConfig(**{**sizes, "vocab_size": VOCAB, "pad_id": PAD, "max_length": 32, **changes})
-    built = build_model(config).eval()
-    with torch.no_grad():
-        for parameter in built.parameters():
-            if parameter.dim() == 1:
-                parameter.add_(0.3 * torch.randn_like(parameter))
-        built.output_bias[EOS] += 3.0
-    return built
+from tests.models.test_contract import lively
+from tests.models.test_transformer import RULES, sources
 
 
 def plain_recurrence(forget: Tensor, update: Tensor) -> Tensor:
@@ -63,8 +47,8 @@ def test_gradients_of_the_scan_are_those_of_the_recurrence() -> None:
     weights = torch.randn(2, 9, 6, dtype=torch.float64)
     parameters = list(cell.parameters())
     expected = torch.autograd.grad((plain_recurrence(forget, update).relu() * weights).sum(), parameters)
-    found = torch.autograd.grad((cell(inputs) * weights).sum(), parameters)
-    for one, other in zip(found, expected, strict=True):
+    actual = torch.autograd.grad((cell(inputs) * weights).sum(), parameters)
+    for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
@@ -74,21 +58,9 @@ def test_gradients_do_not_depend_on_the_scan() -> None:
     update = torch.randn(2, 9, 6, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(2, 9, 6, dtype=torch.float64)
     expected = torch.autograd.grad((parallel_scan(forget, update) * weights).sum(), (forget, update))
-    found = torch.autograd.grad((_LinearScan.apply(forget, update) * weights).sum(), (forget, update))
-    for one, other in zip(found, expected, strict=True):
+    actual = torch.autograd.grad((_LinearScan.apply(forget, update) * weights).sum(), (forget, update))
+    for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other)
-
-
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_whole_prefixes_equal_repeated_steps(norm: str) -> None:
-    net = ssru(norm=norm)
-    source, mask = sources()
-    memory, context = net.encode(source, mask), torch.randint(1, VOCAB - 1, (len(source), 8))
-    state, steps = net.initial_state(memory), []
-    for position in range(context.shape[1]):
-        logits, state = net.step(context[:, position], state)
-        steps.append(logits)
-    torch.testing.assert_close(torch.stack(steps, dim=1), net.decode(memory, context), atol=1e-5, rtol=0)
 
 
 def plain_beam_search(net: Seq2SeqModel, rules: GenerationConfig, source: Tensor, beams: int) -> list[int]:
@@ -121,17 +93,17 @@ def plain_beam_search(net: Seq2SeqModel, rules: GenerationConfig, source: Tensor
 @torch.no_grad()
 @pytest.mark.parametrize("beams", [3, 4])
 def test_beam_search_equals_one_that_recomputes_every_prefix(beams: int) -> None:
-    net, (source, mask) = ssru(), sources(9)
+    net, (source, mask) = lively("ssru"), sources(9)
     rules = RULES.model_copy(update={"early_stopping": True})
-    found = [best[0].tokens for best in beam_search(net, rules, source, mask, num_beams=beams)]
+    outputs = [best[0].tokens for best in beam_search(net, rules, source, mask, num_beams=beams)]
     rows = zip(source, mask, strict=True)
-    assert found == [plain_beam_search(net, rules, row[real], beams) for row, real in rows]
-    assert len({len(tokens) for tokens in found}) > 1
+    assert outputs == [plain_beam_search(net, rules, row[real], beams) for row, real in rows]
+    assert len({len(tokens) for tokens in outputs}) > 1
 
 
 @pytest.mark.parametrize("search", ["greedy", "beams"])
 def test_an_output_does_not_depend_on_its_batch(search: str) -> None:
-    net, (source, mask) = ssru(), sources(9)
+    net, (source, mask) = lively("ssru"), sources(9)
 
     def outputs(source: Tensor, mask: Tensor) -> list[list[int]]:
         if search == "greedy":

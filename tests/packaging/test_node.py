@@ -36,5 +36,5 @@ def test_node_gives_the_same_outputs(program: Path, num_beams: int) -> None:
     command = ["node", str(program), str(bundle), "--num-beams", str(num_beams)]
     done = subprocess.run(command, input=lines, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert found == generator.generate_ids(sources, num_beams=num_beams)
+    outputs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert outputs == generator.generate_ids(sources, num_beams=num_beams)

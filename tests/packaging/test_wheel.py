@@ -107,7 +107,7 @@ def serving(program: Path, bundle: Path, cwd: Path) -> Iterator[str]:
         try:
             assert process.stderr is not None
             address = next(
-                found[0] for line in process.stderr if (found := re.search(r"http://127\.0\.0\.1:\d+", line))
+                match[0] for line in process.stderr if (match := re.search(r"http://127\.0\.0\.1:\d+", line))
             )
             next(line for line in process.stderr if "loaded" in line)
             yield address

@@ -125,20 +125,20 @@ def test_parameters_are_checked(int8: Generator, options: dict[str, Any], said: 
 
 def test_beams_give_their_best_and_its_alternatives(generator: Generator, tiny_run: Path) -> None:
     run, texts = load_run(tiny_run), ["Der Hund sieht den Baum.", "", "Der Baum"]
-    found = generator.generate(texts, num_beams=4, num_return_sequences=3, length_penalty=0.7)
-    assert found[1] == Result("", [], 0, 0, False, "eos")
+    results = generator.generate(texts, num_beams=4, num_return_sequences=3, length_penalty=0.7)
+    assert results[1] == Result("", [], 0, 0, False, "eos")
     sources = [run.tokenizer.encode_source(text) for text in texts if text]
     rules = run.generation.model_copy(update={"length_penalty": 0.7})
     expected = beam_search(run.model, rules, *pad_sources(sources, rules.pad_id), num_beams=4, num_return=3)
     if generator.precision == "fp32":
-        for result, hypotheses in zip(found[::2], expected, strict=True):
+        for result, hypotheses in zip(results[::2], expected, strict=True):
             outputs = [(result.token_ids, result.score), *((one.token_ids, one.score) for one in result.alternatives)]
             assert [tokens for tokens, _ in outputs] == [hypothesis.tokens for hypothesis in hypotheses]
             assert [score for _, score in outputs] == pytest.approx([one.score for one in hypotheses], abs=1e-4)
     alone = [generator.generate([text], num_beams=4, num_return_sequences=3, length_penalty=0.7)[0] for text in texts]
-    assert [result.token_ids for result in alone] == [result.token_ids for result in found]
+    assert [result.token_ids for result in alone] == [result.token_ids for result in results]
     (piece,) = generator.stream(texts[0], num_beams=4, length_penalty=0.7)
-    assert piece == found[0].text
+    assert piece == results[0].text
 
 
 def test_an_output_begins_with_its_prefix(int8: Generator) -> None:

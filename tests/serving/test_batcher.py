@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from compressor.runtime.sources import Source
-from serving.batcher import Batcher
+from serving.batcher import TOGETHER, Batcher
 from serving.jobs import Deadline, DeadlineExceeded, Draining, Job, JobOptions, QueueFull, WorkerDead
 
 
@@ -63,6 +64,32 @@ def test_jobs_submitted_together_run_together_in_order(batcher: Batcher, wait_un
     assert [job.future.result(5) for job in [*first, *second]] == [[1], [2], [3]]
     assert engine.batches == [[0], [1, 2], [3]]
     assert batcher.items == 0
+
+
+def test_long_requests_take_turns(wait_until: Any) -> None:
+    engine: Any = RecordingEngine()
+    roomy = Batcher(capacity=1000)
+    start_and_hold(roomy, engine, wait_until)
+    long = [make_job(token) for token in range(TOGETHER + 6)]
+    short = make_job(500)
+    roomy.submit(engine, long)
+    roomy.submit(engine, [short])
+    engine.may_run.set()
+    assert [job.future.result(5) for job in [*long, short]] == [[token] for token in range(TOGETHER + 6)] + [[500]]
+    assert engine.batches == [[0], list(range(TOGETHER)), [500], list(range(TOGETHER, TOGETHER + 6))]
+    roomy.close()
+
+
+def test_only_the_places_of_jobs_count(batcher: Batcher, wait_until: Any) -> None:
+    engine: Any = RecordingEngine()
+    start_and_hold(batcher, engine, wait_until)
+    sentences = [*(replace(make_job(token), places=0) for token in range(9)), make_job(9)]
+    batcher.submit(engine, sentences)
+    batcher.submit(engine, [])
+    assert batcher.items == 2
+    engine.may_run.set()
+    assert [job.future.result(5) for job in sentences] == [[token] for token in range(10)]
+    wait_until(lambda: batcher.items == 0)
 
 
 def test_admission_is_all_or_nothing(batcher: Batcher, wait_until: Any) -> None:

@@ -72,8 +72,8 @@ def test_a_text_over_the_source_limit_is_refused_or_truncated(server: Any) -> No
 REFUSED = [
     ({"format": "html"}, "/format", "not supported"),
     ({"format": "pdf"}, "/format", "'text' or 'html'"),
-    ({"split": "sentences"}, "/split", "not supported"),
-    ({"truncation": "only_first"}, "/truncation", "'error' or 'longest_first'"),
+    ({"split": "words"}, "/split", "'sentences' or 'none'"),
+    ({"truncation": "only_first"}, "/truncation", "'error', 'longest_first' or 'split'"),
     ({"parameters": {"num_beams": 10000}}, "/parameters/num_beams", "is 10000, the limit is 4"),
     ({"parameters": {"num_beams": 0}}, "/parameters/num_beams", "greater than or equal to 1"),
     ({"parameters": {"max_new_tokens": 10**9}}, "/parameters/max_new_tokens", "is 1000000000, the limit is 6"),

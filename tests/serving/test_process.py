@@ -139,6 +139,7 @@ def test_a_damaged_bundle_ends_the_process_with_an_error(tmp_path: Path) -> None
         _, log = process.communicate(timeout=30)
     assert process.returncode != 0
     assert "BundleError" in log.splitlines()[-1] and "format version" in log.splitlines()[-1]
+    assert log.count("format version") == 1  # it is raised, not logged as well
 
 
 def test_a_port_in_use_is_a_config_error() -> None:

@@ -117,10 +117,10 @@ def as_pickle(folder: Path, content: Any) -> None:
 def test_bin_file_with_only_weights_loads(marian: Path) -> None:
     expected = HuggingFaceTeacher(TeacherConfig(path=str(marian)))
     as_pickle(marian, expected.model.state_dict())
-    found = load_teacher(TeacherConfig(path=str(marian)))
-    assert isinstance(found, HuggingFaceTeacher)
+    teacher = load_teacher(TeacherConfig(path=str(marian)))
+    assert isinstance(teacher, HuggingFaceTeacher)
     weights = expected.model.state_dict()
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in found.model.state_dict().items())
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in teacher.model.state_dict().items())
 
 
 class Payload:
@@ -226,9 +226,9 @@ def test_max_context_is_the_longest_the_model_accepts(open_pair: Callable[[str],
     assert teacher.max_context is not None
     for length in (teacher.max_context, teacher.max_context + 1):
         context = torch.full((1, length), 3)
-        kept = torch.ones_like(context, dtype=torch.bool)
+        loss_mask = torch.ones_like(context, dtype=torch.bool)
         if length == teacher.max_context:
-            assert teacher.logits(source, mask, context, kept).shape == (length, teacher.vocab_size)
+            assert teacher.logits(source, mask, context, loss_mask).shape == (length, teacher.vocab_size)
         else:
             with pytest.raises(IndexError):
-                teacher.logits(source, mask, context, kept)
+                teacher.logits(source, mask, context, loss_mask)

@@ -43,8 +43,8 @@ def test_logits_match_hugging_face_up_to_the_last_position(scale_embedding: bool
     mask[1, 7:] = False
     with torch.no_grad():
         expected = theirs(input_ids=source, attention_mask=mask.long(), decoder_input_ids=context).logits
-        found = ours.decode(ours.encode(source, mask), context)
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
+        actual = ours.decode(ours.encode(source, mask), context)
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-5)
 
 
 def test_step_logits_match_whole_prefix_logits() -> None:

@@ -104,7 +104,7 @@ def test_loss_ignores_rows_without_a_token(open_pair: Callable[[str], Pair], tin
     trainer = Trainer(set_up(recipe_of(pair, tiny_corpus, "t5")))
     batch = trainer.batches.collate([0, 1, 2])
     contexts = build_contexts([trainer.setup.train.targets[i] for i in range(3)], [True] * 3, trainer.setup.generation)
-    found = trainer.loss(batch, contexts).item()
+    loss = trainer.loss(batch, contexts).item()
     with torch.no_grad():
         theirs = pair.model(
             input_ids=batch.source, attention_mask=batch.source_mask.long(), decoder_input_ids=contexts.tokens
@@ -113,7 +113,7 @@ def test_loss_ignores_rows_without_a_token(open_pair: Callable[[str], Pair], tin
     hidden = [5, *range(len(pair.tokenizer), pair.ours.vocab_size)]
     theirs[..., hidden] = ours[..., hidden] = -torch.inf
     cross = -(theirs.softmax(-1) * ours.log_softmax(-1).masked_fill(torch.isinf(ours), 0.0)).sum(-1)
-    assert found == pytest.approx(cross[contexts.loss_mask].mean().item(), rel=1e-5)
+    assert loss == pytest.approx(cross[contexts.loss_mask].mean().item(), rel=1e-5)
 
 
 def test_seqkd_records_teacher_outputs_of_every_source(

@@ -61,8 +61,8 @@ def test_options_are_converted(given: dict[str, Any], expected: dict[str, Any]) 
 
 def test_recipe_overrides_length_penalty_and_limit() -> None:
     config = TeacherConfig(path="folder", length_penalty=0.3, max_new_tokens=50)
-    found = rules(config=config, max_length=30, length_penalty=2.0)
-    assert (found.length_penalty, found.max_new_tokens) == (0.3, 50)
+    generation = rules(config=config, max_length=30, length_penalty=2.0)
+    assert (generation.length_penalty, generation.max_new_tokens) == (0.3, 50)
 
 
 @pytest.mark.parametrize(
@@ -78,14 +78,16 @@ def test_target_language_replaces_or_follows_the_start_token() -> None:
         "start_id": 4,
         "forced_bos_id": None,
     }
-    found = rules(language=4, decoder_start_token_id=2, forced_bos_token_id=3)
-    assert (found.start_id, found.forced_bos_id) == (2, 4)
+    generation = rules(language=4, decoder_start_token_id=2, forced_bos_token_id=3)
+    assert (generation.start_id, generation.forced_bos_id) == (2, 4)
 
 
 def test_encoder_and_decoder_limits_are_read_separately() -> None:
     config = SimpleNamespace(max_encoder_position_embeddings=4096, max_decoder_position_embeddings=16)
-    found = read_generation_config(transformers.GenerationConfig(bos_token_id=0), TOKENIZER, None, config, ROWS, CONFIG)
-    assert (found.max_source_tokens, found.max_new_tokens) == (4096, 16)
+    generation = read_generation_config(
+        transformers.GenerationConfig(bos_token_id=0), TOKENIZER, None, config, ROWS, CONFIG
+    )
+    assert (generation.max_source_tokens, generation.max_new_tokens) == (4096, 16)
 
 
 @pytest.mark.parametrize(
@@ -149,19 +151,21 @@ FAMILIES = {
 
 
 def test_generation_config_of_each_family(pair: Pair) -> None:
-    found, family = pair.ours.generation, pair.model.config.model_type
-    expected = FAMILIES["mbart50" if family == "mbart" and found.start_id == 2 else family.replace("m2m_100", "m2m100")]
-    assert found.model_dump(include=set(expected)) == expected
+    generation, family = pair.ours.generation, pair.model.config.model_type
+    expected = FAMILIES[
+        "mbart50" if family == "mbart" and generation.start_id == 2 else family.replace("m2m_100", "m2m100")
+    ]
+    assert generation.model_dump(include=set(expected)) == expected
     ids = pair.tokenizer.get_vocab()
     if family == "marian":
-        assert found.start_id == ids["<pad>"] and found.suppressed_ids == (ids["<pad>"],)
+        assert generation.start_id == ids["<pad>"] and generation.suppressed_ids == (ids["<pad>"],)
     if family == "t5":
-        assert found.suppressed_ids == (5, *range(len(pair.tokenizer), len(pair.tokenizer) + 7))
+        assert generation.suppressed_ids == (5, *range(len(pair.tokenizer), len(pair.tokenizer) + 7))
     if family == "mbart":
-        assert ids["en_XX"] == (found.start_id if expected is FAMILIES["mbart"] else found.forced_bos_id)
+        assert ids["en_XX"] == (generation.start_id if expected is FAMILIES["mbart"] else generation.forced_bos_id)
     if family == "m2m_100":
-        assert found.forced_bos_id == pair.tokenizer.get_lang_id("en") not in found.suppressed_ids
-        assert pair.tokenizer.get_lang_id("de") in found.suppressed_ids
+        assert generation.forced_bos_id == pair.tokenizer.get_lang_id("en") not in generation.suppressed_ids
+        assert pair.tokenizer.get_lang_id("de") in generation.suppressed_ids
 
 
 def test_begin_suppressed_tokens_and_minimum_length_are_obeyed(open_pair: Callable[[str], Pair]) -> None:

@@ -56,13 +56,13 @@ def test_logits_match_hugging_face_at_selected_positions(pair: Pair) -> None:
     generator = torch.Generator().manual_seed(0)
     context = torch.randint(4, 50, (len(SENTENCES), 6), generator=generator)
     context[:, 0] = pair.ours.generation.start_id
-    kept = torch.rand(context.shape, generator=generator) < 0.6
+    loss_mask = torch.rand(context.shape, generator=generator) < 0.6
     with torch.no_grad():
         theirs = pair.model(input_ids=source, attention_mask=mask.long(), decoder_input_ids=context).logits
-    expected = torch.stack([theirs[row, column] for row, column in kept.nonzero().tolist()])
-    found = pair.ours.logits(source, mask, context, kept)
-    assert not found.requires_grad
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    expected = torch.stack([theirs[row, column] for row, column in loss_mask.nonzero().tolist()])
+    actual = pair.ours.logits(source, mask, context, loss_mask)
+    assert not actual.requires_grad
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
 def hugging_face_outputs(pair: Pair, num_beams: int | None, **more: object) -> list[list[int]]:
@@ -84,15 +84,15 @@ def hugging_face_outputs(pair: Pair, num_beams: int | None, **more: object) -> l
 
 
 def test_greedy_search_matches_hugging_face(pair: Pair) -> None:
-    found = pair.ours.generate(*pair.batch(), num_beams=1)
-    assert [best.tokens for [best] in found] == hugging_face_outputs(pair, 1)
-    assert all(math.isnan(best.score) for [best] in found)
+    hypotheses = pair.ours.generate(*pair.batch(), num_beams=1)
+    assert [best.tokens for [best] in hypotheses] == hugging_face_outputs(pair, 1)
+    assert all(math.isnan(best.score) for [best] in hypotheses)
 
 
 def test_beam_search_matches_hugging_face(pair: Pair) -> None:
     """With the checkpoint's own number of beams, length penalty, early stopping and forced tokens."""
-    found = pair.ours.generate(*pair.batch(), num_beams=pair.ours.generation.num_beams)
-    assert [best.tokens for [best] in found] == hugging_face_outputs(pair, None)
+    hypotheses = pair.ours.generate(*pair.batch(), num_beams=pair.ours.generation.num_beams)
+    assert [best.tokens for [best] in hypotheses] == hugging_face_outputs(pair, None)
 
 
 @pytest.mark.parametrize("renormalize", [True, False])
@@ -104,17 +104,17 @@ def test_converted_marian_beam_search_matches_hugging_face(
     pair = open_pair("marian")
     teacher = copy.copy(pair.ours)
     teacher.generation = teacher.generation.model_copy(update={"renormalize_logits": renormalize})
-    found = teacher.generate(*pair.batch(), num_beams=4, num_return=num_return)
+    hypotheses = teacher.generate(*pair.batch(), num_beams=4, num_return=num_return)
     expected = hugging_face_outputs(pair, 4, num_return_sequences=num_return, renormalize_logits=renormalize)
-    assert [hypothesis.tokens for row in found for hypothesis in row] == expected
-    assert not any(math.isnan(hypothesis.score) for row in found for hypothesis in row)
+    assert [hypothesis.tokens for row in hypotheses for hypothesis in row] == expected
+    assert not any(math.isnan(hypothesis.score) for row in hypotheses for hypothesis in row)
 
 
 def test_n_best_outputs_match_hugging_face_in_descending_score(pair: Pair) -> None:
-    found = pair.ours.generate(*pair.batch(), num_beams=4, num_return=3)
+    hypotheses = pair.ours.generate(*pair.batch(), num_beams=4, num_return=3)
     expected = hugging_face_outputs(pair, 4, num_return_sequences=3)
-    assert [hypothesis.tokens for row in found for hypothesis in row] == expected
-    for row in found:
+    assert [hypothesis.tokens for row in hypotheses for hypothesis in row] == expected
+    for row in hypotheses:
         assert sorted(row, key=lambda hypothesis: -hypothesis.score) == row
 
 

@@ -36,9 +36,9 @@ def log_probs(teacher: NativeTeacher, row: int, tokens: list[int]) -> torch.Tens
     rows = []
     for length in range(len(tokens)):
         context = torch.tensor([[teacher.generation.start_id, *tokens[:length]]])
-        kept = torch.zeros_like(context, dtype=torch.bool)
-        kept[0, -1] = True
-        rows.append(teacher.logits(source, mask, context, kept)[0])
+        loss_mask = torch.zeros_like(context, dtype=torch.bool)
+        loss_mask[0, -1] = True
+        rows.append(teacher.logits(source, mask, context, loss_mask)[0])
     return torch.stack(rows).log_softmax(dim=-1)
 
 
@@ -53,11 +53,11 @@ def test_attributes_match_the_run(teacher: NativeTeacher, tiny_run: Path) -> Non
 def test_batched_logits_match_single_prefixes(teacher: NativeTeacher) -> None:
     source, mask = sources(teacher)
     context = torch.tensor([[teacher.generation.start_id, 7, 9, 11]] * len(SENTENCES))
-    kept = torch.tensor([[True, True, False, True], [True, False, False, False], [False, True, True, True]])
-    found = teacher.logits(source, mask, context, kept).log_softmax(dim=-1)
+    loss_mask = torch.tensor([[True, True, False, True], [True, False, False, False], [False, True, True, True]])
+    logits = teacher.logits(source, mask, context, loss_mask).log_softmax(dim=-1)
     singles = [log_probs(teacher, row, [7, 9, 11, 4]) for row in range(len(SENTENCES))]
-    expected = torch.stack([singles[row][column] for row, column in kept.nonzero().tolist()])
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    expected = torch.stack([singles[row][column] for row, column in loss_mask.nonzero().tolist()])
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
 
 
 def test_greedy_takes_the_most_probable_token_at_every_step(teacher: NativeTeacher) -> None:
@@ -73,10 +73,10 @@ def test_greedy_takes_the_most_probable_token_at_every_step(teacher: NativeTeach
 def test_n_best_scores_match_log_probabilities(teacher: NativeTeacher, tiny_run: Path, length_penalty: float) -> None:
     other = load_teacher(TeacherConfig(path=str(tiny_run), length_penalty=length_penalty))
     assert other.generation.length_penalty == length_penalty
-    for row, found in enumerate(other.generate(*sources(teacher), num_beams=5, num_return=4)):
-        assert len({tuple(hypothesis.tokens) for hypothesis in found}) == 4
-        assert sorted(found, key=lambda hypothesis: -hypothesis.score) == found
-        for hypothesis in found:
+    for row, hypotheses in enumerate(other.generate(*sources(teacher), num_beams=5, num_return=4)):
+        assert len({tuple(hypothesis.tokens) for hypothesis in hypotheses}) == 4
+        assert sorted(hypotheses, key=lambda hypothesis: -hypothesis.score) == hypotheses
+        for hypothesis in hypotheses:
             scores = log_probs(teacher, row, hypothesis.tokens)
             total = sum(scores[i, token].item() for i, token in enumerate(hypothesis.tokens))
             assert hypothesis.score == pytest.approx(total / len(hypothesis.tokens) ** length_penalty, abs=1e-4)

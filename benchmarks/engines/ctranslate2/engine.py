@@ -7,7 +7,7 @@ from pathlib import Path
 
 import ctranslate2
 
-from benchmarks.engines.base import EngineSpec, Output
+from benchmarks.engines.base import EngineOutput, EngineSpec
 from benchmarks.engines.converted_model import MODEL, read_converted
 from compressor.errors import DependencyError, ModelError
 from compressor.text.tokenizer import cut
@@ -38,7 +38,7 @@ class CTranslate2Engine:
         self.parameters: int | None = self._described.parameters
         self._max_new_tokens = spec.max_new_tokens or self._described.max_new_tokens
 
-    def translate(self, texts: Sequence[str], *, num_beams: int, max_batch_size: int = 0) -> Output:
+    def translate(self, texts: Sequence[str], *, num_beams: int, max_batch_size: int = 0) -> EngineOutput:
         """Tokenizes, searches and decodes one batch; ``max_batch_size`` 0 leaves it whole."""
         limit, eos = self._described.max_source_tokens, self._described.eos_id
         sources = [cut(self._tokenizer.encode_source(text), limit, eos) for text in texts]
@@ -50,7 +50,7 @@ class CTranslate2Engine:
         )
         rows = [[int(token) for token in result.hypotheses[0]] for result in results]
         counts = [min(len(row) + 1, self._max_new_tokens) for row in rows]  # the end of sentence is not in the row
-        return Output([self._tokenizer.decode(row) for row in rows], counts)
+        return EngineOutput([self._tokenizer.decode(row) for row in rows], counts)
 
 
 def load(spec: EngineSpec, threads: int) -> CTranslate2Engine:

@@ -95,6 +95,7 @@ def _parameter(module: str, kind: str) -> str:
 
 
 def _matrix(value: Tensor) -> Any:
+    """Returns a weight as [inputs, outputs], a bias as [1, outputs]."""
     return _array(value.T if value.dim() == 2 else value[None])
 
 
@@ -108,6 +109,7 @@ def _unknown(run: Run) -> int:
 
 
 def _settings(config: MarianConfig) -> dict[str, Any]:
+    """Returns Marian's description of the architecture."""
     return {
         "type": "transformer",
         "version": "v1.12.0",

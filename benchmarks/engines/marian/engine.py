@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pymarian import Translator
 
-from benchmarks.engines.base import EngineSpec, Output
+from benchmarks.engines.base import EngineOutput, EngineSpec
 from benchmarks.engines.converted_model import MODEL, read_converted
 from compressor.errors import ModelError
 from compressor.text.tokenizer import cut
@@ -39,16 +39,16 @@ class MarianEngine:
         self.parameters: int | None = self._described.parameters
         self.size_mb = model.stat().st_size / 1e6
 
-    def translate(self, texts: Sequence[str], *, num_beams: int, max_batch_size: int | None = None) -> Output:
+    def translate(self, texts: Sequence[str], *, num_beams: int, max_batch_size: int | None = None) -> EngineOutput:
         """Tokenizes, searches and decodes one batch."""
         described = self._described
         rows = [
             cut(self._tokenizer.encode_source(text), described.max_source_tokens, described.eos_id) for text in texts
         ]
         lines = [" ".join(f"w{token}" for token in row[:-1]) for row in rows]  # Marian adds the end of sentence
-        found = self._translator(max_batch_size or len(texts), num_beams).translate(lines)
-        outputs = [[int(word[1:]) for word in line.split() if word[1:].isdecimal()] for line in found]
-        return Output(
+        translations = self._translator(max_batch_size or len(texts), num_beams).translate(lines)
+        outputs = [[int(word[1:]) for word in line.split() if word[1:].isdecimal()] for line in translations]
+        return EngineOutput(
             [self._tokenizer.decode(row) for row in outputs], [min(len(row) + 1, self._limit) for row in outputs]
         )
 

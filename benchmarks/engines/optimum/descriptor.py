@@ -9,25 +9,34 @@ from benchmarks.engines.environments import tool_of
 LIBRARIES = ("torch==2.13.0", "transformers==4.57.6", "accelerate")
 
 
-def export_commands(spec: EngineSpec, tool: str, exporter: str) -> list[list[str]]:
-    """The commands that write a checkpoint of the model and run one of Optimum's exporters over it."""
-    model, task = f"{{}}/{MODEL}", ["--task", "text2text-generation-with-past"]
-    return [
-        [sys.executable, "-m", "benchmarks.engines.optimum.converter", spec.path, "{}"],
-        [tool, "export", exporter, "--model", model, *task, model],
-    ]
+def exported_engine(name: str, exporter: str, environment: Environment, heading: str) -> EngineDescriptor:
+    """Returns the descriptor of an engine that runs what one of Optimum's exporters makes of a checkpoint.
+
+    Args:
+        name: Name of the engine.
+        exporter: Exporter of ``optimum-cli``: ``onnx`` or ``openvino``.
+        environment: Where exporter and engine run.
+        heading: Heading of the engine's column.
+    """
+
+    def conversion(spec: EngineSpec) -> list[list[str]]:
+        model, task = f"{{}}/{MODEL}", ["--task", "text2text-generation-with-past"]
+        return [
+            [sys.executable, "-m", "benchmarks.engines.optimum.converter", spec.path, "{}"],
+            [tool_of(descriptor, "optimum-cli"), "export", exporter, "--model", model, *task, model],
+        ]
+
+    descriptor = EngineDescriptor(
+        name=name,
+        precisions=("fp32",),
+        peer=True,
+        environment=environment,
+        conversion=conversion,
+        columns={"fp32": heading},
+    )
+    return descriptor
 
 
-def conversion(spec: EngineSpec) -> list[list[str]]:
-    """The commands that convert a model into the folder ``{}``."""
-    return export_commands(spec, tool_of(DESCRIPTOR, "optimum-cli"), "onnx")
-
-
-DESCRIPTOR = EngineDescriptor(
-    name="optimum",
-    precisions=("fp32",),
-    peer=True,
-    environment=Environment((*LIBRARIES, "optimum-onnx[onnxruntime]==0.1.0")),
-    conversion=conversion,
-    columns={"fp32": "Optimum"},
+DESCRIPTOR = exported_engine(
+    "optimum", "onnx", Environment((*LIBRARIES, "optimum-onnx[onnxruntime]==0.1.0")), "Optimum"
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.engines.base import EngineSpec, Output
+from benchmarks.engines.base import EngineOutput, EngineSpec
 from benchmarks.engines.converted_model import MODEL, read_converted
 from compressor.errors import ModelError
 from compressor.generation_config import until_eos
@@ -40,7 +40,7 @@ class OptimumEngine:
         self.parameters: int | None = self._described.parameters
         self.size_mb = sum(file.stat().st_size for glob in graphs for file in (folder / MODEL).glob(glob)) / 1e6
 
-    def translate(self, texts: Sequence[str], *, num_beams: int) -> Output:
+    def translate(self, texts: Sequence[str], *, num_beams: int) -> EngineOutput:
         """Tokenizes, generates and decodes one batch."""
         described = self._described
         rows = [
@@ -53,4 +53,4 @@ class OptimumEngine:
             input_ids=source, attention_mask=mask, num_beams=num_beams, do_sample=False, max_new_tokens=self._limit
         )
         outputs = [until_eos(row, described.eos_id, described.pad_id) for row in ids[:, 1:].tolist()]
-        return Output([self._tokenizer.decode(row) for row in outputs], [len(row) for row in outputs])
+        return EngineOutput([self._tokenizer.decode(row) for row in outputs], [len(row) for row in outputs])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.engines.base import EngineSpec, Output
+from benchmarks.engines.base import EngineOutput, EngineSpec
 from benchmarks.engines.torch.device import torch_device
 from compressor.decoding.search import beam_search, greedy, pad_sources
 from compressor.errors import ModelError
@@ -34,14 +34,15 @@ class NativeEngine:
         self.parameters: int | None = count_parameters(run.model)
         self.size_mb = (folder / WEIGHTS_FILE).stat().st_size / 1e6
 
-    def translate(self, texts: Sequence[str], *, num_beams: int) -> Output:
+    def translate(self, texts: Sequence[str], *, num_beams: int) -> EngineOutput:
         """Encodes, searches and decodes one batch."""
         limit, eos = self._generation.max_source_tokens, self._tokenizer.eos_id
         sources = [cut(self._tokenizer.encode_source(text), limit, eos) for text in texts]
         ids = self._search(sources, num_beams)
-        return Output([self._tokenizer.decode(row) for row in ids], [len(row) for row in ids])
+        return EngineOutput([self._tokenizer.decode(row) for row in ids], [len(row) for row in ids])
 
     def _search(self, sources: list[list[int]], num_beams: int) -> list[list[int]]:
+        """Returns the token ids of each source's best output."""
         source, mask = pad_sources(sources, self._generation.pad_id, self._device)
         if num_beams == 1:
             return greedy(self._model, self._generation, source, mask, self._max_new_tokens)

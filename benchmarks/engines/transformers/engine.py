@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as messages
 
-from benchmarks.engines.base import EngineSpec, Output
+from benchmarks.engines.base import EngineOutput, EngineSpec
 from benchmarks.engines.torch.device import torch_device
 from compressor.decoding.search import pad_sources
 from compressor.errors import ModelError
@@ -46,7 +46,7 @@ class HuggingFaceEngine:
             self._options = {**self._options, "max_new_tokens": spec.max_new_tokens}
             self._model.generation_config.max_length = None  # one limit, not two
 
-    def translate(self, texts: Sequence[str], *, num_beams: int) -> Output:
+    def translate(self, texts: Sequence[str], *, num_beams: int) -> EngineOutput:
         """Tokenizes, generates and decodes one batch."""
         source, mask = (tensor.to(self._device) for tensor in self._text.encode(texts))
         with torch.inference_mode():
@@ -55,7 +55,7 @@ class HuggingFaceEngine:
             )
         eos = self._model.generation_config.eos_token_id
         rows = [_until(row, set(eos) if isinstance(eos, list) else {eos}) for row in ids[:, 1:].tolist()]
-        return Output(self._text.decode(rows), [len(row) for row in rows])
+        return EngineOutput(self._text.decode(rows), [len(row) for row in rows])
 
 
 def load(spec: EngineSpec, threads: int) -> HuggingFaceEngine:
@@ -68,7 +68,7 @@ def load(spec: EngineSpec, threads: int) -> HuggingFaceEngine:
 
 
 class _Text(Protocol):
-    """Texts to padded ids [batch, source_len] with their mask, and ids to texts."""
+    """Tokenization: texts to padded ids [batch, source_len] with their mask, and ids to texts."""
 
     options: dict[str, Any]
     """Arguments of `generate` that the checkpoint's own configuration lacks."""
@@ -123,6 +123,7 @@ class _RunText:
 
 
 def _from_checkpoint(spec: EngineSpec) -> tuple[Any, _Text, int | None]:
+    """Returns model, tokenization and parameters of a Hugging Face checkpoint. Raises ModelError if it is none."""
     languages = {"src_lang": spec.source_language, "tgt_lang": spec.target_language}
     chosen = {key: value for key, value in languages.items() if value is not None}
     try:
@@ -136,6 +137,7 @@ def _from_checkpoint(spec: EngineSpec) -> tuple[Any, _Text, int | None]:
 
 
 def _from_run(folder: Path) -> tuple[Any, _Text, int | None]:
+    """Returns model, tokenization and parameters of a run, converted to MarianMT."""
     run = load_run(folder)
     return to_marian(run.model, run.generation), _RunText(run), count_parameters(run.model)
 

@@ -256,6 +256,7 @@ def nouns() -> tuple[Noun, ...]:
 
 
 def _compound(head: Noun, whole: str, english: str, english_plural: str) -> Noun:
+    """Returns the noun ``whole``, which ends with ``head`` and is inflected like it."""
     first = whole[: len(whole) - len(head.singular)]
     return Noun(
         head.gender, whole, first + head.plural.lower(), head.weak, english, english_plural, head.classes | {"compound"}
@@ -275,6 +276,7 @@ def verbs() -> tuple[Verb, ...]:
 
 
 def _verb(german: str, english: str, objects: str) -> Verb:
+    """Returns the verb of a row of ``VERBS``."""
     infinitive, third, participle, *extra = german.split()
     prefix, _, base = infinitive.rpartition("_")
     preposition, case = "", "acc"

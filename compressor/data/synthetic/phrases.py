@@ -145,20 +145,24 @@ def time(rng: Random, tense: str) -> Pair:
 
 
 def _weekday(rng: Random) -> Pair:
+    """Draws a day of the week, with its preposition."""
     german, english = rng.choice(pairs(_WEEKDAYS))
     return f"am {german}", f"on {english}"
 
 
 def _fixed(german: str, english: str, person: str, gender: str) -> Phrase:
+    """Returns a phrase that is the same in every case."""
     return Phrase(dict.fromkeys(CASES, german), english, english, person, gender)
 
 
 def _counted(rng: Random, word: Noun) -> Phrase:
+    """Draws a number and puts it before the plural of a noun."""
     german, english = numbers.count(rng)
     return _phrase(rng, word, True, german, english, counted=True)
 
 
 def _phrase(rng: Random, word: Noun, plural: bool, det: str, english: str, *, counted: bool = False) -> Phrase:
+    """Returns determiner, perhaps an adjective, and noun, inflected for every case."""
     kind = "person" if "person" in word.classes else "thing"
     attribute = rng.choice(adjectives_of(kind)) if rng.random() < 0.35 and "animal" not in word.classes else None
     gender = "p" if plural else word.gender

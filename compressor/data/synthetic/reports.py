@@ -74,6 +74,7 @@ def report_pair(rng: Random) -> tuple[str, str]:
 
 
 def _fill(rng: Random, filler: str) -> str:
+    """Draws what stands in the braces of a sentence."""
     nth = rng.choice(("second", "third", "fourth", "fifth"))
     woman = f"{rng.choice(WOMEN.split())} {rng.choice(_SURNAMES.split())}"
     return filler.format(
@@ -82,18 +83,22 @@ def _fill(rng: Random, filler: str) -> str:
 
 
 def _name(rng: Random) -> str:
+    """Draws first name and surname of a person."""
     return f"{rng.choice((WOMEN + ' ' + MEN).split())} {rng.choice(_SURNAMES.split())}"
 
 
 def _day(rng: Random) -> str:
+    """Draws a day of the week."""
     return rng.choice(_DAYS.split())
 
 
 def _city(rng: Random) -> str:
+    """Draws the English name of a city."""
     return rng.choice(pairs(CITIES))[1]
 
 
 def _one(rng: Random, words: str) -> str:
+    """Draws one of the words in a list that is separated by bars."""
     return rng.choice(words.split("|"))
 
 
@@ -104,10 +109,12 @@ def _number(rng: Random, low: int, high: int) -> tuple[int, str]:
 
 
 def _an(word: str) -> str:
+    """Puts a or an before a word."""
     return f"an {word}" if word[0] in "aeiou" else f"a {word}"
 
 
 def _disaster(rng: Random) -> Facts:
+    """Draws sentences and headline on a disaster in a city."""
     kind, city = _one(rng, _DISASTERS), _city(rng)
     hurt, hurt_words = _number(rng, 2, 80)
     homes, homes_words = 100 * rng.randint(2, 90), rng.choice(("were without power", "had no electricity"))
@@ -127,6 +134,7 @@ def _disaster(rng: Random) -> Facts:
 
 
 def _match(rng: Random) -> Facts:
+    """Draws sentences and headline on a match of two teams."""
     one, two = rng.sample([english_name for _, english_name in pairs(CITIES)], 2)
     cup, first, second = _one(rng, _CUPS), rng.randint(0, 5), rng.randint(0, 5)
     opening = rng.choice((
@@ -146,6 +154,7 @@ def _match(rng: Random) -> Facts:
 
 
 def _company(rng: Random) -> Facts:
+    """Draws sentences and headline on the results of a company."""
     company, product = rng.choice(_COMPANIES.split()), _one(rng, _PRODUCTS)
     percent, percent_words = _number(rng, 2, 60)
     jobs, jobs_words = _number(rng, 20, 900)
@@ -170,6 +179,7 @@ def _company(rng: Random) -> Facts:
 
 
 def _vote(rng: Random) -> Facts:
+    """Draws sentences and headline on a vote about a new building."""
     city, project = _city(rng), _one(rng, _PROJECTS)
     (yes, yes_words), (no, no_words) = _number(rng, 5, 40), _number(rng, 5, 40)
     if yes == no:
@@ -188,6 +198,7 @@ def _vote(rng: Random) -> Facts:
 
 
 def _opening(rng: Random) -> Facts:
+    """Draws sentences and headline on a museum that opens."""
     city, museum, day = _city(rng), _one(rng, _MUSEUMS), _day(rng)
     years = english(rng.randint(2, 12))
     opening = f"After {years} years of work the {museum} in {city} is almost finished."
@@ -202,6 +213,7 @@ def _opening(rng: Random) -> Facts:
 
 
 def _crash(rng: Random) -> Facts:
+    """Draws sentences and headline on a crash of two vehicles."""
     city, other = _city(rng), _city(rng)
     one, two = rng.sample(("truck", "car", "bus", "tractor", "taxi", "motorcycle"), 2)
     age, hours = rng.randint(18, 89), rng.randint(2, 12)
@@ -221,6 +233,7 @@ def _crash(rng: Random) -> Facts:
 
 
 def _escape(rng: Random) -> Facts:
+    """Draws sentences and headline on an animal that escaped."""
     city, animal, spot = _city(rng), _one(rng, _ANIMALS), _one(rng, _SPOTS)
     opening = rng.choice((
         f"{_an(animal).capitalize()} escaped from the zoo in {city} on {_day(rng)}.",
@@ -237,6 +250,7 @@ def _escape(rng: Random) -> Facts:
 
 
 def _study(rng: Random) -> Facts:
+    """Draws sentences and headline on a study of habits."""
     (did, doing), (effect, noun, good) = rng.choice(_HABITS), rng.choice(_EFFECTS)
     people, city = 50 * rng.randint(2, 90), _city(rng)
     opening = f"Researchers in {city} asked {people:,} people about their habits."
@@ -246,6 +260,7 @@ def _study(rng: Random) -> Facts:
 
 
 def _strike(rng: Random) -> Facts:
+    """Draws sentences and headline on a strike for more money."""
     city, group = _city(rng), _one(rng, _GROUPS)
     percent, percent_words = _number(rng, 3, 20)
     opening = f"The {group} of {city} did not go to work on {_day(rng)}."

@@ -100,6 +100,7 @@ def _clause(rng: Random, *, subject: Phrase | None = None, short: bool = False, 
 
 
 def _object(rng: Random, verb: Verb, subject: Phrase, with_kein: bool) -> Phrase | None:
+    """Draws the object that a verb takes; None for a verb without one."""
     if verb.objects in ("", "city"):
         return None
     if verb.objects == "person":
@@ -111,35 +112,40 @@ def _object(rng: Random, verb: Verb, subject: Phrase, with_kein: bool) -> Phrase
 
 
 def _receiver(rng: Random, subject: Phrase) -> Phrase:
+    """Draws the indirect object, a person."""
     if rng.random() < 0.4:
         return phrases.pronoun(rng, not_person=subject.person)
     return phrases.noun_phrase(rng, "person")
 
 
 def _english(clause: Clause) -> Clause:
-    """The clause for English, where kein becomes a negated verb."""
+    """Returns the clause for English, where kein becomes a negated verb."""
     kein = clause.object is not None and clause.object.german["nom"].startswith("kein")
     return replace(clause, negated=True) if kein else clause
 
 
 def _statement(rng: Random) -> Pair:
+    """Draws a main clause; subject, time or place stands first."""
     clause = _clause(rng)
     fronts = ["subject", *(["time"] if clause.time else []), *(["place"] if clause.place else [])]
     return german_main(clause, rng.choice(fronts)) + ".", english_main(_english(clause)) + "."
 
 
 def _question(rng: Random) -> Pair:
+    """Draws a yes-no question."""
     clause = _clause(rng)
     return german_main(clause, "") + "?", english_question(_english(clause)) + "?"
 
 
 def _open_question(rng: Random) -> Pair:
+    """Draws a question with a question word."""
     german, english = rng.choice(_QUESTION_WORDS)
     clause = replace(_clause(rng, short=True), time=None, frequency=None)
     return f"{german} {german_main(clause, '')}?", f"{english} {english_question(_english(clause))}?"
 
 
 def _subordinate(rng: Random) -> Pair:
+    """Draws a main clause with a subordinate clause before or after it."""
     german, english = rng.choice(_SUBORDINATE)
     main, side = _clause(rng, short=True), _state_or_clause(rng)
     if rng.random() < 0.5:
@@ -159,13 +165,14 @@ def _state_or_clause(rng: Random) -> Pair:
 
 
 def _opinion(rng: Random) -> Pair:
+    """Draws a clause that depends on one like ich glaube, dass."""
     german, english = rng.choice(_OPINIONS)
     clause = _clause(rng, short=rng.random() < 0.5)
     return f"{german} {german_last(clause)}.", f"{english} {english_main(_english(clause))}."
 
 
 def _relative_subject(rng: Random) -> Pair:
-    """Das Kind, das den Hund füttert, lacht."""
+    """Draws a clause whose subject has a relative clause (Das Kind, das den Hund füttert, lacht)."""
     who = phrases.definite(rng, "person")
     side, main = _clause(rng, subject=who, short=True), _clause(rng, subject=who, short=True)
     finite = german_main(main).removeprefix(who.german["nom"]).strip()
@@ -174,7 +181,7 @@ def _relative_subject(rng: Random) -> Pair:
 
 
 def _relative_object(rng: Random) -> Pair:
-    """Anna sucht den Schlüssel, den Paul verloren hat."""
+    """Draws a clause whose object has a relative clause (Anna sucht den Schlüssel, den Paul verloren hat)."""
     outer = rng.choice([verb for verb in verbs() if verb.objects in ("small", "read", "buy") and not verb.ditransitive])
     thing = phrases.definite(rng, outer.objects)
     main = replace(_clause(rng, short=True, verb=outer), object=thing, place=None, price=None)
@@ -186,6 +193,7 @@ def _relative_object(rng: Random) -> Pair:
 
 
 def _attempt(rng: Random) -> Pair:
+    """Draws a person who tries or forgets to do something (infinitive with zu)."""
     german, english = rng.choice(_ATTEMPTS)
     who = phrases.name(rng) if rng.random() < 0.5 else phrases.definite(rng, "person")
     clause = replace(_clause(rng, subject=who, short=True), tense="present", time=None, negated=False)
@@ -199,7 +207,7 @@ def _attempt(rng: Random) -> Pair:
 
 
 def _purpose(rng: Random) -> Pair:
-    """Wir fahren nach Wien, um unsere Tante zu besuchen."""
+    """Draws a clause with a purpose (Wir fahren nach Wien, um unsere Tante zu besuchen)."""
     clause = _clause(rng, short=True)
     aim = replace(
         _clause(rng, subject=clause.subject, short=True), negated=False, frequency=None, gladly=False, time=None
@@ -212,6 +220,7 @@ def _purpose(rng: Random) -> Pair:
 
 
 def _passive(rng: Random) -> Pair:
+    """Draws a clause in the passive of the past."""
     verb = rng.choice([v for v in verbs() if v.objects not in ("", "city") and v.case == "acc" and not v.ditransitive
                        and not v.preposition and not v.particle])  # fmt: skip
     thing, who = phrases.definite(rng, verb.objects), phrases.name(rng)
@@ -224,7 +233,7 @@ def _passive(rng: Random) -> Pair:
 
 
 def _state(rng: Random) -> Pair:
-    """A predicate adjective, which has no ending in German."""
+    """Draws a predicate adjective, which has no ending in German."""
     person = rng.random() < 0.5
     who = phrases.subject(rng) if person else phrases.noun_phrase(rng, rng.choice(("buy", "open", "wear")))
     word: Adjective = rng.choice(adjectives_of("feel" if person else "thing"))
@@ -236,6 +245,7 @@ def _state(rng: Random) -> Pair:
 
 
 def _coordination(rng: Random) -> Pair:
+    """Draws two main clauses joined by und or aber."""
     german, english = rng.choice(_COORDINATE)
     one, two = _clause(rng, short=True), _clause(rng, short=True)
     return (

@@ -108,7 +108,7 @@ class ParityReport:
 def check_parity(
     model: Seq2SeqModel, generation: GenerationConfig, generators: dict[str, Generator], dev: DevSet, bar: Bar
 ) -> ParityReport:
-    """Makes all comparisons for all precisions.
+    """Compares fp32 with PyTorch, and every precision with fp32 and with itself at other batch sizes.
 
     Args:
         model: The exported model.

@@ -21,10 +21,10 @@ Values = dict[str, ir.Value]
 
 
 class Weights:
-    """Initializers of a graph; equal ones are kept once, and are used from the graph's loops, too.
+    """Initializers of a graph. Equal ones are stored once; the bodies of the graph's loops use them, too.
 
     ONNX Runtime prepacks the weights of a loop's body where they are initializers of the body or of the graph right
-    around it. A product whose weight lies two levels out packs it again at every step (measured: up to 15 times the
+    around it. A matmul whose weight lies two levels out packs it again at every step (measured: up to 15 times the
     time of a search). Right around it is best: in the body itself they would be held in memory several times.
     """
 
@@ -33,7 +33,7 @@ class Weights:
         self._known: dict[tuple[Any, ...], ir.Value] = {}
 
     def add(self, name: str, tensor: ir.TensorProtocol) -> ir.Value:
-        """The initializer with that content."""
+        """Returns the initializer with that content, which is added if the graph has none."""
         key = (tensor.dtype, tuple(tensor.shape), hashlib.sha256(tensor.tobytes()).digest())
         if key not in self._known:
             value = ir.Value(
@@ -51,7 +51,7 @@ class Plumbing:
         self.graph, self.weights = graph, weights
 
     def constant(self, content: Any) -> ir.Value:
-        """A number or an array of integers or truth values."""
+        """Returns an initializer: a number, or an array of integers or booleans."""
         array = np.array(content)
         content = "_".join(map(str, (array.dtype, array.ndim, *array.flatten())))
         name = f"{self.weights.graph.name}.{content}"
@@ -69,7 +69,7 @@ class Plumbing:
 
         Args:
             model: The traced graph; it is not changed.
-            feeds: Input name to the value that takes its place; others are not looked at.
+            feeds: Input name to the value that takes its place; other names are ignored.
             prefix: Put before every name, for all graphs share one name space.
 
         Returns:
@@ -109,20 +109,17 @@ class Plumbing:
         fixed: Collection[str] = (),
         holds_weights: bool = False,
     ) -> Values:
-        """Adds a Loop.
+        """Adds a Loop, and returns the last values of what is carried.
 
         Args:
-            name: Of the node, and put before the body's own names.
+            name: Name of the node, and prefix of the body's own names.
             trips: The most turns; int64 scalar.
-            carried: What goes from turn to turn.
+            carried: The tensors that a turn hands to the next.
             values: By name: the carried ones' first values, and all others that the body reads.
             turn: Fills the body: from its values to whether to go on (bool scalar), and the carried ones' next values.
                 What computes the same in every turn is then taken out of it.
             fixed: Names of the axes that keep their size from turn to turn.
             holds_weights: Whether weights used in the body are the body's own; else they are of the graph around it.
-
-        Returns:
-            The last values of what is carried.
         """
         # Sizes change from turn to turn: a name would let ONNX Runtime reuse a buffer of the old one.
         given = {slot.name: new_value(f"{name}.{slot.name}", kind(slot), _fixed_sizes(slot)) for slot in carried}
@@ -134,7 +131,7 @@ class Plumbing:
             value = following[slot.name]
             value.type, value.shape = kind(slot), ir.Shape(_fixed_sizes(slot))
         body.outputs.extend([proceeds, *(following[slot.name] for slot in carried)])
-        _look_outside(body, {given[slot.name]: (slot, values[slot.name]) for slot in carried}, fixed)
+        _use_sizes_before_loop(body, {given[slot.name]: (slot, values[slot.name]) for slot in carried}, fixed)
         for node in [*body]:
             if _is_invariant(node, body):
                 body.remove(node)
@@ -150,8 +147,13 @@ class Plumbing:
         return last
 
 
-def _look_outside(body: ir.Graph, carried: dict[ir.Value, tuple[Slot, ir.Value]], fixed: Collection[str]) -> None:
-    """Takes sizes that no turn changes from the first values of what is carried, so that they are known outside."""
+def _use_sizes_before_loop(
+    body: ir.Graph, carried: dict[ir.Value, tuple[Slot, ir.Value]], fixed: Collection[str]
+) -> None:
+    """Replaces, in a loop's body, the sizes that no turn changes by those of the values before the first turn.
+
+    Nodes that compute with these sizes can then be moved out of the body.
+    """
     for node in body:
         if node.op_type == "Shape" and node.inputs[0] in carried:
             slot, first = carried[node.inputs[0]]
@@ -161,41 +163,41 @@ def _look_outside(body: ir.Graph, carried: dict[ir.Value, tuple[Slot, ir.Value]]
 
 
 def _is_invariant(node: ir.Node, body: ir.Graph) -> bool:
-    """Whether a node of a loop's body computes the same in every turn, from what lies outside."""
+    """Returns whether a node of a loop's body computes the same in every turn, from values outside the body."""
     inside = [value for value in node.inputs if value is not None and _home(value) is body]
     has_graphs = any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values())
     return not inside and not has_graphs and not any(value in body.outputs for value in node.outputs)
 
 
 def _home(value: ir.Value) -> ir.Graph | ir.Function | None:
-    """The graph that a value belongs to."""
+    """Returns the graph that a value belongs to."""
     producer = value.producer()
     return value.graph if producer is None else producer.graph
 
 
 def new_value(name: str, kind: ir.TensorType, shape: Sequence[int | str | None]) -> ir.Value:
-    """A value that no node makes: an input."""
+    """Returns a value that no node computes, for an input."""
     return ir.Value(name=name, type=kind, shape=ir.Shape(shape))
 
 
 def graph_input(slot: Slot) -> ir.Value:
-    """An input of the main graph, its dynamic axes named."""
+    """Returns an input of the main graph, with names for its dynamic axes."""
     shape = [slot.axes.get(axis, size) for axis, size in enumerate(slot.example.shape)]
     return new_value(slot.name, kind(slot), shape)
 
 
 def kind(slot: Slot) -> ir.TensorType:
-    """The element type of a tensor."""
+    """Returns the element type of a tensor."""
     return ir.TensorType(ir.tensor(slot.example).dtype)
 
 
 def _fixed_sizes(slot: Slot) -> list[int | None]:
-    """The shape without its dynamic dimensions."""
+    """Returns the sizes of a tensor's axes, None for dynamic ones."""
     return [None if axis in slot.axes else size for axis, size in enumerate(slot.example.shape)]
 
 
 def _prefixed(dim: int | ir.SymbolicDim, prefix: str) -> int | str | None:
-    """Equal names of dimensions must mean equal sizes, and each part has its own."""
+    """Returns a dimension with the prefix before its name: equal names must mean equal sizes in the whole graph."""
     if isinstance(dim, int):
         return dim
     return None if dim.value is None else f"{prefix}{dim.value}"

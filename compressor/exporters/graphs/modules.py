@@ -36,7 +36,7 @@ from compressor.models.weights import Run
 Search = GreedySearch | BeamSearch
 
 SOURCE_MULTIPLE = 4
-"""The memory is padded to a multiple of this. ONNX Runtime's product of one row (cross-attention of one step) adds four
+"""The memory is padded to a multiple of this. ONNX Runtime's matmul of one row (cross-attention of one step) adds four
 terms at a time and what is left over in another order: a source of 7 tokens alone would differ in its last bits from
 the same source padded to 8 in a batch, which int8 rounding makes visible. Measured: with this the bits are equal; the
 encoder's own attention, which has several rows, gives equal bits at any length."""
@@ -46,12 +46,12 @@ WORTH_DROPPING = 0.1
 
 
 def max_beams(tokens: int) -> int:
-    """The most beams of a search that may generate so many tokens: a step takes two candidates a beam."""
+    """Returns the largest number of beams of a search over so many tokens: a step takes two candidates a beam."""
     return max(1, min(MAX_BEAMS, tokens // 2))
 
 
 def max_source_tokens(run: Run) -> int:
-    """The longest source that the graphs take."""
+    """Returns the number of tokens of the longest source that the graphs take."""
     longest = run.model.config.max_length // SOURCE_MULTIPLE * SOURCE_MULTIPLE  # sources are padded to a multiple
     return min(run.generation.max_source_tokens, longest)
 
@@ -68,7 +68,7 @@ class Slot(NamedTuple):
 
     @property
     def is_row(self) -> bool:
-        """Whether it has a row a sentence."""
+        """Whether the tensor has one row for each sentence."""
         return self.axes.get(0) == "batch"
 
 
@@ -104,11 +104,11 @@ class Layout:
 
     @property
     def constant_rows(self) -> list[Slot]:
-        """What has a row a sentence and is the same at every step: options of sentences, and what they attend to."""
+        """The tensors with a row for each sentence that no step changes: options, and the memory's keys and values."""
         return [slot for slot in (*self.options, *self.state) if slot.is_row and slot.constant]
 
     def rebuild(self, tensors: list[Tensor]) -> tuple[Any, Shortlisted | None]:
-        """The model's state that has these tensors, in the order of ``state``, and what the shortlist chose."""
+        """Returns the model's state made of these tensors, in the order of ``state``, and what the shortlist chose."""
         remaining = iter(tensors)
         fields = [
             None
@@ -122,7 +122,7 @@ class Layout:
 
 
 class Probe(NamedTuple):
-    """States met while running a model and a search."""
+    """States after some steps of a model and a search, and the sizes of their axes."""
 
     sizes: dict[str, int]
     options: Any
@@ -132,7 +132,7 @@ class Probe(NamedTuple):
 
 
 def named_tensors(state: Any) -> Iterator[tuple[str, Tensor]]:
-    """Flattens a state: (``cross_key_0``, tensor), ..."""
+    """Yields the tensors of a state with their names: (``cross_key_0``, tensor), ..."""
     for name, value in zip(state._fields, state, strict=True):
         if isinstance(value, tuple):
             yield from ((f"{name}_{index}", tensor) for index, tensor in enumerate(value))
@@ -142,6 +142,7 @@ def named_tensors(state: Any) -> Iterator[tuple[str, Tensor]]:
 
 @torch.no_grad()
 def _probe(model: Seq2SeqModel, search: Search, batch: int, source_len: int, steps: int) -> Probe:
+    """Runs some steps of a search, and returns the states with the size of each of their axes."""
     source = torch.zeros(batch, source_len, dtype=torch.int64)
     memory = model.encode(source, torch.ones(batch, source_len, dtype=torch.bool))
     prefix_len = steps + 7  # a size of its own
@@ -169,7 +170,7 @@ def _probe(model: Seq2SeqModel, search: Search, batch: int, source_len: int, ste
 def _slots(
     first: Any, second: Any, sizes: dict[tuple[int, int], str], constant: list[bool] | None = None
 ) -> list[Slot]:
-    """Axes that grew as one of the probe's sizes did have its name."""
+    """Returns the tensors of a state; an axis that differs between two probes as one of their sizes has its name."""
     slots: list[Slot] = []
     for (name, one), (_, other) in zip(named_tensors(first), named_tensors(second), strict=True):
         axes = {
@@ -189,11 +190,11 @@ class EncoderGraph(nn.Module):
         self.model, self.search, self.shortlist = model, layout.search, layout.shortlist
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, *slots: Tensor) -> tuple[Tensor, ...]:
-        """The memory is padded to a multiple of ``SOURCE_MULTIPLE``.
+        """Encodes sources; the memory is padded to a multiple of ``SOURCE_MULTIPLE``.
 
         Args:
             input_ids, attention_mask: int64 [batch, source_len].
-            slots: for beams, a vector of that many.
+            slots: for beam search, a vector [beams], of which only the size counts.
 
         Returns:
             The search's state, then the model's, then what the shortlist chose, if there is one.
@@ -209,7 +210,7 @@ class EncoderGraph(nn.Module):
 
 
 def drops_suppressed(generation: GenerationConfig, vocab_size: int) -> bool:
-    """Whether suppressed tokens lose their columns of the output layer."""
+    """Returns whether suppressed tokens lose their columns of the output layer."""
     return len(generation.suppressed_ids) >= WORTH_DROPPING * vocab_size
 
 
@@ -217,7 +218,7 @@ def drops_suppressed(generation: GenerationConfig, vocab_size: int) -> bool:
 def searched(
     model: Seq2SeqModel, generation: GenerationConfig, *, beams: bool, shortlisted: bool = False
 ) -> tuple[Seq2SeqModel, Search]:
-    """A copy of a model, and the search over it, that never write what is suppressed.
+    """Returns a copy of a model, and the search over it, neither of which generates suppressed tokens.
 
     Many suppressed tokens lose their rows of the output layer, which is filled up to whole groups. Few are taken out by
     the output bias, at no cost a step, but for beam search that does not renormalise: its log-probabilities have them
@@ -239,14 +240,14 @@ def searched(
 
 
 class StepGraph(nn.Module):
-    """One token further: the model's step, then the search's."""
+    """One step: the model's, then the search's."""
 
     def __init__(self, model: Seq2SeqModel, layout: Layout) -> None:
         super().__init__()
         self.model, self.layout, self.search = model, layout, layout.search
 
     def forward(self, step: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """``step`` (int64 scalar, from 0), the call's options, the search's state, the model's state.
+        """Runs a step on ``step`` (int64 scalar, from 0) and the call's options, the search's state, the model's state.
 
         Returns:
             The next step's number; whether enough of the batch goes on (bool scalar); the search's next state; the

@@ -38,7 +38,7 @@ STEP, ROWS = Slot("step", torch.tensor(0), {}, False), Slot("rows", torch.arange
 def build_graphs(
     model: Seq2SeqModel, generation: GenerationConfig, table: LexicalTable | None = None
 ) -> dict[str, ir.Model]:
-    """The fp32 graphs ``encoder``, ``decoder_step``, ``generate`` (greedy) and ``generate_beams`` of a model.
+    """Returns the fp32 graphs ``encoder``, ``decoder_step``, ``generate`` (greedy) and ``generate_beams`` of a model.
 
     Those of a lexical shortlist, if there is a ``table`` of it.
 
@@ -57,7 +57,7 @@ def build_graphs(
 
 
 def build_half_graphs(model: Seq2SeqModel, generation: GenerationConfig) -> dict[str, ir.Model]:
-    """The same graphs in fp16: weights, activations and the states of the model; logits and searches stay in fp32.
+    """Returns the same graphs in fp16: weights, activations and states of the model. Logits and searches stay in fp32.
 
     Raises:
         ExportError: the model cannot be traced.
@@ -66,7 +66,7 @@ def build_half_graphs(model: Seq2SeqModel, generation: GenerationConfig) -> dict
 
 
 def join(parts: Parts) -> ir.Model:
-    """One graph for a whole search.
+    """Returns one graph for a whole search.
 
     Inputs: ``input_ids`` and ``attention_mask`` [batch, source_len], the search's options, for beams ``num_beams``.
     Outputs: ``output_ids`` [batch, length]; for beams [batch, beams, length], best first, and ``scores``.
@@ -105,7 +105,7 @@ def join(parts: Parts) -> ir.Model:
 
 
 def _turn(body: Plumbing, values: Values, parts: Parts) -> tuple[ir.Value, Values]:
-    """A turn of the outer loop: steps until a part of the batch has finished, which is then taken out.
+    """Fills the body of the outer loop: steps until a part of the batch has finished, which then leaves it.
 
     The steps end, too, where the first sentence reaches its limit: so no step has to compare limits.
     """
@@ -129,7 +129,7 @@ def _turn(body: Plumbing, values: Values, parts: Parts) -> tuple[ir.Value, Value
 
 
 def _write(body: Plumbing, name: str, values: Values, slot: Slot, pad_id: int) -> ir.Value:
-    """Puts the outputs of what is left in the batch into their places among all."""
+    """Writes the outputs of the sentences in the batch into the rows of all sentences."""
     old, new, last = values[name], values[slot.name], body.constant([-1])
     if _has_length(slot):  # it has grown
         was, now = (
@@ -143,11 +143,11 @@ def _write(body: Plumbing, name: str, values: Values, slot: Slot, pad_id: int) -
 
 
 def _step(body: Plumbing, values: Values, parts: Parts) -> tuple[ir.Value, Values]:
-    """A turn of the inner loop: one step of model and search."""
+    """Fills the body of the inner loop: one step of model and search."""
     outputs = body.inline(parts.step, values, "step.")
     return outputs.pop("going"), {name.removeprefix("next_"): value for name, value in outputs.items()}
 
 
 def _has_length(slot: Slot) -> bool:
-    """Whether it grows with the outputs."""
+    """Returns whether the tensor grows with the outputs."""
     return "length" in slot.axes.values()

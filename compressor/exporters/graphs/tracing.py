@@ -57,6 +57,7 @@ def trace_parts(
 
 
 def _encoder(model: Seq2SeqModel, layout: Layout) -> ir.Model:
+    """Traces the encoder with the first states of decoder and search."""
     ids, axes = torch.zeros(2, 5, dtype=torch.int64), {0: "batch", 1: "source_len"}
     inputs: Inputs = {"input_ids": (ids, axes), "attention_mask": (torch.ones_like(ids), axes)}
     if layout.has_beams:
@@ -66,6 +67,7 @@ def _encoder(model: Seq2SeqModel, layout: Layout) -> ir.Model:
 
 
 def _step(model: Seq2SeqModel, layout: Layout) -> ir.Model:
+    """Traces one step of model and search."""
     inputs: Inputs = {"step": (torch.tensor(1), {})}
     inputs |= {slot.name: (slot.example, slot.axes) for slot in (*layout.options, *layout.search_slots, *layout.state)}
     names = ["next_step", "going", *(f"next_{slot.name}" for slot in (*layout.search_slots, *layout.carried)), "logits"]
@@ -73,7 +75,7 @@ def _step(model: Seq2SeqModel, layout: Layout) -> ir.Model:
 
 
 def _limits(layout: Layout) -> dict[str, tuple[int, int]]:
-    """Least and greatest size of axes: a step of beam search has two candidates a beam."""
+    """Returns the least and greatest size of axes: a step of beam search has two candidates a beam."""
     return {"beams": (1, layout.max_beams), "kept": (2 * layout.max_beams, layout.columns + 1)}
 
 
@@ -85,7 +87,7 @@ def trace(
     packed: int = 0,
     limits: Mapping[str, tuple[int, int]] | None = None,
 ) -> ir.Model:
-    """Traces a module.
+    """Returns the ONNX graph of a module.
 
     Args:
         module: What to trace.
@@ -126,7 +128,10 @@ def trace(
 
 
 def _stride(tensor: Any, dim: int) -> Any:
-    """A branch of a condition is given the strides of its operands; the exporter has no translation. None is used."""
+    """Translates the strides of a tensor, for which the exporter has no translation.
+
+    Branches of a condition are given the strides of their operands, and use none.
+    """
     return operators.ReduceProd(operators.Shape(tensor, start=dim + 1), keepdims=0)
 
 
@@ -185,7 +190,7 @@ def _tidied(model: ir.Model, inputs: dict[str, dict[int, str]]) -> ir.Model:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns about its own dependencies, several times a call."""
+    """Silences the exporter, which warns about its own dependencies several times a call."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

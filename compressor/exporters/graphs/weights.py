@@ -59,6 +59,6 @@ def write_graphs(graphs: dict[str, ir.Model], folder: Path) -> dict[str, Path]:
 
 
 def _initializers(model: ir.Model) -> list[ir.Value]:
-    """Of a graph and its subgraphs."""
+    """Returns the initializers of a graph and its subgraphs."""
     graphs = [model.graph, *model.graph.subgraphs()]
     return [value for graph in graphs for value in graph.initializers.values()]

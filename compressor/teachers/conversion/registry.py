@@ -57,4 +57,5 @@ def is_faster_converted(checkpoint: Any) -> bool:
 
 
 def _find(checkpoint: Any) -> _Conversion | None:
+    """Returns the conversion of a checkpoint's class; None if there is none."""
     return next((entry for kind, entry in _CONVERSIONS.items() if isinstance(checkpoint, kind)), None)

@@ -121,8 +121,8 @@ def test_a_checkpoint_for_others_has_the_same_weights(tiny_run: Path, tmp_path: 
     run = load_run(tiny_run)
     theirs = from_marian(MarianMTModel.from_pretrained(tmp_path / "model"))
     assert all((theirs.state_dict()[name] == value).all() for name, value in run.model.state_dict().items())
-    about, tokenizer = read_converted(tmp_path)
-    assert (about.eos_id, about.pad_id) == (run.generation.eos_id, run.generation.pad_id)
+    described, tokenizer = read_converted(tmp_path)
+    assert (described.eos_id, described.pad_id) == (run.generation.eos_id, run.generation.pad_id)
     assert tokenizer.encode_source(TEXTS[0]) == run.tokenizer.encode_source(TEXTS[0])
 
 
@@ -146,8 +146,8 @@ def test_marians_own_form_is_read_by_another_engine(tmp_path: Path) -> None:
     ids = [run.tokenizer.encode_source(text) for text in random_texts(80, 6, 9)]
     words = [[f"w{token}" for token in row[:-1]] for row in ids]  # the end is added there
     translator = library.Translator(str(tmp_path / "theirs"), compute_type="float32")
-    found = translator.translate_batch(words, beam_size=1, max_decoding_length=6)
-    outputs = [[int(word[1:]) for word in result.hypotheses[0]] for result in found]
+    results = translator.translate_batch(words, beam_size=1, max_decoding_length=6)
+    outputs = [[int(word[1:]) for word in result.hypotheses[0]] for result in results]
     expected = greedy(run.model, run.generation, *pad_sources(ids, run.generation.pad_id), 7)
     assert outputs == [row[:6] for row in expected]  # the seventh is the end, which is forced on ours
 

@@ -29,8 +29,8 @@ def test_torch_is_the_runs_own_greedy_search(tiny_run: Path) -> None:
         [run.tokenizer.decode(row) for row in ids],
         [len(row) for row in ids],
     )
-    found = beam_search(run.model, run.generation, source, mask, num_beams=3)
-    assert engine.translate(TEXTS, num_beams=3).tokens == [len(best[0].tokens) for best in found]
+    hypotheses = beam_search(run.model, run.generation, source, mask, num_beams=3)
+    assert engine.translate(TEXTS, num_beams=3).tokens == [len(best[0].tokens) for best in hypotheses]
     assert engine.size_mb == (tiny_run / "model.safetensors").stat().st_size / 1e6
 
 
@@ -76,11 +76,11 @@ def test_ctranslate2_gives_what_generate_gives(tiny_run: Path, tmp_path: Path) -
         theirs = load("ctranslate2", tmp_path / precision, precision=precision)
         assert (theirs.parameters, theirs.max_num_beams) == (own.parameters, None)
         for beams in (1, 3):
-            found, expected = (engine.translate(TEXTS, num_beams=beams) for engine in (theirs, own))
-            assert len(found.texts) == len(TEXTS) and theirs.size_mb > 0
-            assert precision == "int8" or beams > 1 or found == expected  # beams stop by another rule there
+            actual, expected = (engine.translate(TEXTS, num_beams=beams) for engine in (theirs, own))
+            assert len(actual.texts) == len(TEXTS) and theirs.size_mb > 0
+            assert precision == "int8" or beams > 1 or actual == expected  # beams stop by another rule there
             for size in (1, 2):
-                assert theirs.translate(TEXTS, num_beams=beams, max_batch_size=size) == found
+                assert theirs.translate(TEXTS, num_beams=beams, max_batch_size=size) == actual
 
 
 def test_ctranslate2_says_what_it_cannot_run(tmp_path: Path, tiny_run: Path) -> None:

@@ -91,8 +91,8 @@ def test_an_engine_without_beam_search_has_no_such_rows(
     stage: Any, manifest_only: Path, test_set: TestSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = measure(stage, manifest_only, test_set, tmp_path, num_beams=(1, 5), batch_sizes=(1,))["rows"]
-    found = [(row["engine"], row["num_beams"], row["speedup"]) for row in rows]
-    assert found == [("transformers", 1, 1.0), ("onnx", 1, 10.0), ("onnx", 1, 25.0), ("transformers", 5, 1.0)]
+    speedups = [(row["engine"], row["num_beams"], row["speedup"]) for row in rows]
+    assert speedups == [("transformers", 1, 1.0), ("onnx", 1, 10.0), ("onnx", 1, 25.0), ("transformers", 5, 1.0)]
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("does not search with 5 beams") == 2
@@ -178,8 +178,8 @@ def test_the_students_files_answer_what_is_not_said(stage: Any, manifest_only: P
 def test_a_peer_runs_the_weights_of_teacher_and_run(manifest_only: Path, test_set: TestSet, tmp_path: Path) -> None:
     source, _ = test_set(2)
     config = BenchConfig(teacher="hub/name", runs=(tmp_path,), source=source, peers=("ctranslate2",), max_new_tokens=7)
-    found = [(spec.model, spec.precision, spec.path) for spec in contenders(config) if spec.engine == "ctranslate2"]
-    assert found == [
+    specs = [(spec.model, spec.precision, spec.path) for spec in contenders(config) if spec.engine == "ctranslate2"]
+    assert specs == [
         *(("teacher", precision, "hub/name") for precision in ("fp32", "int8")),
         *(("student", precision, str(tmp_path)) for precision in ("fp32", "int8")),
     ]

@@ -122,7 +122,7 @@ def test_a_shortlist_is_a_row_of_its_own_and_not_in_the_headline(model: Model, l
     text = markdown({"rows": [row | {"bleu": None} for row in rows]})
     assert "| 6+2-256 | random | 1 | 1 | 10,000 | 3.00 | – |" in text
     assert "| 6+2-256 | random | 1 | 1 | 10,000 | 0.50 | – | 2.00 |" in text
-    assert "3.00 times as fast in the geometric mean of 1 cells" in text
+    assert "3.00 times as fast in the geometric mean of 1 settings" in text
 
 
 def test_engines_take_turns_and_slow_ones_stop_early(model: Model, log: list[Any]) -> None:
@@ -172,7 +172,7 @@ def test_who_was_too_slow_is_left_out_when_a_run_goes_on(model: Model, log: list
     connect = lambda spec, threads: Pretender(spec, threads, log)  # noqa: E731
     first, *_ = measure_model(model, [], connect, EFFORT, 1, quick=True)
     known = [row | {"signature": None, "p50_ms": row["p50_ms"] * 400} for row in first]  # `generate`: 20 s
-    rest = [row for found in measure_model(model, known, connect, EFFORT, 1, quick=True) for row in found]
+    rest = [row for cell_rows in measure_model(model, known, connect, EFFORT, 1, quick=True) for row in cell_rows]
     assert {row["engine"] for row in first} - {row["engine"] for row in rest} == {"transformers"}
 
 
@@ -180,11 +180,11 @@ def test_quality_is_measured_once_for_all_cells_of_a_test_set(model: Model, log:
     texts, scored = [f"this is text number {index}" for index in range(70)], {"onnx": 100.0, "ctranslate2": 100.0}
     model = model._replace(texts={"tatoeba": texts}, references={"tatoeba": texts})
     connect = lambda spec, threads: Pretender(spec, threads, log)  # noqa: E731
-    rows = [row for found in measure_model(model, [], connect, EFFORT, 1, quick=False) for row in found]
+    rows = [row for cell_rows in measure_model(model, [], connect, EFFORT, 1, quick=False) for row in cell_rows]
     assert {row["engine"]: row.get("bleu") for row in rows} == {**scored, "transformers": None}
     before = len(log)
     known = [row for row in with_speedup(rows) if row["batch_size"] < 64]
-    again = [row for found in measure_model(model, known, connect, EFFORT, 1, quick=False) for row in found]
+    again = [row for cell_rows in measure_model(model, known, connect, EFFORT, 1, quick=False) for row in cell_rows]
     assert {row["engine"]: row.get("bleu") for row in again} == {**scored, "transformers": None}
     assert len(log) - before < before / 2  # no test set was translated again
 
@@ -274,8 +274,8 @@ def test_the_table_marks_what_is_lost() -> None:
     text = markdown({"rows": rows})
     assert "| s | d | 1 | 1 | 1,200 | 1.20 | **0.80** | – | – | – | – | – |" in text
     assert "| s | d | 8 | 1 | 600 | **0.60** | 1.20 | – | – | – | – | – |" in text
-    assert "0.85 times as fast in the geometric mean of 2 cells, 0.60 to 1.20; 1 is lost." in text
-    assert "Memory: 1.5 to 1.5 times that of CTranslate2 int8." in text
+    assert "0.85 times as fast in the geometric mean of 2 settings, 0.60 to 1.20; slower in 1 of them." in text
+    assert "Memory: 1.5 to 1.5 times that of CTranslate2 int8; more in 2 of 2." in text
 
 
 def test_random_weights_write_as_much_as_they_may_and_texts_are_as_long_as_they_should() -> None:
@@ -289,7 +289,8 @@ def test_random_weights_write_as_much_as_they_may_and_texts_are_as_long_as_they_
     source, mask = pad_sources(ids, run.generation.pad_id)
     outputs = greedy(run.model, run.generation, source, mask, 7)
     outputs += [
-        found[0].tokens for found in beam_search(run.model, run.generation, source, mask, num_beams=3, max_new_tokens=7)
+        hypotheses[0].tokens
+        for hypotheses in beam_search(run.model, run.generation, source, mask, num_beams=3, max_new_tokens=7)
     ]
     assert {len(output) for output in outputs} == {7} and {output[-1] for output in outputs} == {0}
     assert not {0, 79} & {token for output in outputs for token in output[:-1]}

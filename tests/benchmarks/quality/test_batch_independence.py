@@ -40,10 +40,10 @@ def test_what_moves_is_told_with_both_outputs(
 ) -> None:
     def search(self: Generator, sources: list[list[int]], **options: Any) -> list[list[ScoredTokens]]:
         """The third of 32 texts comes out as one token more."""
-        found = [[ScoredTokens([*ids, 0], -1.0)] for ids in sources]
+        outputs = [[ScoredTokens([*ids, 0], -1.0)] for ids in sources]
         if len(sources) == 32:
-            found[2] = [ScoredTokens([*sources[2], 7, 0], -1.5)]
-        return found
+            outputs[2] = [ScoredTokens([*sources[2], 7, 0], -1.5)]
+        return outputs
 
     monkeypatch.setattr(Generator, "search_ids", search)
     out = tmp_path / "out.json"

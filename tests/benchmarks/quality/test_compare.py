@@ -26,18 +26,18 @@ def test_every_model_is_scored_on_every_set(
     (tmp_path / "test.de").write_text("".join(f"{line}\n" for line in sources))
     (tmp_path / "test.en").write_text("".join(f"{line}\n" for line in references))
     table = tmp_path / "table.json"
-    table.write_text('{"rows": [{"kept": true}]}')
+    table.write_text('{"rows": [{"earlier": true}]}')
     tests = [f"--test=small={tmp_path / 'test.de'},{tmp_path / 'test.en'}"]
     tests += [f"--test=dev={tiny_corpus / 'dev.de'},{tiny_corpus / 'dev.en'}"]
     models = ["--teacher", str(tiny_run), "--run", str(tiny_run), "--bundle", str(tiny_bundle)]
     assert main(["compare", *models, *tests, "--json", str(table), "--threads", "1"]) == 0
     done = json.loads(table.read_text())
-    assert done["rows"] == [{"kept": True}]
+    assert done["rows"] == [{"earlier": True}]
     quality = done["quality"]
     assert all(set(row) == KEYS for row in quality)
-    found = [(row["method"], row["precision"], row["num_beams"], row["test_set"]) for row in quality]
+    scored = [(row["method"], row["precision"], row["num_beams"], row["test_set"]) for row in quality]
     contenders = [("teacher", "fp32", 1), ("teacher", "fp32", 5), ("vanilla", "fp32", 1), ("vanilla", "int8", 1)]
-    assert found == [(*one, name) for one in contenders for name in ("small", "dev")]
+    assert scored == [(*one, name) for one in contenders for name in ("small", "dev")]
     assert all(row["dev_bleu"] == row["test_bleu"] for row in quality if row["test_set"] == "dev")
 
     run = load_run(tiny_run)

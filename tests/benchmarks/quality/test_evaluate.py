@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.engines.base import EngineSpec
+from benchmarks.quality.config import EvaluateConfig
 from benchmarks.quality.evaluate import evaluate, read_test_set, translate_all
 from compressor.errors import ConfigError, DataError
 
@@ -28,13 +29,14 @@ def test_a_bundle_is_scored_in_its_default_precision(
     stage: Any, manifest_only: Path, test_set: Callable[[int], tuple[Path, Path]]
 ) -> None:
     source, reference = test_set(5)
-    done = evaluate(manifest_only, source=source, reference=reference, connect=stage.connect)
+    config = EvaluateConfig(source=source, reference=reference)
+    done = evaluate(manifest_only, config, connect=stage.connect)
     assert (done.scores["engine"], done.scores["precision"], done.scores["task"]) == ("onnx", "int8", "translation")
     assert (done.scores["bleu"], done.scores["sentences"], done.scores["rouge_l"]) == (100.0, 5, None)
     assert done.hypotheses[0] == "SENTENCE NUMBER 0 OF THIS FILE"
     assert stage.hosts[0].closed
     with pytest.raises(ConfigError, match="at most 1 beam"):
-        evaluate(manifest_only, source=source, reference=reference, num_beams=5, connect=stage.connect)
+        evaluate(manifest_only, config.model_copy(update={"num_beams": 5}), connect=stage.connect)
 
 
 def test_json_lines_hold_both_sides(tmp_path: Path) -> None:
@@ -68,10 +70,11 @@ def test_sources_and_references_may_be_of_different_kinds(tmp_path: Path, source
 def test_a_checkpoint_is_told_its_task_and_languages(
     stage: Any, manifest_only: Path, test_set: Callable[[int], tuple[Path, Path]]
 ) -> None:
-    (source, reference), told = test_set(2), {"source_prefix": "translate: ", "target_language": "en_XX"}
+    source, reference = test_set(2)
+    config = EvaluateConfig(source=source, reference=reference, source_prefix="translate: ", target_language="en_XX")
     stage.cast = {"student transformers fp32": (0.1, 10, None)}
-    evaluate("owner/name", source=source, reference=reference, checkpoint_options=told, connect=stage.connect)
+    evaluate("owner/name", config, connect=stage.connect)
     spec = stage.hosts[0].spec
     assert (spec.source_prefix, spec.target_language, spec.source_language) == ("translate: ", "en_XX", None)
     with pytest.raises(ConfigError, match="source_prefix, target_language: for Hugging Face checkpoints"):
-        evaluate(manifest_only, source=source, reference=reference, checkpoint_options=told, connect=stage.connect)
+        evaluate(manifest_only, config, connect=stage.connect)

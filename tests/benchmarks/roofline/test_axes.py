@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.roofline import axes, rates
-from benchmarks.roofline.axes import AXES, BASE, Effort, measure_axis, missing, open_search
+from benchmarks.roofline.axes import AXES, BASE, measure_axis, open_search
 from benchmarks.roofline.work import Point
 from compressor.errors import ModelError
 
-EFFORT = Effort(rounds=3, turn_s=0.5)
-RATES = rates.Rates({1: 50e9, 256: 10e9}, {"int8": 80e9, "fp32": 40e9})
+RATES = rates.Rates({1: 50.0, 256: 10.0}, {"int8": 80.0, "fp32": 40.0})
+Turns = list[tuple[Point, str]]
 
 
 def pretended(point: Point, precision: str) -> float:
@@ -25,24 +26,25 @@ def pretended(point: Point, precision: str) -> float:
 
 
 @pytest.fixture
-def turns(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Instead of a turn, a search's own seconds; gives the list of who was called."""
-    log: list[float] = []
+def turns(monkeypatch: pytest.MonkeyPatch) -> Turns:
+    """Replaces searches by ones whose turns take the pretended seconds; returns the list of whose turns were taken."""
+    log: Turns = []
 
-    def take(seconds: float, least: float) -> float:
-        assert least == EFFORT.turn_s or least == axes.QUICK.turn_s
-        log.append(seconds)
-        return seconds
+    def take(key: tuple[Point, str], least: float) -> float:
+        assert least == axes.TURN_S
+        log.append(key)
+        return pretended(*key)
 
-    monkeypatch.setattr(axes, "_turn", take)
+    monkeypatch.setattr(axes, "open_search", lambda folder, *key: partial(take, key))
     monkeypatch.setattr(rates, "measure", lambda seconds: RATES)
     return log
 
 
-def test_points_take_turns_with_the_base(turns: list[float]) -> None:
+def test_points_take_turns_with_the_base(monkeypatch: pytest.MonkeyPatch, turns: Turns, tmp_path: Path) -> None:
     points = [BASE._replace(batch_size=size) for size in (8, 32)]
-    rows = measure_axis("batch", points, pretended, EFFORT)  # type: ignore[arg-type]
-    assert turns == [0.025, 0.05, 0.2, 0.4, 0.8, 1.6] * (1 + 3)  # once to warm up
+    monkeypatch.setitem(AXES, "batch", points)
+    rows = measure_axis("batch", tmp_path, 3)
+    assert turns == [(point, one) for point in [BASE, *points] for one in ("int8", "fp32")] * (1 + 3)  # once to warm up
     assert [(row["batch_size"], row["precision"], row["p50_ms"], row["base_ms"]) for row in rows] == [
         (8, "int8", 200.0, 25.0), (8, "fp32", 400.0, 50.0), (32, "int8", 800.0, 25.0), (32, "fp32", 1600.0, 50.0),
     ]  # fmt: skip
@@ -59,18 +61,7 @@ def test_every_axis_has_the_base_and_varies_one_thing() -> None:
             assert BASE in points and len(set.union(*differing)) == 1
 
 
-def test_what_is_missing_in_one_precision_is_measured() -> None:
-    rows = [{"axis": "beams", "precision": precision, **point._asdict()}
-            for point in AXES["beams"] for precision in ("int8", "fp32")]  # fmt: skip
-    assert "beams" not in missing(rows) and missing(rows)["batch"] == AXES["batch"]
-    assert missing(rows[:-1])["beams"] == [BASE._replace(num_beams=10)]
-
-
-def test_a_run_goes_on_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: list[float], capsys: pytest.CaptureFixture[str]
-) -> None:
-    opened: list[Point] = []
-    monkeypatch.setattr(axes, "open_search", lambda folder, *key: opened.append(key[0]) or pretended(*key))
+def test_a_run_goes_on_where_it_was(tmp_path: Path, turns: Turns, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "cost.json"
     arguments = ["--json", str(path), "--work", str(tmp_path), "--quick"]
     assert main(["roofline", *arguments]) == 0
@@ -78,21 +69,20 @@ def test_a_run_goes_on_where_it_was(
     assert len(whole["rows"]) == 2 * sum(map(len, AXES.values()))
     assert [one["axis"] for one in whole["rates"]] == list(AXES)
 
-    whole["rows"] = [row for row in whole["rows"] if (row["axis"], row["num_beams"]) != ("beams", 10)]
+    whole["rows"] = [row for row in whole["rows"] if row["axis"] != "beams"]
     path.write_text(json.dumps(whole))
-    opened.clear()
+    turns.clear()
     assert main(["roofline", *arguments]) == 0
-    assert set(opened) == {BASE, BASE._replace(num_beams=10)}
+    assert {point for point, _ in turns} == set(AXES["beams"])
     again = json.loads(path.read_text())
     assert len(again["rows"]) == 2 * sum(map(len, AXES.values())) and again["rates"][-1]["axis"] == "beams"
     assert [one["commit"] for one in again["provenance"]["earlier"]] == [whole["provenance"]["commit"]]
 
-    opened.clear()
+    turns.clear()
     assert main(["roofline", *arguments[:-1]]) == 0  # nothing is left to measure
-    assert opened == [] and json.loads(path.read_text()) == again
+    assert turns == [] and json.loads(path.read_text()) == again
 
-    again["rows"].pop()
-    path.write_text(json.dumps(again))
+    path.write_text(json.dumps(whole))
     assert main(["roofline", *arguments[:-1]]) == 2  # what was measured in a hurry is not taken for the rest
     assert "was made with --quick; name another" in capsys.readouterr().err
 
@@ -119,7 +109,7 @@ def replace_generator(monkeypatch: pytest.MonkeyPatch) -> Callable[[Echo], list[
     def replace(echo: Echo) -> list[Path]:
         folders: list[Path] = []
         monkeypatch.setattr(axes, "random_bundle", lambda shape, folder, **_: (folders.append(folder), folder))
-        monkeypatch.setattr(axes, "_generator", lambda bundle, precision: echo)
+        monkeypatch.setattr(axes, "load", lambda bundle, precision: echo)
         return folders
 
     return replace
@@ -129,10 +119,10 @@ def test_a_point_is_one_batch_of_sources_and_outputs_of_its_lengths(replace_gene
     echo = Echo(7)
     folders = replace_generator(echo)
     point = BASE._replace(batch_size=3, source_tokens=9, target_tokens=7, num_beams=2, decoder_layers=6)
-    open_search(tmp_path, point, "int8")()
+    assert open_search(tmp_path, point, "int8")(0.0) > 0
     asked = {"lengths": [9, 9, 9], "batch_tokens": 27, "num_beams": 2, "max_new_tokens": 7}
-    assert echo.asked == [asked, asked]  # the first call checks the lengths
-    assert folders == [tmp_path / "6+6-256-8000"]
+    assert echo.asked == [asked] * 4  # the first call checks the lengths, a turn has three or more
+    assert folders == [tmp_path / "6-6-256-1024-8-8000"]
 
 
 def test_an_output_that_ends_by_itself_is_refused(replace_generator: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ def ending_model(**sizes: int) -> Any:
     return built
 
 
+def sessions(graphs: Mapping[str, ir.Model], folder: Path) -> dict[str, Any]:
+    """Opens graphs in ONNX Runtime, from files in ``folder``."""
+    for name, graph in graphs.items():
+        ir.save(graph, folder / f"{name}.onnx")
+    return {name: onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in graphs}
+
+
 @pytest.fixture(scope="module")
 def net() -> Any:
     return ending_model()
@@ -44,13 +52,8 @@ def net() -> Any:
 
 @pytest.fixture(scope="module")
 def graphs(net: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("beams")
-    sessions = {}
-    for name, graph in build_graphs(net, GENERATION).items():
-        if name.startswith("generate"):
-            ir.save(graph, folder / f"{name}.onnx")
-            sessions[name] = onnxruntime.InferenceSession(folder / f"{name}.onnx")
-    return sessions
+    graphs = build_graphs(net, GENERATION)
+    return sessions({name: graphs[name] for name in ("generate", "generate_beams")}, tmp_path_factory.mktemp("beams"))
 
 
 def feeds(ids: torch.Tensor, mask: torch.Tensor, prefix: torch.Tensor, **options: Any) -> dict[str, Any]:
@@ -116,10 +119,10 @@ def test_outputs_and_scores_are_hugging_faces(
     ids, mask = sources(batch)
     prefix = torch.randint(1, VOCAB - 1, (batch, options.pop("prefix", 0)), generator=torch.Generator().manual_seed(4))
     expected = hugging_face(net, ids, mask, prefix, **options)
-    found, scores = graphs["generate_beams"].run(["output_ids", "scores"], feeds(ids, mask, prefix, **options))
+    outputs, scores = graphs["generate_beams"].run(["output_ids", "scores"], feeds(ids, mask, prefix, **options))
     beams = options.get("num_beams", DEFAULTS["num_beams"])
     wanted = [until_eos(row, EOS, PAD) for row in expected.sequences[:, 1:].tolist()]
-    assert [until_eos(row, EOS, PAD) for row in found.reshape(batch * beams, -1).tolist()] == wanted
+    assert [until_eos(row, EOS, PAD) for row in outputs.reshape(batch * beams, -1).tolist()] == wanted
     np.testing.assert_allclose(scores.reshape(-1), expected.sequences_scores.numpy(), atol=1e-4, rtol=0)
 
 
@@ -140,8 +143,10 @@ def test_greedy_outputs_are_hugging_faces(net: Any, graphs: dict[str, Any], case
     expected = hugging_face(net, ids, mask, prefix, **options).sequences[:, 1:].tolist()
     given = feeds(ids, mask, prefix, **options)
     wanted = {value.name for value in graphs["generate"].get_inputs()}
-    (found,) = graphs["generate"].run(["output_ids"], {name: value for name, value in given.items() if name in wanted})
-    assert [until_eos(row, EOS, PAD) for row in found.tolist()] == [until_eos(row, EOS, PAD) for row in expected]
+    (outputs,) = graphs["generate"].run(
+        ["output_ids"], {name: value for name, value in given.items() if name in wanted}
+    )
+    assert [until_eos(row, EOS, PAD) for row in outputs.tolist()] == [until_eos(row, EOS, PAD) for row in expected]
 
 
 PER_SENTENCE_CASES: list[dict[str, Any]] = [
@@ -206,7 +211,7 @@ def test_a_wide_vocabulary_is_searched_in_groups_with_the_same_outputs(tmp_path:
     ir.save(graphs["generate_beams"], tmp_path / "beams.onnx")
     ids, mask = torch.randint(12, vocab - 1, (6, 9), generator=torch.Generator().manual_seed(2)), torch.ones(6, 9)
     given = feeds(ids, mask, ids[:, :0], num_beams=5)
-    found, scores = onnxruntime.InferenceSession(tmp_path / "beams.onnx").run(["output_ids", "scores"], given)
+    output_ids, scores = onnxruntime.InferenceSession(tmp_path / "beams.onnx").run(["output_ids", "scores"], given)
     if many:  # tokens without a column are in no distribution
         rules = rules.model_copy(update={"suppressed_ids": ()})
         with torch.no_grad():
@@ -222,7 +227,7 @@ def test_a_wide_vocabulary_is_searched_in_groups_with_the_same_outputs(tmp_path:
     )
     outputs, theirs = (
         [until_eos(row, EOS, vocab - 1) for row in rows]
-        for rows in (found.reshape(30, -1).tolist(), wanted.sequences[:, 1:].tolist())
+        for rows in (output_ids.reshape(30, -1).tolist(), wanted.sequences[:, 1:].tolist())
     )
     assert outputs == theirs
     np.testing.assert_allclose(scores.reshape(-1), wanted.sequences_scores.numpy(), atol=1e-4, rtol=0)

@@ -27,12 +27,12 @@ def half(model: Seq2SeqModel) -> dict[str, ir.Model]:
 
 def test_inputs_and_outputs_match_fp32(half: dict[str, ir.Model], graphs: dict[str, ir.Model]) -> None:
     for name in ("generate", "generate_beams"):
-        for found, wanted in zip(
+        for actual, wanted in zip(
             (*half[name].graph.inputs, *half[name].graph.outputs),
             (*graphs[name].graph.inputs, *graphs[name].graph.outputs),
             strict=True,
         ):
-            assert (found.name, found.dtype) == (wanted.name, wanted.dtype)
+            assert (actual.name, actual.dtype) == (wanted.name, wanted.dtype)
     kinds = {value.name: value.dtype for value in half["decoder_step"].graph.outputs}
     assert kinds["logits"] == ir.DataType.FLOAT and kinds["next_self_key_0"] == ir.DataType.FLOAT16
 
@@ -68,10 +68,8 @@ def test_fp16_search_outputs_match_pytorch(half: dict[str, ir.Model], model: Seq
         "early_stopping": np.array(0),
     }
     ids, scores = onnxruntime.InferenceSession(str(paths["generate_beams"])).run(None, feeds)
-    best = [found[0] for found in beam_search(model, PLAIN, source, mask, num_beams=3, max_new_tokens=12)]
+    best = [hypotheses[0] for hypotheses in beam_search(model, PLAIN, source, mask, num_beams=3, max_new_tokens=12)]
     same = [row[0][: len(want.tokens)].tolist() == want.tokens for row, want in zip(ids, best, strict=True)]
     assert sum(same) >= 21 and scores.dtype == np.float32
-    gaps = [
-        abs(float(found[0]) - want.score) for found, want, is_same in zip(scores, best, same, strict=True) if is_same
-    ]
+    gaps = [abs(float(row[0]) - want.score) for row, want, is_same in zip(scores, best, same, strict=True) if is_same]
     assert max(gaps) < 0.05

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 import torch
 
 from compressor.decoding.search import beam_search, greedy
 from compressor.exporters.graphs.search_loop import build_graphs
 from compressor.generation_config import until_eos
-from tests.exporters.graphs.test_beams import feeds
-from tests.exporters.graphs.test_search_loop import session
-from tests.models.test_recurrent import ssru
+from tests.exporters.graphs.test_beams import feeds, sessions
+from tests.models.test_contract import lively
 from tests.models.test_transformer import EOS, PAD, RULES, sources
 
 
 @pytest.fixture(scope="module")
 def net() -> Any:
-    return ssru()
+    return lively("ssru")
 
 
 @pytest.fixture(scope="module")
 def graphs(net: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("recurrent")
-    sessions = {}
-    for name, graph in build_graphs(net, RULES).items():
-        ir.save(graph, folder / f"{name}.onnx")
-        sessions[name] = session(Path(folder / f"{name}.onnx"))
-    return sessions
+    return sessions(build_graphs(net, RULES), tmp_path_factory.mktemp("recurrent"))
 
 
 def generated(graph: Any, source: torch.Tensor, mask: torch.Tensor, num_beams: int) -> list[Any]:
@@ -53,8 +45,8 @@ def test_beams_and_scores_are_those_of_pytorch(net: Any, graphs: dict[str, Any],
     source, mask = sources(16)
     ids, scores = generated(graphs["generate_beams"], source, mask, num_beams)
     expected = beam_search(net, RULES, source, mask, num_beams=num_beams, num_return=num_beams)
-    found = [[until_eos(row, EOS, PAD) for row in rows] for rows in ids.tolist()]
-    assert found == [[beam.tokens for beam in row] for row in expected]
+    outputs = [[until_eos(row, EOS, PAD) for row in rows] for rows in ids.tolist()]
+    assert outputs == [[beam.tokens for beam in row] for row in expected]
     wanted = [[beam.score for beam in row] for row in expected]
     np.testing.assert_allclose(scores, np.array(wanted), atol=1e-4, rtol=0)
 

@@ -86,8 +86,8 @@ def test_a_forced_first_token_is_not_the_beginning(tmp_path: Path) -> None:
         update={"suppressed_ids": (60,), "begin_suppressed_ids": (5,), "min_new_tokens": 0, "forced_eos_id": None}
     )
     ir.save(greedy_graphs(model, rules)["generate"], tmp_path / "generate.onnx")
-    for first, second, *others in run(session(tmp_path / "generate.onnx"), sources(8), 6, rules):
-        assert first == 7 and second != 5 and (set(others) == {5} or second == 0)
+    for first, second, *rest in run(session(tmp_path / "generate.onnx"), sources(8), 6, rules):
+        assert first == 7 and second != 5 and (set(rest) == {5} or second == 0)
 
 
 def test_outputs_end_at_different_lengths(folders: dict[str, Path]) -> None:
@@ -134,11 +134,11 @@ def test_many_suppressed_tokens_have_no_rows_in_the_output_layer(tmp_path: Path,
     ir.save(graphs["generate"], tmp_path / "generate.onnx")
     (rows,) = {value.shape[-1] for value in graphs["decoder_step"].graph.outputs if value.name == "logits"}
     chosen = sources(16)
-    found = run(session(tmp_path / "generate.onnx"), chosen, 12)
+    written = run(session(tmp_path / "generate.onnx"), chosen, 12)
     assert rows == -(-len(allowed) // 32) * 32  # filled up to whole groups of columns
-    assert {token for output in found for token in output} <= allowed
+    assert {token for output in written for token in output} <= allowed
     if precision == "fp32":
-        assert found == greedy(model, rules, *pad_sources(chosen, 60), 12)
+        assert written == greedy(model, rules, *pad_sources(chosen, 60), 12)
 
 
 def test_the_loop_stops_when_all_are_finished(folders: dict[str, Path]) -> None:

@@ -1,0 +1,117 @@
+"""Scores models on slices of a test set: other letter case, typing mistakes, several sentences, words to copy.
+
+Scores disregard letter case, so that a slice in capital letters compares with the unchanged one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+from benchmarks.engines.folders import spec_of
+from benchmarks.engines.process import Host, LocalHost
+from benchmarks.measure.result_file import Row, write_json
+from benchmarks.quality.evaluate import read_test_set, translate_all
+from benchmarks.quality.slices import Slice, make_slices
+from compressor.data.examples import Example
+from compressor.data.text_changes import COPIED, NUMBER
+from compressor.progress import Bar
+from compressor.provenance import provenance
+
+LONGEST_RATIO, SPARE_CHARACTERS = 3.0, 30
+"""An output with more characters than this multiple of its source's, plus the spare ones, is a runaway."""
+LOOP = re.compile(r"(?s)(.{1,60}?)\1{5,}$")
+"""An ending that says the same thing six times."""
+BATCH_SIZE = 32
+
+
+def measure(models: Sequence[str], slices: Sequence[Slice], num_beams: int, advance: Callable[[], object]) -> list[Row]:
+    """Returns a row for each model and slice; ``advance`` is called for each."""
+    rows: list[Row] = []
+    names = [Path(path).name for path in models]
+    for path, name in zip(models, names, strict=True):
+        spec = spec_of(path, name if names.count(name) == 1 else path, None, None)
+        host = LocalHost(spec, 1)
+        try:
+            for one in slices:
+                row = {"model": spec.model, "engine": spec.engine, "precision": spec.precision, "num_beams": num_beams}
+                rows.append(row | _score(host, one, num_beams))
+                advance()
+        finally:
+            host.close()
+    for row in rows:
+        clean = next(one for one in rows if one["model"] == row["model"])
+        row["bleu_lost"] = round(clean["bleu"] - row["bleu"], 4)
+    return rows
+
+
+def _score(host: Host, part: Slice, num_beams: int) -> Row:
+    outputs = translate_all(host, [one.source for one in part.examples], num_beams, BATCH_SIZE)
+    return {"slice": part.name, **scores(part.examples, outputs)}
+
+
+def scores(examples: Sequence[Example], outputs: Sequence[str]) -> Row:
+    """Returns the figures of a slice.
+
+    ``bleu`` and ``chrf`` disregard case; ``length_ratio`` is characters of the outputs by those of the references;
+    ``runaways`` counts outputs that are far longer than their source, or end in a loop; ``copied`` counts the
+    placeholders, addresses and numbers that stand in source and reference alike, ``copied_right`` those of them that
+    stand in the output.
+    """
+    references = [one.target or "" for one in examples]
+    bleu, chrf = BLEU(lowercase=True, force=True), CHRF(lowercase=True)
+    words = [(word, output) for one, output in zip(examples, outputs, strict=True) for word in _to_copy(one)]
+    runaways = sum(is_runaway(one.source, output) for one, output in zip(examples, outputs, strict=True))
+    return {
+        "sentences": len(examples),
+        "bleu": round(bleu.corpus_score(outputs, [references]).score, 4),
+        "chrf": round(chrf.corpus_score(outputs, [references]).score, 4),
+        "length_ratio": round(sum(map(len, outputs)) / max(1, sum(map(len, references))), 4),
+        "runaways": runaways,
+        "copied": len(words),
+        "copied_right": sum(word.lower() in output.lower() for word, output in words),
+        "signature": f"BLEU|{bleu.get_signature()} chrF2|{chrf.get_signature()}",
+    }
+
+
+def is_runaway(source: str, output: str) -> bool:
+    """Returns whether an output is far longer than its source, or ends by saying the same thing again and again."""
+    if len(output) > LONGEST_RATIO * len(source) + SPARE_CHARACTERS:
+        return True
+    loop = LOOP.search(output[-600:])
+    return loop is not None and LOOP.search(source) is None
+
+
+def _to_copy(example: Example) -> set[str]:
+    """Returns what stands in both sides as it is."""
+    words = {match[0] for pattern in (COPIED, NUMBER) for match in pattern.finditer(example.source)}
+    return {word for word in words if word in (example.target or "")}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("model", nargs="+", metavar="MODEL", help="a bundle, a run, or a Hugging Face folder")
+    parser.add_argument("--source", type=Path, required=True, metavar="FILE", help="text, or JSON lines")
+    parser.add_argument("--reference", type=Path, metavar="FILE", help="text aligned with it")
+    parser.add_argument("--sentences", type=int, metavar="N", help="lines taken from its start; default: all")
+    parser.add_argument("--num-beams", type=int, default=1, metavar="N")
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="the result")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measures, writes the file, and prints a line for each row; `report FILE` makes the table and the plot."""
+    pairs = zip(*read_test_set(options.source, options.reference), strict=True)
+    slices = make_slices([Example(*pair) for pair in pairs][: options.sentences])
+    with Bar(Console(stderr=True), True) as bar:
+        rows = measure(options.model, slices, options.num_beams, bar.start("slices", len(slices) * len(options.model)))
+    settings = {"test_set": options.source.name, "num_beams": options.num_beams}
+    write_json({"provenance": provenance(), "settings": settings, "rows": rows}, options.json)
+    for row in rows:
+        figures = f"BLEU {row['bleu']:5.1f}  chrF {row['chrf']:5.1f}  runaways {row['runaways']:>3}"
+        print(f"{row['model']:<20} {row['slice']:<20} {figures}  copied {row['copied_right']}/{row['copied']}")

@@ -1,0 +1,258 @@
+"""Whole texts: their sentences for the model, and the outputs of the sentences put together as the text was.
+
+::
+
+    documents = prepare(texts, encode=..., split="sentences")      # what the model reads
+    results = one result for each of the documents' sources        # all sentences of all texts in one call
+    documents[0].result(results[: len(documents[0].sources)])      # the text again
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Literal, NamedTuple, get_args
+
+from compressor.errors import InputError, TooLongError
+from compressor.runtime.results import Result
+from compressor.runtime.sources import Source, Truncation, check_text
+from compressor.text.clauses import split_at_clauses
+from compressor.text.segmentation import Piece, Sentence, segment
+
+Split = Literal["sentences", "none"]
+"""Whether a text is read sentence by sentence, or whole."""
+
+Overlong = Literal["error", "longest_first", "split"]
+"""Treatment of a sentence over the limit: an error, a cut that loses its end, or parts cut at clause boundaries."""
+
+Encode = Callable[[Sequence[str], Truncation], list[Source]]
+"""Returns the token ids of texts; raises TooLongError with all that are over the limit."""
+
+_TOKEN_CHARACTERS = 16
+"""Characters of a token at most, in nearly every tokenizer: bounds the search for a part that fits."""
+
+_FINISH_REASONS = ("eos", "length", "repetition")
+"""From the best to the worst."""
+
+_TARGET_LANGUAGE = re.compile(r"\s*(>>[\w-]{2,20}<<)\s*")
+_WITHOUT_SPACES = ("zh", "ja", "th", "lo", "km", "my")
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text as the model reads it; the tuples have an entry for each sentence."""
+
+    sentences: tuple[Sentence, ...]
+    sources: tuple[Source, ...]
+    dropped_tokens: tuple[int, ...]
+    """Tokens of each sentence that were cut off."""
+    leads: tuple[str, ...]
+    """What stands before each output."""
+    tail: str
+    """What stands after the last output; the whole text if nothing of it is translated."""
+
+    def result(self, results: Sequence[Result]) -> Result:
+        """Returns the result of the text.
+
+        Args:
+            results: Results of ``sources``. One that is the only result gives its tokens, score and alternatives, too.
+        """
+        parts = [
+            replace(result, text=sentence.rewrap(result.text), dropped_tokens=dropped)
+            for sentence, result, dropped in zip(self.sentences, results, self.dropped_tokens, strict=True)
+        ]
+        text = "".join(lead + part.text for lead, part in zip(self.leads, parts, strict=True)) + self.tail
+        if len(parts) == 1:
+            (sentence,), (part,), (lead,) = self.sentences, parts, self.leads
+            others = [replace(one, text=lead + sentence.rewrap(one.text) + self.tail) for one in part.alternatives]
+            return replace(part, text=text, alternatives=tuple(others))
+        return Result(
+            text=text,
+            token_ids=[token for part in parts for token in part.token_ids],
+            input_tokens=sum(part.input_tokens for part in parts),
+            output_tokens=sum(part.output_tokens for part in parts),
+            truncated=any(part.truncated for part in parts),
+            finish_reason=max((part.finish_reason for part in parts), key=_badness, default="eos"),
+            dropped_tokens=sum(self.dropped_tokens),
+            sentences=tuple(parts),
+        )
+
+
+class DocumentStream:
+    """Makes the pieces of a text's output from the pieces of its sentences' outputs, which come in order.
+
+    A sentence with line breaks comes as one piece, because their places are known at its end only.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._received: list[list[str]] = [[] for _ in document.sources]
+
+    def opening(self) -> str:
+        """Returns the text of a document without sentences, which has no other piece."""
+        return "" if self._document.sources else self._document.tail
+
+    def piece(self, sentence: int, delta: str) -> str:
+        """Returns what to hand out for the next piece of a sentence's output."""
+        before = self._received[sentence]
+        before.append(delta)
+        if self._document.sentences[sentence].breaks:
+            return ""
+        return self._document.leads[sentence] + delta if len(before) == 1 else delta
+
+    def end(self, sentence: int) -> str:
+        """Returns what to hand out when a sentence's output is complete."""
+        document, received = self._document, self._received[sentence]
+        text = ""
+        if document.sentences[sentence].breaks or not received:
+            text = document.leads[sentence] + document.sentences[sentence].rewrap("".join(received))
+        return text + document.tail if sentence == len(document.sources) - 1 else text
+
+
+class _Divided(NamedTuple):
+    """Pieces of a text, and the target language that stood before them."""
+
+    pieces: list[Piece]
+    prefix: str = ""
+
+
+class _Encoded(NamedTuple):
+    source: Source
+    dropped_tokens: int
+
+
+def prepare(
+    texts: Sequence[str],
+    *,
+    encode: Encode,
+    split: Split = "sentences",
+    truncation: Overlong = "error",
+    source_language: str | None = None,
+    target_language: str | None = None,
+) -> list[Document]:
+    """Returns the documents of texts.
+
+    Args:
+        texts: Texts. A target language in Marian's way (``>>deu<<``) at the start of one holds for all its sentences.
+        encode: Encodes sentences for a model.
+        split: ``sentences``, or ``none``: the model reads the whole text, with spaces for its line breaks.
+        truncation: Treatment of a sentence over the limit.
+        source_language: Code of the texts' language; its rules divide them into sentences. None: English.
+        target_language: Code of the outputs' language; says whether sentences have spaces between them.
+
+    Raises:
+        TooLongError: Sentences are over the limit, and ``truncation`` is ``error``; has the index of each text, and
+            the length of its longest sentence.
+        InputError: An option is unknown, or a text is no string or no valid Unicode.
+    """
+    _check_choice("split", split, get_args(Split))
+    _check_choice("truncation", truncation, get_args(Overlong))
+    divided = []
+    for index, text in enumerate(texts):
+        check_text(index, text)
+        divided.append(_divide(text, split, source_language or "en"))
+    encoded = _encode(divided, encode, truncation)
+    space = "" if (target_language or "").lower()[:2] in _WITHOUT_SPACES else " "
+    return [_document(one.pieces, encoded, space) for one in divided]
+
+
+def default_split(task: str) -> Split:
+    """Returns how texts of a task are read: translation by sentences, summarization whole."""
+    return "sentences" if task == "translation" else "none"
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        *some, last = map(repr, choices)
+        message = f"{{{name}}} is {value!r}: give {', '.join(some)} or {last}"
+        raise InputError(message, option=name, actual=value)
+
+
+def _divide(text: str, split: Split, language: str) -> _Divided:
+    if not text.strip():
+        return _Divided([])
+    if split == "none":
+        lines = text.splitlines()
+        whole = text if lines == [text] else " ".join(filter(None, map(str.strip, lines)))
+        return _Divided([Sentence(whole)])
+    code = _TARGET_LANGUAGE.match(text)
+    body = text[code.end() :] if code else text
+    return _Divided(segment(body, language), f"{code[1]} " if code else "")
+
+
+def _encode(divided: list[_Divided], encode: Encode, truncation: Overlong) -> Iterator[_Encoded]:
+    """Returns an iterator over the token ids of all sentences of all texts.
+
+    For ``truncation="split"`` it replaces sentences over the limit by their parts, in ``divided``.
+    """
+    units = [(index, piece) for index, one in enumerate(divided) for piece in one.pieces if isinstance(piece, Sentence)]
+    texts = [divided[index].prefix + sentence.flat for index, sentence in units]
+    try:
+        return iter([_Encoded(source, 0) for source in encode(texts, "error")])
+    except TooLongError as error:
+        lengths, limit = dict(error.texts), int(error.limit or 0)
+    except InputError as error:
+        if error.index is not None:
+            error.index = units[error.index][0]
+        raise
+    if truncation == "longest_first":
+        sources = encode(texts, "longest_first")
+        return iter([_Encoded(source, max(0, lengths.get(unit, 0) - limit)) for unit, source in enumerate(sources)])
+    overlong = {id(units[unit][1]) for unit in lengths}
+    if truncation == "split" and any(len(units[unit][1].flat) > 1 for unit in lengths):
+        for index, one in enumerate(divided):
+            divided[index] = one._replace(pieces=list(_cut(one, overlong, encode, limit)))
+        return _encode(divided, encode, "error")
+    raise _too_long([(units[unit][0], length) for unit, length in lengths.items()], limit, divided)
+
+
+def _too_long(sentences: list[tuple[int, int]], limit: int, divided: list[_Divided]) -> TooLongError:
+    """Returns the error about sentences over the limit, each given by the index of its text and its length."""
+    longest: dict[int, int] = {}
+    for index, length in sentences:
+        longest[index] = max(length, longest.get(index, 0))
+    several = [index for index in longest if sum(isinstance(piece, Sentence) for piece in divided[index].pieces) > 1]
+    return TooLongError(list(longest.items()), limit, several)
+
+
+def _cut(one: _Divided, overlong: set[int], encode: Encode, limit: int) -> Iterator[Piece]:
+    """Yields the pieces of a text, with parts in place of the sentences whose ``id`` is in ``overlong``."""
+
+    def fits(part: str) -> bool:
+        return not encode([one.prefix + part], "longest_first")[0].truncated
+
+    for piece in one.pieces:
+        if isinstance(piece, Sentence) and id(piece) in overlong:
+            yield from piece.cut(split_at_clauses(piece.flat, fits, _TOKEN_CHARACTERS * limit))
+        else:
+            yield piece
+
+
+def _document(pieces: Sequence[Piece], encoded: Iterator[_Encoded], space: str) -> Document:
+    """Returns the document of a text, taking the token ids of its sentences from ``encoded``."""
+    sentences: list[Sentence] = []
+    leads: list[str] = []
+    between = ""
+    for piece in pieces:
+        if isinstance(piece, str):
+            between += piece
+            continue
+        if sentences and not between and not sentences[-1].flat[-1].isalnum():
+            between = space  # the source's script has no spaces between sentences
+        leads.append(between)
+        sentences.append(piece)
+        between = ""
+    mine = list(islice(encoded, len(sentences)))
+    return Document(
+        sentences=tuple(sentences),
+        sources=tuple(one.source for one in mine),
+        dropped_tokens=tuple(one.dropped_tokens for one in mine),
+        leads=tuple(leads),
+        tail=between,
+    )
+
+
+def _badness(finish_reason: str) -> int:
+    return _FINISH_REASONS.index(finish_reason) if finish_reason in _FINISH_REASONS else len(_FINISH_REASONS)

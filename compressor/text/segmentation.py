@@ -1,0 +1,251 @@
+"""Divides a text into sentences to translate and into what stands between them, without losing a character.
+
+Line breaks, indentation, list markers, headings' and quotations' signs stay as they are, and so do code blocks and
+sentences without anything to translate. A paragraph whose lines were wrapped is read as running text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+from compressor.text.sentences import split_sentences
+
+_WRAP_WIDTHS = range(40, 121)
+"""Widths, in characters, of paragraphs whose line breaks may come from wrapping."""
+
+_MOST_LINES = 8
+"""Lines of a sentence. Without an end in so many, the lines are not those of running text."""
+
+_PREFIX = re.compile(
+    r"(?:\s*(?:>(?!>[\w-]{2,20}<<)"  # a quotation, but not Marian's >>language<<
+    r"|(?:\#{1,6}|[-*+•◦▪‣·–—]|\d{1,3}[.)]|[A-Za-z]\)|\((?:\d{1,3}|[A-Za-z])\)|\[[ xX]\])(?=\s)))*\s*"
+)
+_FENCE = re.compile(r"`{3,}|~{3,}")
+_CELL = re.compile(r"(\s*\|\s*)")
+_MARKUP = re.compile(r"`[^`]*`|</?\w[^<>]*>|\$?\{\s?[\w.$:|-]*\s?\}")
+_NUMBERED = re.compile(r"(?<!\S)(\d{1,3}\.)\s+$")
+_COPIED = re.compile(
+    r"[A-Za-z][\w+.-]*://\S+|www\.\S+"  # URLs
+    r"|(?:~|\.{1,2})?/\S+|[A-Za-z]:\\\S*|\\\\\S+|[\w.-]+(?:/[\w.-]+)+\.\w{1,5}"  # paths
+    r"|%(?:\d+\$)?[-+#0-9.]*[A-Za-z]{1,2}|%\(\w+\)[A-Za-z]"  # placeholders
+)
+_EDGES = "()[]<>\"'„“”‚‘’«»,;:!?*_"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A piece of text that a model is to read."""
+
+    flat: str
+    """The text, with a space in place of each line break."""
+    breaks: tuple[tuple[int, str], ...] = ()
+    """Offsets of these spaces in ``flat``, and what stands there: white space, the line break, and signs after it."""
+
+    @property
+    def text(self) -> str:
+        """The text as it was."""
+        text, start = "", 0
+        for offset, exact in self.breaks:
+            text, start = text + self.flat[start:offset] + exact, offset + 1
+        return text + self.flat[start:]
+
+    def cut(self, parts: Iterable[str]) -> list[Piece]:
+        """Returns sentences without surrounding white space, and this white space.
+
+        Args:
+            parts: Parts of ``flat``; joined, they are ``flat``.
+        """
+        spans: list[Sentence] = []
+        start, breaks = 0, list(reversed(self.breaks))
+        for part in parts:
+            end = start + len(part)
+            first = end - len(part.lstrip())
+            last = max(first, start + len(part.rstrip()))
+            for begin, stop in filter(lambda span: span[0] < span[1], ((start, first), (first, last), (last, end))):
+                inside = []
+                while breaks and breaks[-1][0] < stop:
+                    offset, text = breaks.pop()
+                    inside.append((offset - begin, text))
+                spans.append(Sentence(self.flat[begin:stop], tuple(inside)))
+            start = end
+        return [span if needs_translation(span.flat) else span.text for span in spans]
+
+    def rewrap(self, output: str) -> str:
+        """Returns an output with the line breaks of the sentence, at places in proportion to the length of its lines.
+
+        A break for which the output has no white space left is omitted.
+        """
+        wrapped, start = "", 0
+        for offset, text in self.breaks:
+            wanted = round(offset / len(self.flat) * len(output))
+            before, after = output.rfind(" ", start + 1, wanted + 1), output.find(" ", max(wanted, start + 1))
+            places = [place for place in (before, after) if place > start]
+            if places:
+                place = min(places, key=lambda place: abs(place - wanted))
+                wrapped, start = wrapped + output[start:place].strip() + text, place + 1
+        return wrapped + output[start:]
+
+
+Piece = str | Sentence
+"""A sentence, or text that stays as it is."""
+
+
+class _Line(NamedTuple):
+    """A line of a text; its parts, joined, are the line."""
+
+    prefix: str
+    """Indentation and markers."""
+    content: str
+    """Empty in a blank line."""
+    end: str
+    """White space and the line break."""
+
+    @property
+    def text(self) -> str:
+        return "".join(self)
+
+    @property
+    def markers(self) -> str:
+        """The prefix without white space and signs of quotation."""
+        return "".join(self.prefix.replace(">", " ").split())
+
+
+def segment(text: str, language: str = "en") -> list[Piece]:
+    """Returns the sentences of a text and everything between them, in order.
+
+    Args:
+        text: The text, valid Unicode.
+        language: Code of its language; a region (``de-AT``) is ignored.
+    """
+    language = re.split("[-_]", language)[0].lower()
+    pieces: list[Piece] = []
+    for lines in _paragraphs(text, language):
+        if isinstance(lines, str):
+            pieces.append(lines)
+            continue
+        width = max(len(line.text.rstrip()) for line in lines)
+        block: list[_Line] = []
+        for line in lines:
+            if block and not _continues(block[-1], line, width):
+                pieces += _block(block, language)
+                block = []
+            block.append(line)
+        pieces += _block(block, language)
+    return _joined(pieces)
+
+
+def join(pieces: Iterable[Piece]) -> str:
+    """Returns the text of which ``segment`` made these pieces."""
+    return "".join(piece if isinstance(piece, str) else piece.text for piece in pieces)
+
+
+def needs_translation(text: str) -> bool:
+    """Returns whether a text has a word: not only numbers, signs, emoji, URLs, e-mail addresses, paths and markup."""
+    if not any(map(str.isalpha, text)):
+        return False
+    words = _MARKUP.sub(" ", text).split()
+    return any(any(map(str.isalpha, word)) and not _is_copied(word.strip(_EDGES).rstrip(".")) for word in words)
+
+
+def _is_copied(word: str) -> bool:
+    name, at, domain = word.partition("@")
+    return bool(name and at and "." in domain.strip(".") and "@" not in domain) or bool(_COPIED.fullmatch(word))
+
+
+def _paragraphs(text: str, language: str) -> Iterator[list[_Line] | str]:
+    """Yields paragraphs, which are lines without blank ones between them, and the text between paragraphs."""
+    lines: list[_Line] = []
+    fence = ""
+    for raw in text.splitlines(keepends=True):
+        line = _parse(raw, language)
+        mark = _FENCE.match(line.content)
+        verbatim = bool(fence or mark or not line.content)
+        if fence:
+            fence = "" if mark and mark[0].startswith(fence) else fence
+        elif mark:
+            fence = mark[0]
+        if not verbatim:
+            lines.append(line)
+            continue
+        if lines:
+            yield lines
+            lines = []
+        yield raw
+    if lines:
+        yield lines
+
+
+def _parse(raw: str, language: str) -> _Line:
+    body = raw.rstrip()
+    prefix = _PREFIX.match(body)
+    assert prefix is not None  # it matches the empty text
+    start = prefix.end()
+    number = _NUMBERED.search(prefix[0])
+    if number and body[start : start + 1].isupper() and _is_ordinal(number[1], body[start : start + 40], language):
+        start = number.start()
+    return _Line(body[:start], body[start:], raw[len(body) :])
+
+
+def _is_ordinal(number: str, following: str, language: str) -> bool:
+    """Returns whether a number at the start of a line is a date's (3. Oktober) rather than an item's."""
+    return len(split_sentences(f"x {number} {following.split()[0]} x", language)) == 1
+
+
+def _continues(line: _Line, following: _Line, width: int) -> bool:
+    """Returns whether the break between two lines of a paragraph comes from wrapping.
+
+    It does if the first word of the second line had no room in the first one.
+    """
+    if width not in _WRAP_WIDTHS or "#" in line.markers or following.markers:
+        return False
+    if line.prefix.count(">") != following.prefix.count(">") or line.end.startswith("  "):
+        return False
+    if _is_row(line.content) or _is_row(following.content):
+        return False
+    if not (needs_translation(line.content) and any(map(str.isalpha, following.content))):
+        return False
+    length, word = len(line.text.rstrip()), following.content.split(maxsplit=1)[0]
+    return length + 1 + len(word) > width or (word[0].islower() and length >= width / 2)
+
+
+def _is_row(content: str) -> bool:
+    """Returns whether a line is a row of a table."""
+    return len(content) > 1 and content[0] == content[-1] == "|"
+
+
+def _block(lines: list[_Line], language: str) -> list[Piece]:
+    """Returns the pieces of lines that are read as one text."""
+    first, last = lines[0], lines[-1]
+    if _is_row(first.content):
+        cells = _CELL.split(first.content)
+        inside = [piece for cell in cells for piece in Sentence(cell).cut(split_sentences(cell, language))]
+        return [first.prefix, *inside, first.end]
+    breaks, length = [], 0
+    for line, following in pairwise(lines):
+        length += len(line.content)
+        breaks.append((length, line.end + following.prefix))
+        length += 1
+    flat = " ".join(line.content for line in lines)
+    inside = Sentence(flat, tuple(breaks)).cut(split_sentences(flat, language))
+    if any(isinstance(piece, Sentence) and len(piece.breaks) >= _MOST_LINES for piece in inside):
+        return [piece for line in lines for piece in _block([line], language)]
+    return [first.prefix, *inside, last.end]
+
+
+def _joined(pieces: Iterable[Piece]) -> list[Piece]:
+    """Returns the pieces with neighbouring texts that stay as they are in one."""
+    joined: list[Piece] = []
+    texts: list[str] = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            texts.append(piece)
+            continue
+        if any(texts):
+            joined.append("".join(texts))
+        texts = []
+        joined.append(piece)
+    return [*joined, "".join(texts)] if any(texts) else joined

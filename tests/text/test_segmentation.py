@@ -1,0 +1,187 @@
+"""Sentences of a text, and what stands between them: nothing is lost, and little is split wrongly."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+
+import pytest
+
+from compressor.text.segmentation import Sentence, join, needs_translation, segment
+from compressor.text.sentences import WINDOW, split_sentences
+
+NASTY = {
+    "empty": "",
+    "white space": " \t\u3000\n\r\n \u00a0",
+    "CRLF": "Ja.\r\nNein.\r\n\r\nGut.",
+    "Unicode separators": "Ja.\u2028Nein.\u2029Gut.\x85Gut\x0bgut\x0cgut",
+    "carriage return": "Ja.\rNein.",
+    "NUL": "Ja\x00. Nein.\x00",
+    "right to left": "مرحبا. كيف حالك؟ \u202eabc\u202c שלום. Gut.",
+    "combining marks": "e\u0301. A\u030a. \u0301\u0302",
+    "emoji": "Ja! 👩‍👩‍👧 Nein. 🎉",
+    "control tokens": "</s> <pad> Ja. </s>",
+    "a word": "x" * 100_000,
+    "white space only, long": " " * 200_000,
+    "10,000 lines": "Zeile ohne Punkt am Ende\n" * 10_000,
+    "10,000 wide lines": ("Das ist eine Zeile mit etwa sechzig Zeichen und ohne Punkt am En\n") * 10_000,
+    "10,000 sentences": "Das ist ein Satz. " * 10_000,
+    "Chinese": "今天天气很好。我们去公园。" * 2_000,
+    "an open quotation": "„Er ging. " * 10_000,
+    "a long quotation": "„" + "Er ging weg. " * 10_000 + "“",
+    "quotation signs": ">" * 100_000,
+    "bullets": "- " * 50_000,
+    "numbers": "1. " * 50_000,
+    "table": "|" * 20_000,
+    "backticks": "`" * 50_001,
+    "markup": "<a" * 50_000,
+    "at signs": "a@b." * 25_000,
+    "an open fence": "Ja.\n```\nNein.\n",
+}
+"""Inputs that are unusual, or that took a regular expression quadratic time."""
+
+
+@pytest.mark.parametrize("text", NASTY.values(), ids=NASTY.keys())
+def test_pieces_join_to_the_exact_text(text: str) -> None:
+    pieces = segment(text, "de")
+    assert join(pieces) == text
+    assert all(piece.flat == piece.flat.strip() for piece in pieces if isinstance(piece, Sentence))
+
+
+def test_pieces_of_random_texts_join_to_the_exact_text() -> None:
+    draw = random.Random(0)
+    alphabet = 'aB3.!?:," \n\r\t\u2028\x00\x85„“()1.-*>#|`~🎉e\u0301مر。א\u202e'
+    for _ in range(2000):
+        text = "".join(draw.choices(alphabet, k=draw.randrange(60)))
+        assert join(segment(text, draw.choice(["de", "en", "zh", "xx"]))) == text, repr(text)
+
+
+def show(text: str, language: str = "de") -> list[str]:
+    """Sentences in brackets, everything else as it is."""
+    return [f"[{piece.flat}]" if isinstance(piece, Sentence) else piece for piece in segment(text, language)]
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        "Das ist z. B. gut. |Er kommt.",
+        "Dr. Müller und Prof. Meier, d. h. die Ärzte. |Gut.",
+        "Am 3. Oktober war es. |Ja.",
+        "Im 19. Jahrhundert begann der 2. Weltkrieg nicht.",
+        "2. Bundesliga heute. |Tor!",
+        "Inkl. MwSt. kostet es 5 Euro. |Die Fa. Bosch zahlt.",
+        "Er sagte: „Komm her!“ |Dann ging er.",
+        "„Wirklich?“ fragte sie. |Ja.",
+        "A. Müller kam. |B. Schmidt ging.",
+        "Version 2.0.1 von Node.js ist da. |Gut.",
+        "das ist gut. |wie geht es dir? |gut.",
+        "DAS IST GUT. |WIE GEHT ES?",
+        "Es war 1989. |Dann kam 1990.",
+    ],
+)
+def test_sentences_of_german(sentences: str) -> None:
+    assert "|".join(split_sentences(sentences.replace("|", ""), "de")) == sentences
+
+
+def test_a_long_quotation_is_split_and_its_marks_stay_with_their_sentences() -> None:
+    inside = "Wir haben sehr lange auf diesen Tag gewartet und freuen uns darüber."
+    text = f"Er sagte: „{' '.join([inside] * 6)}“ „Danke.“ Dann ging er."
+    pieces = split_sentences(text, "de")
+    assert pieces[0] == f"Er sagte: „{inside} " and pieces[5] == f"{inside}“ "
+    assert "".join(pieces[6:]) == "„Danke.“ Dann ging er."
+
+
+def test_a_window_splits_as_the_whole_text_does() -> None:
+    text = "Am 3. Oktober kam Dr. Müller, z. B. aus Köln. Er ging im 2. Jahr. " * (4 * WINDOW // 60)
+    assert set(split_sentences(text, "de")) == {
+        "Am 3. Oktober kam Dr. Müller, z. B. aus Köln. ",
+        "Er ging im 2. Jahr. ",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("# Titel\n\nText.\n", ["# ", "[Titel]", "\n\n", "[Text.]", "\n"]),
+        ("  - Eins\n  * Zwei", ["  - ", "[Eins]", "\n  * ", "[Zwei]"]),
+        ("1. Eins. Zwei.\n2) Drei", ["1. ", "[Eins.]", " ", "[Zwei.]", "\n2) ", "[Drei]"]),
+        ("a) Eins\n(b) Zwei\n[x] Drei", ["a) ", "[Eins]", "\n(b) ", "[Zwei]", "\n[x] ", "[Drei]"]),
+        ("> Eins.\n> > Zwei.", ["> ", "[Eins.]", "\n> > ", "[Zwei.]"]),
+        ("3. Oktober ist Feiertag.", ["[3. Oktober ist Feiertag.]"]),
+        ("| Name | Wert |\n|---|---|\n| 3 | 4 |", ["| ", "[Name]", " | ", "[Wert]", " |\n|---|---|\n| 3 | 4 |"]),
+        ("Los:\n```\nrm Datei\n```\nGut.", ["[Los:]", "\n```\nrm Datei\n```\n", "[Gut.]"]),
+        ("Hallo.\n\nhttps://example.org/a\n", ["[Hallo.]", "\n\nhttps://example.org/a\n"]),
+        ("Ja!  🎉  Nein.", ["[Ja!]", "  ", "[🎉  Nein.]"]),
+        (">>eng<< Ja.", ["[>>eng<< Ja.]"]),
+    ],
+)  # fmt: skip
+def test_layout_stays_out_of_the_sentences(text: str, pieces: list[str]) -> None:
+    assert show(text) == pieces
+
+
+WRAPPED = """\
+Diese Anleitung beschreibt ausführlich, wie man das
+Programm einrichtet. Sie ist
+kurz.
+"""
+
+
+def test_wrapped_lines_are_read_as_running_text() -> None:
+    first, _, second, _ = segment(WRAPPED, "de")
+    assert isinstance(first, Sentence) and isinstance(second, Sentence)
+    assert first.flat == "Diese Anleitung beschreibt ausführlich, wie man das Programm einrichtet."
+    assert first.breaks == ((51, "\n"),)
+    assert second.text == "Sie ist\nkurz."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Datei öffnen\nDatei speichern\nBeenden",
+        "Ein Titel\nDieser Absatz hat eine Zeile, die recht lang ist, damit sie umbrochen aussieht",
+        "Dieser Absatz hat eine Zeile, die recht lang ist, damit\n- ein Punkt einer Liste folgt",
+        "Dieser Absatz hat eine Zeile, die recht lang ist, damit  \nZeilen in Markdown folgen",
+        "> Dieser Absatz hat eine Zeile, die recht lang ist, damit\nZeilen ohne Zitat folgen",
+        "Ein Absatz, der gar nicht umbrochen ist, ist lang. " * 4 + "Und so\nweiter geht es hier",
+    ],
+)
+def test_lines_that_were_not_wrapped_stay_apart(text: str) -> None:
+    assert not any(isinstance(piece, Sentence) and piece.breaks for piece in segment(text, "de"))
+
+
+@pytest.mark.parametrize(
+    ("output", "wrapped"),
+    [
+        ("eins zwei drei vier fünf sechs", "eins zwei\n> drei vier\n> fünf sechs"),
+        ("eins zwei", "eins\n> zwei"),
+        ("eins", "eins"),
+        ("", ""),
+    ],
+)
+def test_an_output_gets_the_line_breaks_of_its_sentence(output: str, wrapped: str) -> None:
+    sentence = Sentence("aaaaaaaaa bbbbbbbbbb cccccccccc", ((9, "\n> "), (20, "\n> ")))
+    assert sentence.text == "aaaaaaaaa\n> bbbbbbbbbb\n> cccccccccc"
+    assert sentence.rewrap(output) == wrapped
+
+
+@pytest.mark.parametrize(
+    ("text", "needed"),
+    [
+        ("Hund", True), ("犬", True), ("5 kg", True), ("und/oder", True), ("Siehe https://a.de", True), ("Q&A", True),
+        ("", False), ("18,10 €", False), ("+49 30 123-45", False), ("... – !?", False), ("🎉👍", False),
+        ("\u0301", False),
+        ("https://example.org/a?b=c", False), ("www.example.org.", False), ("<mailto:a.b@example.org>", False),
+        ("a.b@example.org", False), ("a@b", True), ("@a.b", True), ("/usr/local/bin", False), ("~/x ./y ../z", False),
+        ("C:\\Windows\\x.dll", False), ("docs/index.md", False), ("%1$s", False), ("%d %(name)s", False),
+        ("{name}", False), ("${HOME}", False), ("{{ user }}", False), ("<br/>", False), ("</s>", False),
+        ("<b>fett</b>", True), ("`ls -l`", False), ("`ls` zeigt", True), ("https://a.de b@c.de 5", False),
+    ],
+)  # fmt: skip
+def test_texts_without_a_word_need_no_translation(text: str, needed: bool) -> None:
+    assert needs_translation(text) is needed
+
+
+def test_it_needs_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; import compressor.text.segmentation"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
