@@ -10,7 +10,7 @@ from benchmarks.latency import peers
 from benchmarks.quality import batch_independence, compare, robustness
 from benchmarks.reports import docs
 from benchmarks.roofline import axes
-from benchmarks.training import update_cost
+from benchmarks.training import corpus_start, throughput, update_cost
 from compressor.cli.errors import exit_code_of
 from compressor.errors import CompressError
 
@@ -20,6 +20,8 @@ COMMANDS = {
     "independence": batch_independence,
     "robustness": robustness,
     "update-cost": update_cost,
+    "training-throughput": throughput,
+    "corpus-start": corpus_start,
     "roofline": axes,
     "report": docs,
 }

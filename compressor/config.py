@@ -38,13 +38,21 @@ class DataSource(Section):
     source: str | None = Field(None, description="Plain text, one source a line (also .gz).")
     target: str | None = Field(None, description="Plain text aligned with `source`; absent for monolingual sources.")
     path: str | None = Field(
-        None, description="JSON lines, TSV or Parquet with a source and a target column (also .gz)."
+        None,
+        description="JSON lines, a JSON list, CSV, TSV (also .gz) or Parquet with a source and a target column.",
     )
     hub: str | None = Field(None, description="Data set name on the Hugging Face hub, read through `datasets`.")
     hub_config: str | None = Field(None, description="Configuration of the hub data set.")
     split: str = Field("train", description="Split of the hub data set.")
-    source_column: str = Field("source", description="Column of the source; dots enter nested records.")
-    target_column: str | None = Field("target", description="Column of the target; null for monolingual sources.")
+    source_column: str = Field(
+        "source",
+        coerce_numbers_to_str=True,
+        description="Column of the source; dots enter nested records. A number is the place, from 1, of a column in a "
+        "TSV or CSV file without a line of names.",
+    )
+    target_column: str | None = Field(
+        "target", coerce_numbers_to_str=True, description="Column of the target; null for monolingual sources."
+    )
     synthetic: Task | None = Field(
         None, description="The embedded corpus of this task, generated on the spot; needs `size`."
     )
@@ -107,6 +115,16 @@ class DataConfig(Section):
         description="Drop pairs with more than this many times the tokens on one side as on the other; null: keep.",
     )
     deduplicate: bool = Field(True, description="Drop repeated pairs.")
+    on_error: Literal["raise", "skip"] = Field(
+        "raise",
+        description="Rows of `train` and `mono` that cannot be read (not UTF-8, not JSON, a column too few): refuse "
+        "the first, or drop and count them.",
+    )
+    cache: str | None = Field(
+        None,
+        description="Folder of tokenized corpora, which runs on the same data share; relative to the current folder. "
+        "null: `tokenized` beside the run folder.",
+    )
     augmentation: AugmentationConfig = Field(
         default_factory=AugmentationConfig,
         description="Training text changed in each pass; with a method that reads recorded outputs of the teacher, "
@@ -234,7 +252,9 @@ class TrainingConfig(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Arithmetic of training; auto: bf16 where the processor has it."
     )
-    threads: int | None = Field(None, ge=1, description="Processor threads; null: all cores.")
+    threads: int | None = Field(
+        None, ge=1, description="Processor threads; null: as many as there are processors without other work."
+    )
     eval_every: int | None = Field(None, ge=1, description="Updates between dev scores; null: a tenth of the run.")
     checkpoint_minutes: float = Field(5.0, gt=0, description="Time between resumable checkpoints.")
     keep_checkpoints: int = Field(

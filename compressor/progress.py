@@ -44,3 +44,7 @@ class Bar:
             self._progress.remove_task(self._task)
         task = self._task = self._progress.add_task(label, total=total)
         return lambda: self._progress.advance(task)
+
+    def say(self, message: str) -> None:
+        """Prints a line above the bar; off a terminal, too."""
+        self._progress.console.print(message, highlight=False, markup=False, soft_wrap=True)

@@ -71,7 +71,14 @@ ALLOWED = {
         "benchmarks.measure",
         "benchmarks.engines",
     },
-    "benchmarks.training": {"base", "data", "models", "distillation", "benchmarks.measure"},
+    "benchmarks.training": {
+        "base",
+        "data",
+        "models",
+        "teachers.conversion",
+        "distillation",
+        "benchmarks.measure",
+    },
     "benchmarks.latency": {
         "base",
         "text",

@@ -14,8 +14,12 @@ class EvaluateConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: Path = Field(description="Text, a source a line, or JSON lines with source and target.")
-    reference: Path | None = Field(None, description="References, aligned with the sources.")
+    source: Path = Field(
+        description="Text, a source a line, or a table (JSON lines, CSV, TSV) with a column source, and target."
+    )
+    reference: Path | None = Field(
+        None, description="References, aligned with the sources: text, or a table with a column target."
+    )
     precision: str | None = Field(None, description="Precision of a bundle; null: its default.")
     num_beams: int = Field(1, ge=1, description="Beams of the search; 1 is greedy.")
     threads: int = Field(1, ge=1, description="Processor threads.")

@@ -14,6 +14,7 @@ from benchmarks.engines.process import Connect, Host, LocalHost
 from benchmarks.engines.registry import engine_for
 from benchmarks.quality.config import EvaluateConfig
 from compressor.data.readers import read_table, read_text
+from compressor.data.tables import is_table
 from compressor.errors import ConfigError, DataError
 from compressor.provenance import provenance
 from compressor.text.metrics import score
@@ -100,18 +101,38 @@ def parse_test_set(text: str) -> TestSet:
 
 
 def read_test_set(source: Path, reference: Path | None) -> tuple[list[str], list[str]]:
-    """Sources and references, line by line, nothing dropped. Raises DataError."""
-    if reference is None and not _is_table(source):
+    """Returns sources and references, line by line, nothing dropped.
+
+    Each file is plain text, or has columns ``source`` and ``target``; of a file with both, only the side asked for is
+    read where ``reference`` is given.
+
+    Raises:
+        DataError: a file is missing or damaged, there are no references, or the files differ in length.
+    """
+    if reference is None and not is_table(source):
         read_text(source, None)  # raises for a missing or damaged file first
-        message = f"{source}: scores need references; give {{reference}}, or JSON lines with source and target"
+        message = f"{source}: scores need references; give {{reference}}, or a table with source and target"
         raise DataError(message, options=["reference"])
-    examples = read_table(source, "source", "target") if _is_table(source) else read_text(source, reference)
-    return [example.source for example in examples], [example.target or "" for example in examples]
+    if reference is None:
+        examples = read_table(source, "source", "target")
+        return [example.source for example in examples], [example.target or "" for example in examples]
+    sources, references = read_sources(source), _read_side(reference, "target")
+    if len(sources) != len(references):
+        raise DataError(
+            f"{source} has {len(sources)} sources but {reference} has {len(references)} references: "
+            "number n of one must belong to number n of the other"
+        )
+    return sources, references
 
 
 def read_sources(source: Path) -> list[str]:
     """Sources alone. Raises DataError."""
-    examples = read_table(source, "source", None) if _is_table(source) else read_text(source, None)
+    return _read_side(source, "source")
+
+
+def _read_side(path: Path, column: str) -> list[str]:
+    """Reads one side of a test set: the lines of a text, or a column of a table."""
+    examples = read_table(path, column, None) if is_table(path) else read_text(path, None)
     return [example.source for example in examples]
 
 
@@ -150,8 +171,3 @@ def quality(task: str, hypotheses: Sequence[str], references: Sequence[str]) -> 
 def stops(reasons: Counter[str]) -> dict[str, int | None]:
     """The outputs that stopped at their limit or in a loop; null where the engine did not tell."""
     return dict(zip(STOP_KEYS, (reasons["length"], reasons["repetition"]) if reasons else (None, None), strict=True))
-
-
-def _is_table(path: Path) -> bool:
-    """Returns whether a file has columns, by its name."""
-    return path.name.removesuffix(".gz").endswith((".jsonl", ".json", ".tsv", ".parquet"))

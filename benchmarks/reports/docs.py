@@ -58,6 +58,8 @@ SECTIONS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "peers": ("peers.json", peers.markdown),
     "robustness": ("robustness.json", robustness.markdown),
     "update-cost": ("update-cost.json", small_tables.update_cost),
+    "training-throughput": ("training-throughput.json", small_tables.training_throughput),
+    "corpus-start": ("corpus-start.json", small_tables.corpus_start),
     "batch-independence": ("batch-independence.json", small_tables.batch_independence),
     "roofline": ("roofline.json", roofline.markdown),
 }

@@ -1,4 +1,4 @@
-"""The results on update costs and on batch independence as Markdown."""
+"""The results on training costs and on batch independence as Markdown."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ UPDATE_COST = (
     Column("p90_ms", "p90 ms", ".1f"),
     Column("p99_ms", "p99 ms", ".1f"),
     Column("ratio", "over vanilla+full", ".2f"),
+)
+THROUGHPUT = (
+    Column("name", "method"),
+    Column("tokens_per_s", "target tokens/s", ",d"),
+    Column("ratio", "of transformers", ".2f"),
+    Column("peak_mb", "memory MB", ",d"),
+)
+START = (
+    Column("command", "command"),
+    Column("start", "start"),
+    Column("examples", "examples", ",d"),
+    Column("seconds", "seconds", ".1f"),
+    Column("cpu_seconds", "processor seconds", ".1f"),
+    Column("peak_mb", "memory MB", ",d"),
+    Column("load_average", "load before", ".1f"),
 )
 INDEPENDENCE = (
     Column("precision", "precision"),
@@ -30,6 +45,31 @@ def update_cost(table: Table) -> str:
     )
     note = " ".join([lengths, *measured_on(table["provenance"], "torch")])
     return f"{markdown_grid(grid_of(UPDATE_COST, table['rows']))}\n\n{note}\n"
+
+
+def training_throughput(table: Table) -> str:
+    """Target tokens a second by method, beside `transformers`."""
+    settings = table["settings"]
+    how = (
+        f"Updates with {settings['threads']} thread(s) in {settings['precision'].replace('no', 'fp32')}, ImitKD at β = "
+        "0 with its rollouts; rollouts alone count the tokens written. `transformers`: MarianMT of the same shape on "
+        "the same batches. Memory: peak of a process that does one of these."
+    )
+    beside = f" Beside other work: the load average before was {settings['load_average']:g}."
+    note = " ".join(
+        [how + (beside if settings["load_average"] >= 1 else ""), *measured_on(table["provenance"], "torch")]
+    )
+    return f"{markdown_grid(grid_of(THROUGHPUT, table['rows']))}\n\n{note}\n"
+
+
+def corpus_start(table: Table) -> str:
+    """Seconds and memory until a run's first batch."""
+    how = (
+        "From the command to the first batch, imports included; memory of all processes together. `train` trains a "
+        "tokenizer, too. Load before: processes that ran or waited, of other work."
+    )
+    note = " ".join([how, *measured_on(table["provenance"], "torch")])
+    return f"{markdown_grid(grid_of(START, table['rows']))}\n\n{note}\n"
 
 
 def batch_independence(table: Table) -> str:

@@ -8,10 +8,7 @@ of a rollout depends on the student, so start from a trained one (``--run``): an
 from __future__ import annotations
 
 import argparse
-import copy
-import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,18 +17,17 @@ from rich.console import Console
 
 from benchmarks.measure.result_file import write_json
 from benchmarks.measure.timing import interleave, median, percentile, stopwatch
-from compressor.config import ROLLOUT_METHODS, Recipe, dump_recipe, load_recipe
+from benchmarks.training.contenders import BETA, groups_of, settings_of, start_from, trainer_of
+from compressor.config import ROLLOUT_METHODS, dump_recipe, load_recipe
 from compressor.data.batching import Batch
 from compressor.distillation.setup import Setup, set_up
 from compressor.distillation.trainer import Trainer
-from compressor.errors import ConfigError, ModelError
-from compressor.models.weights import load_run
+from compressor.errors import ConfigError
 from compressor.progress import Bar
 from compressor.provenance import provenance, sanitize
 
 BASE = "vanilla+full"
 METHODS = (BASE, "imitkd", "imitkd+full")
-BETA = 0.0
 
 
 def update_cost(
@@ -62,14 +58,14 @@ def update_cost(
     Raises:
         CompressError: the recipe is wrong, has no teacher, or the run does not fit it.
     """
-    recipes = {name: load_recipe(config, [*overrides, *_settings(name)]) for name in METHODS}
+    recipes = {name: load_recipe(config, [*overrides, *settings_of(name)]) for name in METHODS}
     if recipes[BASE].teacher is None:
         raise ConfigError(f"{config}: has no teacher; add teacher.path")
     setup = set_up(recipes[BASE])
     if run is not None:
-        _start_from(run, setup)
-    trainers = {name: _trainer(setup, recipe) for name, recipe in recipes.items()}
-    work = _groups(trainers["imitkd"], recipes["imitkd"].method.rollout.batches, groups)
+        start_from(run, setup)
+    trainers = {name: trainer_of(setup, recipe) for name, recipe in recipes.items()}
+    work = groups_of(trainers["imitkd"], recipes["imitkd"].method.rollout.batches, groups)
     # Update 0: the learning rate is near zero in warm-up, so the student does not change.
     probes = {name: stopwatch(partial(own.train_group, update=0)) for name, own in trainers.items()}
     with Bar(Console(stderr=True), progress) as bar:
@@ -87,32 +83,6 @@ def update_cost(
         },
         "rows": [_row(name, samples) for name in METHODS],
     }
-
-
-def _settings(method: str) -> list[str]:
-    """Overrides that give all methods the same data, sources with references, and ImitKD rollouts alone."""
-    schedule = [f"method.schedule={{name: constant, value: {BETA}}}"]  # replaces the whole schedule, warm-up included
-    return [f"method.name={method}", "method.contexts=references", "data.mono=[]", *schedule]
-
-
-def _start_from(run: Path, setup: Setup) -> None:
-    """Loads a run's weights into the student. Raises ModelError if its architecture is another."""
-    model = load_run(run).model
-    if model.config != setup.student.config:
-        raise ModelError(f"{run}: its architecture is not the recipe's student; give the recipe that made it")
-    setup.student.load_state_dict(model.state_dict())
-
-
-def _trainer(setup: Setup, recipe: Recipe) -> Trainer:
-    """A trainer with its own copy of the student, and the shared data and teacher."""
-    return Trainer(replace(setup, recipe=recipe, student=copy.deepcopy(setup.student)))
-
-
-def _groups(trainer: Trainer, size: int, count: int) -> list[list[Batch]]:
-    """Returns the first ``count`` groups of ``size`` batches."""
-    batches = trainer.batches.epoch(0)
-    groups = [list(itertools.islice(batches, size)) for _ in range(count)]
-    return [group for group in groups if group]
 
 
 def _per_update(seconds: Sequence[Sequence[float]], work: Sequence[Sequence[Batch]]) -> list[float]:

@@ -21,10 +21,14 @@ Bundle = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="Folder written by `compress export`.", show_default=False)
 ]
 Source = Annotated[
-    Path, typer.Option("--source", metavar="FILE", help="Text, a source a line, or JSON lines.", show_default=False)
+    Path,
+    typer.Option(
+        "--source", metavar="FILE", help="Text, a source a line, or JSON lines, CSV or TSV.", show_default=False
+    ),
 ]
 Reference = Annotated[
-    Path | None, typer.Option("--reference", metavar="FILE", help="References, aligned with the sources.")
+    Path | None,
+    typer.Option("--reference", metavar="FILE", help="References, aligned with the sources: text or a table."),
 ]
 RecipeFile = Annotated[
     Path,

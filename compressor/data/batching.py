@@ -6,18 +6,17 @@ A plan is made from lengths alone: 200,000 pairs take a fraction of a second.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from compressor.batching import cut, pad
+from compressor.data.token_rows import IntArray, TokenRows
 from compressor.errors import DataError
 
-IntArray = NDArray[np.int64]
+__all__ = ["Batch", "Batches", "IntArray", "TokenRows", "plan_batches"]
 
 
 class Batch(NamedTuple):
@@ -41,32 +40,6 @@ class Batch(NamedTuple):
         """Returns the batch with its tensors on ``device``."""
         target = None if self.target is None else self.target.to(device)
         return Batch(self.source.to(device), self.source_mask.to(device), target, self.indices, self.visit)
-
-
-class TokenRows:
-    """Token ids of many texts in one flat array: 4 bytes a token, where lists of Python integers take 36.
-
-    A row that is None (a source without a reference) has length 0; no other row may be empty.
-    """
-
-    def __init__(self, rows: Iterable[Sequence[int] | None]) -> None:
-        flat, lengths = array("i"), array("q")
-        for row in rows:
-            flat.extend(row or ())
-            lengths.append(len(row or ()))
-        self._flat = np.asarray(flat, dtype=np.int32)
-        self.lengths: IntArray = np.asarray(lengths, dtype=np.int64)
-        self._ends: IntArray = np.cumsum(self.lengths)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def distinct(self) -> set[int]:
-        """The ids that occur."""
-        return set(np.unique(self._flat).tolist())
-
-    def __getitem__(self, index: int) -> NDArray[np.int32]:
-        return self._flat[self._ends[index] - self.lengths[index] : self._ends[index]]
 
 
 def plan_batches(
@@ -199,6 +172,7 @@ class Batches:
         self.seed, self.shuffle, self.rank, self.world_size = seed, shuffle, rank, world_size
         self.accumulation, self.change = accumulation, change
         self._pass: tuple[int, TokenRows, TokenRows] | None = None
+        self._plan: tuple[int, list[IntArray]] | None = None
 
     def rows(self, epoch: int) -> tuple[TokenRows, TokenRows]:
         """The sources and targets of one epoch; those of the last one asked for stay in memory."""
@@ -209,7 +183,13 @@ class Batches:
         return self._pass[1:]
 
     def plan(self, epoch: int = 0) -> list[IntArray]:
-        """The index batches of one epoch, for this process."""
+        """The index batches of one epoch, for this process; those of the last one asked for stay in memory."""
+        if self._plan is None or self._plan[0] != epoch:
+            self._plan = (epoch, self._make_plan(epoch))
+        return self._plan[1]
+
+    def _make_plan(self, epoch: int) -> list[IntArray]:
+        """Plans the batches of one epoch."""
         sources, targets = self.rows(epoch)
         return plan_batches(
             sources.lengths,

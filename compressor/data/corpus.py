@@ -1,83 +1,22 @@
-"""From the recipe's data section to clean token ids: read, check, drop with a reason, tokenize, fingerprint."""
+"""From the recipe's data section to clean text: read, check, drop with a reason, fingerprint."""
 
 from __future__ import annotations
 
 import hashlib
-from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from compressor.config import DataConfig, DataSource
-from compressor.data.batching import TokenRows
+from compressor.data.drop_report import DropReport
 from compressor.data.examples import Example, source_key
-from compressor.data.readers import (
-    file_fingerprint,
-    read_hub,
-    read_table,
-    read_text,
-)
+from compressor.data.lines import BadRows, file_fingerprint
+from compressor.data.readers import read_hub, read_table, read_text
 from compressor.data.synthetic.corpus import generate
 from compressor.errors import DataError
 from compressor.progress import Bar
-from compressor.run_folder import DropRecord, Fingerprint
-from compressor.text.tokenizer import cut
-
-__all__ = ["Corpus", "DropReport", "Encoded", "Example", "Fingerprint", "clean", "encode", "file_fingerprint",
-           "load_corpus", "read_pairs", "source_key"]  # fmt: skip
-
-SHOWN = 3  # dropped examples in the report, for each reason
-
-
-class Encoder(Protocol):
-    """What is needed of a tokenizer."""
-
-    @property
-    def eos_id(self) -> int: ...
-    def encode_source(self, text: str) -> list[int]: ...
-    def encode_target(self, text: str) -> list[int]: ...
-
-
-@dataclass
-class DropReport:
-    """How many examples were read, and how many were dropped for which reason."""
-
-    read: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    shown: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def remaining(self) -> int:
-        """Examples that remain."""
-        return self.read - sum(self.dropped.values())
-
-    def drop(self, reason: str, example: Example) -> None:
-        """Counts one dropped example; the first few of each reason go into the report."""
-        self.dropped[reason] = self.dropped.get(reason, 0) + 1
-        if self.dropped[reason] <= SHOWN:
-            text = example.source if example.target is None else f"{example.source} ||| {example.target}"
-            self.shown.setdefault(reason, []).append(text if len(text) <= 160 else text[:159] + "…")
-
-    def add(self, other: DropReport) -> None:
-        """Continues with what another report counted, such as that of further corpora."""
-        self.read += other.read
-        for reason, count in other.dropped.items():
-            self.dropped[reason] = self.dropped.get(reason, 0) + count
-            self.shown[reason] = [*self.shown.get(reason, []), *other.shown[reason]][:SHOWN]
-
-    def text(self) -> str:
-        """The report as one paragraph."""
-        if not self.dropped:
-            return f"Kept all {self.read:,} examples."
-        parts = [f"{count:,} {reason} (such as {self.shown[reason][0]!r})" for reason, count in self.dropped.items()]
-        return f"Kept {self.remaining:,} of {self.read:,} examples; dropped {', '.join(parts)}."
-
-    def record(self) -> DropRecord:
-        """The report as it is written into ``run.json``."""
-        return DropRecord(
-            read=self.read, remaining=self.remaining, dropped=dict(self.dropped), examples=dict(self.shown)
-        )
+from compressor.run_folder import Fingerprint
 
 
 @dataclass(frozen=True)
@@ -89,13 +28,51 @@ class Corpus:
     fingerprints: list[Fingerprint]
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A corpus as token ids; row n of each belongs to example n, targets end with EOS, no target is an empty row."""
+class Cleaner:
+    """Drops, by their texts, examples with an empty side, repeated pairs, and held-out sources.
 
-    examples: list[Example]
-    sources: TokenRows
-    targets: TokenRows
+    Texts are remembered as digests of 16 bytes.
+
+    Args:
+        held_out: sources that must not be trained on.
+        deduplicate: whether repeated pairs are dropped.
+    """
+
+    def __init__(self, held_out: Iterable[str] = (), *, deduplicate: bool = True) -> None:
+        self.report = DropReport()
+        self.deduplicate = deduplicate
+        self._held_out = {_digest(source_key(source)) for source in held_out}
+        self._seen: set[bytes] = set()
+
+    def hold_out(self, source: str) -> None:
+        """Adds a source that must not be trained on."""
+        self._held_out.add(_digest(source_key(source)))
+
+    def clean(self, examples: Iterable[Example]) -> Iterator[Example]:
+        """Yields the examples that remain, and counts the rest in ``report``."""
+        for example in examples:
+            self.report.read += 1
+            if not example.source or example.target == "":
+                self.report.drop("with an empty side", example)
+            elif self._held_out and _digest(source_key(example.source)) in self._held_out:
+                self.report.drop("with a held-out source", example)
+            elif self.deduplicate and self._is_repeated(example):
+                self.report.drop("repeated", example)
+            else:
+                yield example
+
+    def _is_repeated(self, example: Example) -> bool:
+        """Whether a pair was seen before; from now on it was."""
+        source, target = example
+        digest = _digest(f"{len(source)} {source}" if target is None else f"{len(source)} {source}={target}")
+        repeated = digest in self._seen
+        self._seen.add(digest)
+        return repeated
+
+
+def _digest(text: str) -> bytes:
+    """Returns 16 bytes that stand for a text."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def load_corpus(
@@ -112,118 +89,95 @@ def load_corpus(
     Raises:
         DataError: a file is missing, empty, misaligned or not UTF-8, or nothing remains.
     """
-    examples, fingerprints = [], []
+    fingerprints: list[Fingerprint] = []
+    if split == "dev":
+        rows = [row for part, _ in _parts(data, split, fingerprints, bar) for row in part]
+        return Corpus(rows, DropReport(read=len(rows)), fingerprints)
+    cleaner = Cleaner(held_out, deduplicate=data.deduplicate)
+    examples = list(clean_split(data, split, cleaner, fingerprints, bar))
+    return Corpus(examples, cleaner.report, fingerprints)
+
+
+def clean_split(
+    data: DataConfig,
+    split: Literal["train", "mono"],
+    cleaner: Cleaner,
+    fingerprints: list[Fingerprint],
+    bar: Bar | None = None,
+) -> Iterator[Example]:
+    """Yields the clean examples of a split; one source of examples is in memory at a time.
+
+    Args:
+        data: the recipe's data section.
+        split: which list of sources.
+        cleaner: counts what is dropped.
+        fingerprints: takes those of what was read.
+        bar: shows the step at work.
+
+    Raises:
+        DataError: as ``load_corpus``.
+    """
+    count = 0
+    for rows, bad in _parts(data, split, fingerprints, bar):
+        cleaner.report.unreadable(bad)
+        shown = rows if bar is None else bar.track(rows, "cleaning", len(rows))
+        for example in cleaner.clean(shown):
+            count += 1
+            yield example
+    refuse_nothing(count, cleaner.report)
+
+
+def _parts(
+    data: DataConfig, split: Literal["train", "mono", "dev"], fingerprints: list[Fingerprint], bar: Bar | None
+) -> Iterator[tuple[list[Example], BadRows]]:
+    """Yields the rows of each source of examples; what cannot be read of dev data is always an error."""
+    root = Path(data.root)
     for spec in getattr(data, split):
         if bar is not None:
             bar.start(f"reading {spec.source or spec.path or spec.hub or spec.synthetic}", None)
-        rows = read_pairs(spec, Path(data.root))
+        bad = BadRows(skip=data.on_error == "skip" and split != "dev")
+        rows = read_pairs(spec, root, bad)
+        for name in file_names(spec):  # what is recorded has no folder of this machine
+            bad.shown = [text.replace(str(root / name), _public(name)) for text in bad.shown]
         if split == "mono":
             rows = [Example(row.source) for row in rows]
-        examples += rows
-        fingerprints += _fingerprints(spec, Path(data.root), rows)
-    if split == "dev":
-        return Corpus(examples, DropReport(read=len(examples)), fingerprints)
-    shown = examples if bar is None else bar.track(examples, "cleaning", len(examples))
-    examples, report = clean(shown, held_out=held_out, deduplicate=data.deduplicate)
-    return Corpus(examples, report, fingerprints)
+        fingerprints += _fingerprints(spec, root, rows)
+        yield rows, bad
 
 
-def read_pairs(spec: DataSource, root: Path) -> list[Example]:
-    """Reads one source of examples; relative paths start at ``root``.
+def read_pairs(spec: DataSource, root: Path, bad: BadRows | None = None) -> list[Example]:
+    """Reads one source of examples; relative paths start at ``root``. ``bad`` takes rows that cannot be read.
 
     Raises:
         DataError: the data is missing, empty, misaligned, not UTF-8 or has no such column.
         DependencyError: it needs the package `datasets`, which is absent.
     """
+    columns = (spec.source_column, spec.target_column)
     if spec.synthetic:
         return generate(spec.synthetic, spec.synthetic_split, spec.size or 1)
     if spec.hub:
-        return read_hub(spec.hub, spec.hub_config, spec.split, spec.source_column, spec.target_column, spec.size)
+        return read_hub(spec.hub, spec.hub_config, spec.split, *columns, spec.size, bad)
     if spec.path:
-        examples = read_table(root / spec.path, spec.source_column, spec.target_column)
+        examples = read_table(root / spec.path, *columns, bad)
     else:
-        examples = read_text(root / str(spec.source), root / spec.target if spec.target else None)
+        examples = read_text(root / str(spec.source), root / spec.target if spec.target else None, bad)
     return examples[: spec.size]
 
 
-def clean(
-    examples: Iterable[Example], *, held_out: Iterable[str] = (), deduplicate: bool = True
-) -> tuple[list[Example], DropReport]:
-    """Drops, by their texts, examples with an empty side, repeated pairs, and held-out sources.
-
-    Raises:
-        DataError: nothing remains.
-    """
-    forbidden = {source_key(source) for source in held_out}
-    seen: set[Example] = set()
-    remaining, report = [], DropReport()
-    for example in examples:
-        report.read += 1
-        if not example.source or example.target == "":
-            report.drop("with an empty side", example)
-        elif forbidden and source_key(example.source) in forbidden:
-            report.drop("with a held-out source", example)
-        elif deduplicate and example in seen:
-            report.drop("repeated", example)
-        else:
-            seen.add(example)
-            remaining.append(example)
-    _refuse_nothing(remaining, report)
-    return remaining, report
-
-
-def encode(examples: Iterable[Example], tokenizer: Encoder, data: DataConfig, report: DropReport) -> Encoded:
-    """Tokenizes, and drops (or cuts, with ``data.truncate``) what is too long or too unequal in tokens.
-
-    Args:
-        examples: cleaned examples.
-        tokenizer: the student's.
-        data: limits on tokens, EOS and prefixes included.
-        report: the report of `clean`, which is continued.
-
-    Raises:
-        DataError: nothing remains.
-    """
-    remaining: list[Example] = []
-    sources: list[array[int]] = []
-    targets: list[array[int]] = []
-    for example in examples:
-        source = tokenizer.encode_source(example.source)
-        target = [] if example.target is None else tokenizer.encode_target(example.target)
-        if data.truncate:
-            source = cut(source, data.max_source_tokens, tokenizer.eos_id)
-            target = cut(target, data.max_target_tokens, tokenizer.eos_id)
-        if reason := _too_long(len(source), len(target), data):
-            report.drop(reason, example)
-            continue
-        remaining.append(example)
-        sources.append(array("i", source))
-        targets.append(array("i", target))
-    _refuse_nothing(remaining, report)
-    return Encoded(remaining, TokenRows(sources), TokenRows(targets))
-
-
-def _too_long(source: int, target: int, data: DataConfig) -> str | None:
-    """Returns why an example with these token counts is dropped; None if it is not."""
-    if source > data.max_source_tokens:
-        return f"with a source over {data.max_source_tokens} tokens"
-    if target > data.max_target_tokens:
-        return f"with a target over {data.max_target_tokens} tokens"
-    if target and data.max_length_ratio and max(source, target) > data.max_length_ratio * min(source, target):
-        return f"with a length ratio over {data.max_length_ratio:g}"
-    return None
-
-
-def _refuse_nothing(examples: Sequence[Example], report: DropReport) -> None:
-    """Raises DataError if there are no examples."""
-    if not examples:
+def refuse_nothing(remaining: int, report: DropReport) -> None:
+    """Raises DataError if no example is left."""
+    if not remaining:
         raise DataError(f"no examples are left to train on. {report.text()}")
+
+
+def file_names(spec: DataSource) -> list[str]:
+    """Returns the names of the files of a source of examples; none for a hub data set or the embedded corpus."""
+    return [name for name in (spec.source, spec.target, spec.path) if name]
 
 
 def _fingerprints(spec: DataSource, root: Path, rows: Sequence[Example]) -> list[Fingerprint]:
     """Returns the identity of each file of a source, or of the rows where the source is not a file."""
-    names = [name for name in (spec.source, spec.target, spec.path) if name]
-    if names:
+    if names := file_names(spec):
         return [Fingerprint(name=_public(name), rows=len(rows), sha256=file_fingerprint(root / name)) for name in names]
     digest = hashlib.sha256()
     for row in rows:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import random
 import re
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import sentencepiece
 
+from compressor.data.examples import Example
+from compressor.data.text_rows import TextRows
 from compressor.errors import ConfigError, DataError
 from compressor.files import write_atomic
 
@@ -53,11 +56,9 @@ def train_sentencepiece(
         ConfigError: the corpus does not yield so many pieces, or has more characters than that.
         StorageError: the folder cannot be written.
     """
-    texts = [text for text in sentences if text.strip()]
+    texts = _sample(sentences, training_sentences)
     if not texts:
         raise DataError("no text to train a tokenizer on: the corpus is empty")
-    if training_sentences is not None and len(texts) > training_sentences:
-        texts = random.Random(SAMPLE_SEED).sample(texts, training_sentences)
     characters = set().union(*map(set, texts))
     model = io.BytesIO()
     try:
@@ -81,6 +82,15 @@ def train_sentencepiece(
     path = folder / MODEL_FILE
     write_atomic(path, model.getvalue())
     return path
+
+
+def _sample(sentences: Iterable[str], count: int | None) -> list[str]:
+    """Returns the sentences that are not blank, or ``count`` of them; those not chosen are never all in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = TextRows(Path(folder) / "sentences", (Example(text) for text in sentences if text.strip()))
+        if count is None or len(rows) <= count:
+            return [example.source for example in rows]
+        return [rows[index].source for index in random.Random(SAMPLE_SEED).sample(range(len(rows)), count)]
 
 
 def _explain(error: str, vocab_size: int, characters: int) -> str:

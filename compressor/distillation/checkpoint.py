@@ -22,7 +22,7 @@ from compressor.run_folder import CHECKPOINT_FOLDER, PROGRESS_FILE, RECIPE_FILE,
 LENGTH_FIELDS = ("updates", "epochs")
 """Fields of ``training`` that a resumed run may change: it then becomes longer."""
 FREE_FIELDS = {
-    "data": {"root"},
+    "data": {"root", "cache"},
     "teacher": {"path", "label_engine"},
     "training": {*LENGTH_FIELDS, "threads", "checkpoint_minutes", "keep_checkpoints"},
 }

@@ -16,6 +16,7 @@ from compressor.distillation.contexts import TokenIds
 from compressor.distillation.labels import OpenLabelEngine, estimated_seconds
 from compressor.distillation.setup import set_up
 from compressor.distillation.signals import LiveTeacher
+from compressor.distillation.thread_count import use_threads
 from compressor.distillation.trainer import Trainer
 from compressor.models.base import count_parameters
 from compressor.progress import Bar
@@ -49,10 +50,12 @@ def estimate(recipe: Recipe, label_engine: OpenLabelEngine | None = None) -> dic
     """
     half = {"schedule": recipe.method.schedule.model_copy(update={"name": "constant", "value": 0.5, "warmup": 0.0})}
     sampled = recipe.model_copy(update={"method": recipe.method.model_copy(update=half)})
-    with Bar(Console(stderr=True), shown=True) as bar:
+    console = Console(stderr=True)
+    use_threads(recipe.training.threads, console)
+    with Bar(console, shown=True) as bar:
         setup = set_up(sampled, bar, SAMPLE)
     scale = max(1.0, setup.examples / SAMPLE)
-    trainer = Trainer(setup, _PlaceholderOutputs(setup))
+    trainer = Trainer(setup, PlaceholderOutputs(setup))
     state, seconds, counted = Progress(), 0.0, 0
     for number, group in enumerate(trainer.groups(state)):
         start = time.perf_counter()
@@ -82,7 +85,7 @@ def estimate(recipe: Recipe, label_engine: OpenLabelEngine | None = None) -> dic
     }
 
 
-class _PlaceholderOutputs(LiveTeacher):
+class PlaceholderOutputs(LiveTeacher):
     """Signal with references, or sources where there are none, for the teacher's outputs, which are timed apart."""
 
     def outputs(self, indices: Sequence[int]) -> list[TokenIds]:

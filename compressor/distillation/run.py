@@ -7,10 +7,11 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
@@ -36,9 +37,12 @@ from compressor.distillation.evaluation import dev_scores
 from compressor.distillation.labels import Labels, OpenLabelEngine
 from compressor.distillation.setup import set_up
 from compressor.distillation.signals import prepare_signal
+from compressor.distillation.slowdown import SlowdownWatch
+from compressor.distillation.thread_count import use_threads
 from compressor.distillation.trainer import Trainer, UpdateStats
 from compressor.errors import InterruptedRun, ModelError, OutputExistsError
 from compressor.files import storage_errors, write_atomic
+from compressor.locks import hold
 from compressor.models.base import count_parameters
 from compressor.models.weights import Run, load_weights, save_run
 from compressor.output_folder import check_replaceable
@@ -57,6 +61,9 @@ from compressor.run_folder import (
     read_record,
 )
 from compressor.text.metrics import Scores
+
+CACHE_FOLDER = "tokenized"
+"""Name of the folder of tokenized corpora, beside the run folder."""
 
 
 def distill(
@@ -80,11 +87,20 @@ def distill(
         label_engine: exports the teacher, to write its outputs faster than PyTorch does; None: PyTorch writes them.
 
     Raises:
-        OutputExistsError: ``out`` exists, and neither ``resume`` nor ``force`` is set.
+        OutputExistsError: ``out`` exists, and neither ``resume`` nor ``force`` is set; or another process writes it.
         ModelError: there is no run to resume, or it has another recipe.
         InterruptedRun: Ctrl-C or SIGTERM; the checkpoint was written first.
         DataError, ModelError, VocabularyError, StorageError: see ``compressor.errors``.
     """
+    main = this_process().is_main_process
+    with _run_lock(out) if main else nullcontext():
+        return _distill(recipe, out, resume=resume, force=force, progress=progress and main, label_engine=label_engine)
+
+
+def _distill(
+    recipe: Recipe, out: Path, *, resume: bool, force: bool, progress: bool, label_engine: OpenLabelEngine | None
+) -> Path:
+    """Does what ``distill`` says, while the run is locked."""
     if resume and _is_done(out, recipe):
         return out
     if out.exists() and not (resume or force) and any(out.iterdir()):
@@ -95,11 +111,13 @@ def distill(
     process = this_process()
     process.wait_for_everyone()  # no process writes before all have checked that the folder is free
     console = Console(stderr=True, quiet=not progress or not process.is_main_process)
+    use_threads(recipe.training.threads, console)
+    cache = Path(recipe.data.cache) if recipe.data.cache else out.parent / CACHE_FOLDER
     with Bar(console, shown=not console.quiet) as bar:
-        setup = set_up(recipe, bar)
+        setup = set_up(recipe, bar, cache=cache)
     if process.is_main_process:
         _make_folder(out, fresh=force and not resume)
-    console.print(setup.data.report_text, highlight=False)
+    console.print(setup.data.report_text, highlight=False, markup=False)  # it quotes examples
     trainer = Trainer(setup)
     with process.main_process_first():
         trainer.signal, labels = prepare_signal(setup, out, console, label_engine)
@@ -112,6 +130,23 @@ def distill(
     if process.is_main_process:
         shutil.rmtree(out / CHECKPOINT_FOLDER, ignore_errors=True)
     return out
+
+
+@contextmanager
+def _run_lock(out: Path) -> Iterator[None]:
+    """Keeps other processes from writing the run; the lock is beside the folder, which may be replaced."""
+
+    def refuse(pid: int | None) -> None:
+        raise OutputExistsError(
+            f"{out}: process {pid or 'of unknown id'} is writing this run: wait until it ends or stop it, "
+            "or choose another folder"
+        )
+
+    out = out.resolve()
+    with storage_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with hold(out.parent / f".{out.name}.lock", refuse):
+        yield
 
 
 def _is_done(out: Path, recipe: Recipe) -> bool:
@@ -188,13 +223,17 @@ class _Loop:
         clock, saved = time.monotonic(), time.monotonic()
         if state.fresh_optimizer == state.updates > 0:
             self._checkpoint()  # so that a finished run that goes on is told from one that does not
+        watch = SlowdownWatch()
         with _stop_requests() as stop, self._bar() as bar:
             task = bar.add_task("training", total=trainer.updates, completed=state.updates)
             for group in trainer.groups(state):
                 before = state.updates
+                start = time.monotonic()
                 stats = trainer.train_group(group, before)
+                duration = time.monotonic() - start
                 state.updates += len(stats)
                 state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
+                self._warn(watch.observe(duration, sum(one.positions for one in stats)))
                 bar.update(task, completed=state.updates, description=f"loss {stats[-1].loss:.3f}")
                 self._log(stats, before)
                 if state.updates // self.eval_every > before // self.eval_every or state.updates >= trainer.updates:
@@ -213,6 +252,20 @@ class _Loop:
         self._save(finished=True)
         if self.main:
             delete_numbered(self.out, trainer.recipe.training.keep_checkpoints)
+
+    def _warn(self, ratio: float | None) -> None:
+        """Prints a warning if an update was suddenly slow."""
+        if ratio is not None:
+            threads = torch.get_num_threads()
+            cure = (
+                f", or continue with training.threads=1 ({threads} threads wait for one another)" if threads > 1 else ""
+            )
+            self.console.print(
+                f"warning: update {self.state.updates} took {ratio:.1f} times as long as usual: other work seems to "
+                f"use the processors; stop it{cure}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def _evaluate(self) -> None:
         state = self.state

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 import re
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
 
 from compressor.config import Recipe
-from compressor.data.augmentation import Augmentation, changed_examples
-from compressor.data.batching import TokenRows
-from compressor.data.corpus import (
-    Encoded,
-    Example,
-    encode,
-    load_corpus,
-)
-from compressor.data.tokenizer_training import train_sentencepiece
+from compressor.data.augmentation import Augmentation
+from compressor.data.corpus import load_corpus
+from compressor.data.examples import Example
+from compressor.data.token_cache import tokenized_corpus
+from compressor.data.token_rows import TokenRows
+from compressor.data.tokenized import Ingredients
 from compressor.distillation.initialization import initialize, initialize_from_run
 from compressor.distillation.methods import resolve
 from compressor.errors import ConfigError, ModelError
@@ -38,6 +32,13 @@ from compressor.text.tokenizer import Tokenizer, load_tokenizer
 
 BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 """A byte in a SentencePiece vocabulary."""
+
+
+class Encoded(NamedTuple):
+    """A corpus as token ids; row n of both belongs to example n, targets end with EOS, no target is an empty row."""
+
+    sources: TokenRows
+    targets: TokenRows
 
 
 @dataclass
@@ -59,43 +60,35 @@ class Setup:
     """Training examples after cleaning; ``train`` has fewer where only a sample was encoded."""
 
 
-def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None) -> Setup:
+def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *, cache: Path | None = None) -> Setup:
     """Loads data and teacher, builds the student, and returns them.
 
     Args:
         recipe: What to set up.
         bar: Shows the step at work; None: nothing is shown.
         sample: Number of training examples to encode, and to train a tokenizer on; None: all.
+        cache: Folder of tokenized corpora; None: nothing is stored.
 
     Raises:
-        ConfigError, DataError, ModelError, VocabularyError: see ``load_corpus`` and ``compressor.teachers``.
+        ConfigError, DataError, ModelError, VocabularyError, StorageError: see ``tokenized_corpus`` and
+            ``compressor.teachers``.
     """
     bar = bar or Bar(Console(quiet=True), shown=False)
     dev = load_corpus(recipe.data, "dev", bar=bar)
-    train = load_corpus(recipe.data, "train", held_out=(example.source for example in dev.examples), bar=bar)
-    examples, mono_fingerprints = list(train.examples), []
-    if recipe.data.mono:
-        known = [example.source for example in (*dev.examples, *train.examples)]
-        mono = load_corpus(recipe.data, "mono", held_out=known, bar=bar)
-        examples += mono.examples
-        train.report.add(mono.report)
-        mono_fingerprints = mono.fingerprints
-    total = len(examples)
-    if sample is not None and total > sample:
-        examples = random.Random(recipe.training.seed).sample(examples, sample)
     teacher = load_teacher(recipe.teacher) if recipe.teacher else None
-    parallel = train.examples if len(examples) == total else [one for one in examples if one.target is not None]
-    tokenizer = _tokenizer(recipe, teacher, parallel, bar)
-    generation = _generation(recipe, teacher, tokenizer)
     if teacher is not None:
         check_lengths(teacher, recipe)
-    encoded = encode(bar.track(examples, "encoding", len(examples)), tokenizer, recipe.data, train.report)
-    if generation.forced_bos_id is not None:
-        encoded = _with_first_token(encoded, generation.forced_bos_id)
+    first_id = teacher.generation.forced_bos_id if teacher else None
+    made_of = Ingredients(recipe, dev, _tokenizer(recipe, teacher), () if first_id is None else (first_id,))
+    corpus = tokenized_corpus(made_of, bar, cache=cache, sample=sample)
+    encoded = Encoded(corpus.sources, corpus.targets)
+    tokenizer = made_of.tokenizer or corpus.tokenizer
+    assert tokenizer is not None  # one that was not given was trained
+    generation = _generation(recipe, teacher, tokenizer)
     augmentation = _augmentation(recipe, tokenizer, generation)
     if augmentation is not None and resolve(recipe.method).reads_teacher_outputs:  # written once, before training
         bar.start("augmenting", None)
-        encoded = Encoded(encoded.examples, *augmentation.rows(encoded.sources, encoded.targets, 0))
+        encoded = Encoded(*augmentation.rows(encoded.sources, encoded.targets, 0))
         augmentation = None
     config = _model_config(recipe, teacher, tokenizer, generation)
     if recipe.tokenizer.output_vocabulary == "targets":
@@ -106,17 +99,21 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None) ->
         initialize_from_run(student, recipe.training.initial_run)
     elif teacher is not None:
         initialize(student, teacher, recipe.training.initialization)
+    record = corpus.record
     data = DataRecord(
         dev=tuple(dev.fingerprints),
-        train=tuple(train.fingerprints),
-        mono=tuple(mono_fingerprints),
-        report=train.report.record(),
-        report_text=train.report.text(),
+        train=record.train,
+        mono=record.mono,
+        report=record.report,
+        report_text=record.report_text,
     )
-    return Setup(recipe, teacher, tokenizer, generation, student, encoded, augmentation, dev.examples, data, total)
+    return Setup(
+        recipe, teacher, tokenizer, generation, student, encoded, augmentation, dev.examples, data, record.cleaned
+    )
 
 
-def _tokenizer(recipe: Recipe, teacher: Teacher | None, examples: list[Example], bar: Bar) -> Tokenizer:
+def _tokenizer(recipe: Recipe, teacher: Teacher | None) -> Tokenizer | None:
+    """Returns the tokenizer that the recipe names, or the teacher's; None: one is to be trained on the corpus."""
     initial = recipe.training.initial_run
     if initial is not None and not is_run(initial):
         raise ModelError(f"training.initialization: {initial} is no run: give a folder with {MODEL_FILE}")
@@ -126,21 +123,7 @@ def _tokenizer(recipe: Recipe, teacher: Teacher | None, examples: list[Example],
         check_vocabularies(teacher, given)
     if teacher is not None and not recipe.tokenizer.path:
         return teacher.tokenizer
-    if given is not None:
-        return given
-    with tempfile.TemporaryDirectory() as folder:
-        config, augmentation = recipe.tokenizer, recipe.data.augmentation
-        changed = (example for _, example in changed_examples(examples, augmentation, recipe.training.seed))
-        texts = (text for example in itertools.chain(examples, changed) for text in example if text)
-        bar.start(f"training a tokenizer on at most {config.training_sentences:,} sentences", None)
-        train_sentencepiece(
-            texts,
-            Path(folder),
-            config.vocab_size,
-            training_sentences=config.training_sentences,
-            byte_fallback=config.byte_fallback,
-        )
-        return load_tokenizer(Path(folder))
+    return given
 
 
 def _augmentation(recipe: Recipe, tokenizer: Tokenizer, generation: GenerationConfig) -> Augmentation | None:
@@ -202,14 +185,3 @@ def _check_separate(recipe: Recipe) -> None:
         problems.append(f"training.initialization: {recipe.training.initialization}, set it to random")
     if problems:
         raise ConfigError("source and target have separate vocabularies, and so need embeddings of their own", problems)
-
-
-def _with_first_token(encoded: Encoded, token: int) -> Encoded:
-    """Returns the corpus with ``token`` (the forced target language) before every reference."""
-
-    def rows() -> Iterator[list[int] | None]:
-        for index in range(len(encoded.targets)):
-            target = encoded.targets[index].tolist()
-            yield [token, *target] if target else None
-
-    return Encoded(encoded.examples, encoded.sources, TokenRows(rows()))

@@ -23,10 +23,10 @@ from compressor.exporters.quantization.precision import (
 from compressor.files import write_atomic
 from compressor.models.weights import Run
 from compressor.output_folder import new_folder
+from compressor.processors import available_cpus
 from compressor.run_folder import RunRecord, TeacherRecord
 from compressor.runtime.generator import Generator
 from compressor.runtime.session import check_onnxruntime
-from compressor.runtime.threads import available_cpus
 
 PRECISION = "int8"
 BATCH_SIZE, BATCH_TOKENS = 32, 2048

@@ -9,15 +9,10 @@ from pathlib import Path
 import pytest
 
 from compressor.config import DataConfig, DataSource
-from compressor.data.corpus import (
-    DropReport,
-    Example,
-    clean,
-    encode,
-    load_corpus,
-    read_pairs,
-    source_key,
-)
+from compressor.data.corpus import Cleaner, load_corpus, read_pairs
+from compressor.data.drop_report import DropReport
+from compressor.data.encoding import encode
+from compressor.data.examples import Example, source_key
 from compressor.errors import DataError
 from compressor.text.tokenizer import cut
 
@@ -48,11 +43,12 @@ def test_clean_drops_by_reason() -> None:
         Example("mono"),
         Example("mono"),
     ]
-    remaining, report = clean(examples, held_out=["in dev."])
+    cleaner = Cleaner(["in dev."])
+    remaining, report = list(cleaner.clean(examples)), cleaner.report
     assert remaining == [Example("a b", "c d"), Example("a b", "another translation"), Example("mono")]
     assert report.dropped == {"with an empty side": 2, "repeated": 2, "with a held-out source": 1}
     assert (report.read, report.remaining) == (8, 3)
-    assert len(clean(examples, deduplicate=False)[0]) == 6
+    assert len(list(Cleaner(deduplicate=False).clean(examples))) == 6
 
 
 def test_encode_drops_by_token_counts() -> None:
@@ -64,10 +60,11 @@ def test_encode_drops_by_token_counts() -> None:
         Example("a b c"),
     ]
     limits = config(max_source_tokens=4, max_target_tokens=4, max_length_ratio=3.5)
-    encoded = encode(examples, Words(), limits, report := DropReport(read=5))
-    assert encoded.examples == [examples[0], examples[4]]
-    assert encoded.targets.lengths.tolist() == [4, 0]
-    assert report.dropped == {
+    encoded = encode(examples, Words(), limits)
+    assert (list(encoded.source_lengths), list(encoded.target_lengths)) == ([4, 4], [4, 0])
+    assert (list(encoded.sources), list(encoded.targets)) == ([2, 2, 2, 1] * 2, [2, 2, 2, 1])
+    assert encoded.report.shown["with a length ratio over 3.5"] == [" ||| a b c"]
+    assert encoded.report.dropped == {
         "with a source over 4 tokens": 1,
         "with a target over 4 tokens": 1,
         "with a length ratio over 3.5": 1,
@@ -76,9 +73,14 @@ def test_encode_drops_by_token_counts() -> None:
 
 def test_truncate_cuts_instead_of_dropping() -> None:
     limits = config(max_source_tokens=3, max_target_tokens=2, max_length_ratio=None, truncate=True)
-    encoded = encode([Example("a b c d e", "a b c")], Words(), limits, DropReport(read=1))
-    assert encoded.sources[0].tolist() == [2, 2, 1]
-    assert encoded.targets[0].tolist() == [2, 1]
+    encoded = encode([Example("a b c d e", "a b c")], Words(), limits)
+    assert (list(encoded.sources), list(encoded.targets)) == ([2, 2, 1], [2, 1])
+
+
+def test_first_ids_stand_before_every_target_and_count_for_no_limit() -> None:
+    limits = config(max_source_tokens=3, max_target_tokens=3, max_length_ratio=1.0001)
+    encoded = encode([Example("a b", "a b"), Example("a b")], Words(), limits, first_ids=(7,))
+    assert (list(encoded.targets), list(encoded.target_lengths)) == ([7, 2, 2, 1], [4, 0])
 
 
 @pytest.mark.parametrize(
@@ -115,9 +117,11 @@ def test_reports_add_up() -> None:
     assert one.dropped == {"repeated": 2, "with an empty side": 1}
 
 
-def test_empty_corpus_is_an_error() -> None:
+def test_empty_corpus_is_an_error(tmp_path: Path) -> None:
+    data = config(train=[{"path": "a.tsv", "source_column": 1, "target_column": 2}], root=str(tmp_path))
+    (tmp_path / "a.tsv").write_text("\ta\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"no examples are left.*1 with an empty side"):
-        clean([Example("", "a")])
+        load_corpus(data, "train")
 
 
 @pytest.mark.parametrize(
@@ -170,6 +174,25 @@ def test_fingerprints_contain_no_folder(tmp_path: Path) -> None:
 def test_size_limits_what_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.de").write_text("a\nb\nc\n", encoding="utf-8")
     assert len(read_pairs(DataSource(source="a.de", size=2), tmp_path)) == 2
+
+
+def test_rows_that_cannot_be_read_are_skipped_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.de").write_bytes(b"eins\nzwei\ndr\xffei\nvier\n")
+    (tmp_path / "a.en").write_bytes(b"one\nt\xffwo\nth\xffree\nfour\n")
+    (tmp_path / "b.jsonl").write_text('{"source": "ja", "target": "yes"}\n{"source": \n[]\n', encoding="utf-8")
+    data = config(train=[{"source": "a.de", "target": "a.en"}, {"path": "b.jsonl"}], root=str(tmp_path))
+    with pytest.raises(DataError, match=r"a\.en: line 2, byte 2 \(0xff\) is not UTF-8"):
+        load_corpus(data, "train")
+    corpus = load_corpus(data.model_copy(update={"on_error": "skip"}), "train")
+    assert corpus.examples == [Example("eins", "one"), Example("vier", "four"), Example("ja", "yes")]
+    assert (corpus.report.read, corpus.report.remaining, corpus.report.dropped) == (7, 3, {"that cannot be read": 4})
+    shown = corpus.report.shown["that cannot be read"]
+    assert [text.split(" is not")[0].split(": not")[0] for text in shown] == [
+        "a.en: line 2, byte 2 (0xff)", "a.de: line 3, byte 3 (0xff)", "b.jsonl: line 2",
+    ]  # fmt: skip
+    dev = data.model_copy(update={"on_error": "skip", "dev": data.train})
+    with pytest.raises(DataError, match="line 2"):
+        load_corpus(dev, "dev")
 
 
 def test_the_embedded_corpus_is_a_source() -> None:

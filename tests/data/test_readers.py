@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import json
@@ -11,13 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from compressor.config import DataSource
+from compressor.data.corpus import read_pairs
 from compressor.data.examples import Example
-from compressor.data.readers import (
-    file_fingerprint,
-    read_lines,
-    read_table,
-    read_text,
-)
+from compressor.data.lines import BadRows, file_fingerprint
+from compressor.data.readers import read_lines, read_table, read_text
 from compressor.errors import DataError, DependencyError
 
 
@@ -104,8 +103,8 @@ def test_bad_records_are_reported_with_their_line(tmp_path: Path, line: str, mes
 
 
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"use \.jsonl, \.tsv or \.parquet"):
-        read_table(write(tmp_path, "x.csv", b"a,b\n"), "a", "b")
+    with pytest.raises(DataError, match=r"use \.jsonl, \.ndjson, \.json, \.csv, \.tsv, \.parquet"):
+        read_table(write(tmp_path, "x.xlsx", b"a,b\n"), "a", "b")
 
 
 TSV = 'id\tde\ten\n1\t"Hallo", sagte er\tNA\n2\t007\t12.50\n3\ta\u2028b\tc\n'
@@ -113,21 +112,86 @@ TSV = 'id\tde\ten\n1\t"Hallo", sagte er\tNA\n2\t007\t12.50\n3\ta\u2028b\tc\n'
 
 @pytest.mark.parametrize("name", ["x.tsv", "x.tsv.gz"])
 def test_tsv_is_read_without_quoting(tmp_path: Path, name: str) -> None:
-    pytest.importorskip("datasets")
     path = write(tmp_path, name, TSV.encode())
     assert read_table(path, "de", "en") == [
         Example('"Hallo", sagte er', "NA"),
         Example("007", "12.50"),
         Example("a\u2028b", "c"),
     ]
-    with pytest.raises(DataError, match="no column 'fr'"):
+    with pytest.raises(DataError, match="line 2: no column 'fr'"):
         read_table(path, "de", "fr")
 
 
 def test_tsv_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("datasets")
-    with pytest.raises(DataError, match=r"x\.tsv"):
+    with pytest.raises(DataError, match=r"x\.tsv: line 2, byte 4 \(0xf6\)"):
         read_table(write(tmp_path, "x.tsv", "source\ttarget\nschön\tb\n".encode("latin-1")), "source", "target")
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("1\tJa.\t2\tYes.\n77\tNein.\t3\tNo.\n", ("2", "4")),  # Tatoeba's sentence pairs
+        ("Ja.\tYes.\r\nNein.\tNo.\r\n", ("1", "2")),  # Moses
+        ("\ufeffYes.\tJa.\textra\n\nNo.\tNein.\n", ("2", "1")),  # a blank line, a column too many
+    ],
+)
+def test_columns_of_a_file_without_names_are_numbers(tmp_path: Path, text: str, columns: tuple[str, str]) -> None:
+    path = write(tmp_path, "x.tsv", text.encode())
+    assert read_table(path, *columns) == [Example("Ja.", "Yes."), Example("Nein.", "No.")]
+    source = DataSource(path="x.tsv", source_column=int(columns[0]), target_column=int(columns[1]))  # as in YAML
+    assert read_pairs(source, tmp_path) == read_table(path, *columns)
+    with pytest.raises(DataError, match=r"line 1: no column '9' \(found: 1, 2"):
+        read_table(path, columns[0], "9")
+
+
+def test_csv_is_read_as_the_standard_librarys_writer_quotes_it(tmp_path: Path) -> None:
+    rows = [("de", "n", "en"), ('Er sagte: "Ja, ja."', "1", 'He said:\n"Yes, yes."'), ("a\u2028b", "", "x" * 200_000)]
+    with (tmp_path / "x.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    assert read_table(tmp_path / "x.csv", "de", "en") == [Example(row[0], row[2]) for row in rows[1:]]
+    assert read_table(tmp_path / "x.csv", "3", "1")[1] == Example('He said:\n"Yes, yes."', 'Er sagte: "Ja, ja."')
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (b"c\n", "line 4: 1 columns where the first line names 2"),
+        (b"c,d,e\n", "line 4: 3 columns"),
+        (b'"c" x,d\n', "line 4: not CSV"),
+        (b'c,"d \xff\nd"\n', r"line 4, byte 6 \(0xff\) is not UTF-8"),
+        (b'c,"d\nd', "line 4: not CSV"),
+    ],
+)
+def test_broken_csv_rows_are_named_by_line_or_skipped(tmp_path: Path, row: bytes, message: str) -> None:
+    path = write(tmp_path, "x.csv", b'source,target\na,"b\nb"\n' + row + b"e,f\n")
+    with pytest.raises(DataError, match=message):
+        read_table(path, "source", "target")
+    bad = BadRows(skip=True)
+    rows = read_table(path, "source", "target", bad)
+    assert rows[0] == Example("a", "b\nb") and bad.count == 1
+    assert rows[1:] == ([] if row.endswith(b"d") else [Example("e", "f")])  # an open quote takes the rest of the file
+
+
+@pytest.mark.parametrize("wrap", ["{}", '{{"version": 1, "data": {}}}'])
+def test_a_json_file_is_a_list_of_records(tmp_path: Path, wrap: str) -> None:
+    records = [{"source": "a", "target": "b"}, {"translation": {"de": "x"}}]
+    path = write(tmp_path, "x.json", wrap.format(json.dumps(records, indent=1)).encode())
+    with pytest.raises(DataError, match="record 2: no column 'source'"):
+        read_table(path, "source", "target")
+    assert read_table(path, "source", "target", BadRows(skip=True)) == [Example("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"source": "a"}\n{"source": "b"}\n', r"line 2, column 1: not valid JSON .*\.jsonl"),
+        (b'{"rows": []}', "not a list of records"),
+        (b"[]", "no rows"),
+    ],
+)
+def test_other_json_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_table(write(tmp_path, "x.json", content), "source", "target")
 
 
 def test_parquet_is_read_by_column(tmp_path: Path) -> None:
@@ -142,7 +206,7 @@ def test_parquet_is_read_by_column(tmp_path: Path) -> None:
 def test_without_datasets_tables_name_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DependencyError, match=r"datasets.*extra `train`"):
-        read_table(write(tmp_path, "x.tsv", b"source\ttarget\na\tb\n"), "source", "target")
+        read_table(write(tmp_path, "x.parquet", b"PAR1"), "source", "target")
 
 
 def test_reading_text_needs_neither_torch_nor_datasets() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,72 @@ def test_an_existing_folder_is_not_overwritten(make_recipe: Make, tmp_path: Path
     with pytest.raises(OutputExistsError, match="force=True"):
         distill(make_recipe("vanilla"), tmp_path / "run", progress=False)
     assert (tmp_path / "run/mine.txt").read_text() == "mine"
+
+
+def test_a_run_that_another_process_writes_is_refused(
+    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, refused = tmp_path / "run", list[str]()
+    train_group = Trainer.train_group
+
+    def second(self: Trainer, group: list, update: int) -> list:
+        for options in ({}, {"resume": True}, {"force": True}):
+            with pytest.raises(OutputExistsError) as error:
+                distill(make_recipe("vanilla"), tmp_path / "." / "run", progress=False, **options)
+            refused.append(str(error.value))
+        return train_group(self, group, update)
+
+    monkeypatch.setattr(Trainer, "train_group", second)
+    distill(make_recipe("vanilla", updates=1), out, progress=False)
+    assert all(f"process {os.getpid()} is writing this run" in message for message in refused)
+    assert len(refused) == 3 and list(tmp_path.iterdir()) == [out]
+
+
+def test_a_slow_update_is_warned_of_once(
+    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_group, seconds = Trainer.train_group, [0.0]
+
+    def timed(self: Trainer, group: list, update: int) -> list:
+        seconds[0] += 100.0 if update < 12 else 450.0
+        return train_group(self, group, update)
+
+    monkeypatch.setattr(Trainer, "train_group", timed)
+    monkeypatch.setattr(run_module.time, "monotonic", lambda: seconds[0])
+    recipe = make_recipe("vanilla", updates=16, training={"checkpoint_minutes": 1e9, "batch_tokens": 20_000})
+    distill(recipe, tmp_path / "run")
+    text = capsys.readouterr().err
+    assert text.count("warning: ") == 1 and "update 13 took 4.5 times as long as usual" in text
+    assert "training with 1 thread (training.threads)" in text
+
+
+def test_a_run_shares_the_tokenized_corpus_beside_it(
+    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("compressor.data.token_cache.SHARED_BYTES", 1)
+    for name, out in (("one", tmp_path / "runs/one"), ("two", tmp_path / "runs/two")):
+        distill(make_recipe("vanilla", updates=1), out)
+        assert ("tokenized examples are in" in capsys.readouterr().err) is (name == "two")
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["one", "tokenized", "two"]
+    weights = [(tmp_path / "runs" / name / "model.safetensors").read_bytes() for name in ("one", "two")]
+    assert weights[0] == weights[1]
+    recipe = make_recipe("vanilla", updates=1)
+    elsewhere = recipe.data.model_copy(update={"cache": str(tmp_path / "elsewhere")})
+    distill(recipe.model_copy(update={"data": elsewhere}), tmp_path / "three", progress=False)
+    assert (tmp_path / "elsewhere").is_dir() and not (tmp_path / "tokenized").exists()
+
+
+def test_dropped_examples_are_printed_as_they_are(
+    make_recipe: Make, tmp_path: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for language in ("de", "en"):
+        text = (tiny_corpus / f"train.{language}").read_text(encoding="utf-8")
+        (tmp_path / f"train.{language}").write_text(text + "[/b] [red]rot\n" * 2, encoding="utf-8")
+        (tmp_path / f"dev.{language}").write_bytes((tiny_corpus / f"dev.{language}").read_bytes())
+    recipe = make_recipe("vanilla", updates=1)
+    data = recipe.data.model_copy(update={"root": str(tmp_path)})
+    distill(recipe.model_copy(update={"data": data}), tmp_path / "run")
+    assert "1 repeated (such as '[/b] [red]rot ||| [/b] [red]rot')" in " ".join(capsys.readouterr().err.split())
 
 
 def test_resuming_needs_a_checkpoint_of_the_same_recipe(

@@ -77,7 +77,7 @@ def test_sources_without_a_reference_always_use_rollouts(make_recipe: Callable[.
     setup = set_up(make_recipe("imitkd+full", mono=True))
     trainer = Trainer(setup)
     mono = [index for index in range(len(setup.train.sources)) if setup.train.targets.lengths[index] == 0]
-    assert [setup.train.examples[index].source for index in mono] == [
+    assert [setup.tokenizer.decode_source(setup.train.sources[index].tolist()) for index in mono] == [
         "Den Baum malt der Hund.",
         "Den Arzt ruft der Mann.",
     ]

@@ -84,7 +84,7 @@ def test_reference_contexts_match_hugging_face_decoder_inputs(
     """A reference becomes the context that the library makes from the same labels (``shift_tokens_right``)."""
     pair = open_pair(family)
     setup = set_up(recipe_of(pair, tiny_corpus, family))
-    text = setup.train.examples[0].target
+    text = (tiny_corpus / "train.en").read_text(encoding="utf-8").splitlines()[0]
     contexts = build_contexts([setup.train.targets[0]], [True], setup.generation)
     labels = torch.tensor([pair.tokenizer(text_target=text).input_ids])
     match family:

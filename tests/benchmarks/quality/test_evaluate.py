@@ -14,7 +14,7 @@ from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.process import Reply
 from benchmarks.quality.config import EvaluateConfig
 from benchmarks.quality.evaluate import evaluate, read_test_set, stops, translate_all
-from compressor.errors import ConfigError
+from compressor.errors import ConfigError, DataError
 
 
 def test_outputs_keep_their_lines_and_blank_stays_blank(stage: Any) -> None:
@@ -59,6 +59,28 @@ def test_json_lines_hold_both_sides(tmp_path: Path) -> None:
     path = tmp_path / "test.jsonl"
     path.write_text("".join(json.dumps({"source": s, "target": t}) + "\n" for s, t in [("a", "b"), ("c", "d")]))
     assert read_test_set(path, None) == (["a", "c"], ["b", "d"])
+
+
+FILES = {
+    "text": ("s.de", "r.en", "a\nc\n", "b\nd\n"),
+    "json lines": ("s.jsonl", "r.jsonl", '{"source": "a"}\n{"source": "c"}\n', '{"target": "b"}\n{"target": "d"}\n'),
+    "csv": ("s.csv", "r.csv", "source,id\na,1\nc,2\n", "id,target\n1,b\n2,d\n"),
+}
+
+
+@pytest.mark.parametrize("sources", FILES)
+@pytest.mark.parametrize("references", FILES)
+def test_sources_and_references_may_be_of_different_kinds(tmp_path: Path, sources: str, references: str) -> None:
+    source, reference = tmp_path / FILES[sources][0], tmp_path / FILES[references][1]
+    source.write_text(FILES[sources][2])
+    reference.write_text(FILES[references][3])
+    assert read_test_set(source, reference) == (["a", "c"], ["b", "d"])
+    both = tmp_path / "both.jsonl"
+    both.write_text('{"source": "a", "target": "x"}\n{"source": "c", "target": "y"}\n')
+    assert read_test_set(both, reference) == (["a", "c"], ["b", "d"])
+    both.write_text('{"source": "a", "target": "x"}\n')
+    with pytest.raises(DataError, match=r"1 sources but .* has 2 references"):
+        read_test_set(both, reference)
 
 
 def test_a_checkpoint_is_told_its_task_and_languages(

@@ -54,3 +54,12 @@ def test_the_plot_is_a_file_of_its_own(tmp_path: Path) -> None:
     empty = tmp_path / "rows.json"
     empty.write_text(json.dumps({"rows": []}))
     assert main(["report", str(empty), "--plot", str(out)]) == 3
+
+
+def test_training_throughput_says_beside_what_it_was_measured() -> None:
+    settings = {"threads": 2, "precision": "no", "load_average": 3.25}
+    rows = [{"name": "vanilla", "tokens_per_s": 12345, "ratio": 2.1, "peak_mb": 900},
+            {"name": "rollout", "tokens_per_s": 2000, "ratio": None, "peak_mb": None}]  # fmt: skip
+    text = docs.SECTIONS["training-throughput"][1]({"provenance": {}, "settings": settings, "rows": rows})
+    assert "| vanilla | 12,345 | 2.10 | 900 |" in text and "| rollout | 2,000 | – | – |" in text
+    assert "in fp32" in text and "the load average before was 3.25" in text

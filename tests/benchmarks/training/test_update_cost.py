@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.training.update_cost import _settings, update_cost
+from benchmarks.training.contenders import settings_of
+from benchmarks.training.update_cost import update_cost
 from compressor.config import load_recipe
 from compressor.distillation.schedules import beta
 from compressor.errors import ConfigError, ModelError
@@ -30,7 +31,7 @@ def test_ratios_are_of_medians_and_imitkd_keeps_no_reference(tiny_recipe: Path, 
 
 def test_no_warm_up_of_the_recipes_is_left(tiny_recipe: Path, tiny_run: Path) -> None:
     overrides = [f"teacher.path={tiny_run}", "method.schedule={name: linear, warmup: 0.5}"]
-    schedule = load_recipe(tiny_recipe, [*overrides, *_settings("imitkd")]).method.schedule
+    schedule = load_recipe(tiny_recipe, [*overrides, *settings_of("imitkd")]).method.schedule
     assert beta(schedule, 0.0) == 0.0
 
 

@@ -1,0 +1,45 @@
+"""Trainers that share one teacher and one corpus in memory, each with its own student, and the batches of all."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+from compressor.config import Recipe
+from compressor.data.batching import Batch
+from compressor.distillation.setup import Setup
+from compressor.distillation.signals import Signal
+from compressor.distillation.trainer import Trainer
+from compressor.errors import ModelError
+from compressor.models.weights import load_run
+
+BETA = 0.0
+"""Rollouts alone: where ImitKD takes longest."""
+
+
+def settings_of(method: str) -> list[str]:
+    """Returns overrides that give all methods the same data, sources with references, and ImitKD rollouts alone."""
+    schedule = [f"method.schedule={{name: constant, value: {BETA}}}"]  # replaces the whole schedule, warm-up included
+    return [f"method.name={method}", "method.contexts=references", "data.mono=[]", *schedule]
+
+
+def start_from(run: Path, setup: Setup) -> None:
+    """Gives the student the weights of a run. Raises ModelError if its architecture is another."""
+    model = load_run(run).model
+    if model.config != setup.student.config:
+        raise ModelError(f"{run}: its architecture is not the recipe's student; give the recipe that made it")
+    setup.student.load_state_dict(model.state_dict())
+
+
+def trainer_of(setup: Setup, recipe: Recipe, signal: Signal | None = None) -> Trainer:
+    """Returns a trainer with its own copy of the student, and the shared data and teacher."""
+    return Trainer(replace(setup, recipe=recipe, student=copy.deepcopy(setup.student)), signal)
+
+
+def groups_of(trainer: Trainer, size: int, count: int) -> list[list[Batch]]:
+    """Returns the first ``count`` groups of ``size`` batches."""
+    batches = trainer.batches.epoch(0)
+    groups = [list(itertools.islice(batches, size)) for _ in range(count)]
+    return [group for group in groups if group]
