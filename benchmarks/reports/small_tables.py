@@ -15,7 +15,7 @@ UPDATE_COST = (
 THROUGHPUT = (
     Column("name", "method"),
     Column("tokens_per_s", "target tokens/s", ",d"),
-    Column("ratio", "of transformers", ".2f"),
+    Column("ratio", "of MarianMT", ".2f"),
     Column("peak_mb", "memory MB", ",d"),
 )
 START = (
@@ -48,11 +48,11 @@ def update_cost(table: Table) -> str:
 
 
 def training_throughput(table: Table) -> str:
-    """Target tokens a second by method, beside `transformers`."""
+    """Target tokens a second by method, beside MarianMT of `transformers`."""
     settings = table["settings"]
     how = (
         f"Updates with {settings['threads']} thread(s) in {settings['precision'].replace('no', 'fp32')}, ImitKD at β = "
-        "0 with its rollouts; rollouts alone count the tokens written. `transformers`: MarianMT of the same shape on "
+        "0 with its rollouts; rollouts alone count the tokens written. MarianMT: that of `transformers`, of the same shape, on "
         "the same batches. Memory: peak of a process that does one of these."
     )
     beside = f" Beside other work: the load average before was {settings['load_average']:g}."

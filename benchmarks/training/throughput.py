@@ -39,7 +39,8 @@ from compressor.provenance import provenance, sanitize
 from compressor.teachers.conversion.marian import to_marian
 
 BASE: MethodName = "vanilla"
-PEER, ROLLOUT = "transformers", "rollout"
+PEER, ROLLOUT = "MarianMT", "rollout"
+"""Rows beside those of the methods: the same model trained with transformers, and writing rollouts."""
 
 Work = Callable[[list[Batch]], int]
 """Works on a group of batches and returns the target tokens of it."""

@@ -23,7 +23,7 @@ def test_all_methods_and_transformers_count_the_same_target_tokens(
         tiny_recipe, [f"teacher.path={tiny_run}", *SMALL], run=tiny_run, groups=1, repeats=1, progress=False
     )
     rows = {row["name"]: row for row in table["rows"]}
-    assert list(rows) == [*METHODS, "transformers", "rollout"]
+    assert list(rows) == [*METHODS, "MarianMT", "rollout"]
     tokenizer = load_tokenizer(tiny_run / "tokenizer")
     lines = (tiny_corpus / "train.en").read_text(encoding="utf-8").splitlines()
     lengths = [len(tokenizer.encode_target(line)) for line in lines]
@@ -32,7 +32,7 @@ def test_all_methods_and_transformers_count_the_same_target_tokens(
     assert counted == {expected}
     assert rows["imitkd"]["beta"] == 0.0 and rows["vanilla"]["beta"] is None
     for name in METHODS:
-        rate = rows[name]["tokens_per_s"] / rows["transformers"]["tokens_per_s"]
+        rate = rows[name]["tokens_per_s"] / rows["MarianMT"]["tokens_per_s"]
         assert rows[name]["ratio"] == pytest.approx(rate, rel=0.02, abs=0.02)
     assert table["settings"]["threads"] == 1 and table["settings"]["peak_mb"] > 0
     json.dumps(table, allow_nan=False)
@@ -45,15 +45,15 @@ def test_without_a_teacher_only_vanilla_is_measured(
     changes = [f"--set={change}" for change in SMALL]
     arguments = ["training-throughput", str(tiny_recipe), *changes, "--groups", "1", "--repeats", "1", "--no-memory"]
     assert main([*arguments, "--json", str(out)]) == 0
-    assert [row["name"] for row in json.loads(out.read_text())["rows"]] == ["vanilla", "transformers", "rollout"]
+    assert [row["name"] for row in json.loads(out.read_text())["rows"]] == ["vanilla", "MarianMT", "rollout"]
     assert "target tokens/s" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="'seqkd' is not one of vanilla, transformers, rollout"):
+    with pytest.raises(ConfigError, match="'seqkd' is not one of vanilla, MarianMT, rollout"):
         throughput(tiny_recipe, only=["seqkd"])
 
 
 @pytest.mark.slow
 def test_memory_is_that_of_a_process_of_its_own(tiny_recipe: Path) -> None:
     changes = [f"--set={change}" for change in SMALL]
-    assert 100 < peak_alone("transformers", [str(tiny_recipe), *changes, "--groups=1"]) < 2000
-    with pytest.raises(CompressError, match=r"transformers alone failed: error: .*no such recipe"):
-        peak_alone("transformers", ["absent.yaml"])
+    assert 100 < peak_alone("MarianMT", [str(tiny_recipe), *changes, "--groups=1"]) < 2000
+    with pytest.raises(CompressError, match=r"MarianMT alone failed: error: .*no such recipe"):
+        peak_alone("MarianMT", ["absent.yaml"])
