@@ -52,8 +52,8 @@ def training_throughput(table: Table) -> str:
     settings = table["settings"]
     how = (
         f"Updates with {settings['threads']} thread(s) in {settings['precision'].replace('no', 'fp32')}, ImitKD at β = "
-        "0 with its rollouts; rollouts alone count the tokens written. MarianMT: that of `transformers`, of the same shape, on "
-        "the same batches. Memory: peak of a process that does one of these."
+        "0 with its rollouts; rollouts alone count the tokens written. MarianMT: that of `transformers`, of the same "
+        "shape, on the same batches. Memory: peak of a process that does one of these."
     )
     beside = f" Beside other work: the load average before was {settings['load_average']:g}."
     note = " ".join(
