@@ -23,7 +23,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from compressor.config import LabelEngineName, Recipe, Task, dump_recipe, load_recipe
+from compressor.config import LabelEngineName, Recipe, dump_recipe, load_recipe
+from compressor.data_config import Task
 from compressor.errors import ModelError
 from compressor.files import write_atomic
 from compressor.generation_config import GenerationConfig

@@ -7,13 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from compressor.config import (
-    Recipe,
-    dump_recipe,
-    load_recipe,
-    parse_recipe,
-    references_only,
-)
+from compressor.config import Recipe, dump_recipe, load_recipe, parse_recipe, references_only
 from compressor.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from benchmarks.engines.registry import PEERS
-from compressor.config import Task
+from compressor.data_config import Task
 
 
 class BenchConfig(BaseModel):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from compressor.config import Task
+from compressor.data_config import Task
 
 
 class EvaluateConfig(BaseModel):

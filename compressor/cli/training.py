@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from compressor.cli.folders import describe
 from compressor.cli.output import print_fields, print_json, readable
-from compressor.config import (
-    Recipe,
-    dump_recipe,
-    load_recipe,
-    references_only,
-)
+from compressor.config import Recipe, dump_recipe, load_recipe, references_only
 from compressor.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.config import AugmentationConfig, DataConfig
 from compressor.data.batching import TokenRows
 from compressor.data.examples import Example
 from compressor.data.random_draws import Stream, uniform
 from compressor.data.text_changes import CHANGES, ends_with_stop
+from compressor.data_config import AugmentationConfig, DataConfig
 
 MOST_JOINED = 3
 """Sentences of a line in ``joined``."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from compressor.config import DataConfig, DataSource
 from compressor.data.drop_report import DropReport
 from compressor.data.examples import Example, source_key
 from compressor.data.lines import BadRows, file_fingerprint
 from compressor.data.readers import read_hub, read_table, read_text
 from compressor.data.synthetic.corpus import generate
+from compressor.data_config import DataConfig, DataSource
 from compressor.errors import DataError
 from compressor.progress import Bar
 from compressor.run_folder import Fingerprint

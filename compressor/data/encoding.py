@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from compressor.config import DataConfig
 from compressor.data.drop_report import DropReport
 from compressor.data.examples import Example
+from compressor.data_config import DataConfig
 from compressor.text.tokenizer import cut
 
 

@@ -12,9 +12,9 @@ from array import array
 from pathlib import Path
 from typing import NamedTuple
 
-from compressor.config import DataConfig
 from compressor.data.encoding import encode
 from compressor.data.text_rows import read_place
+from compressor.data_config import DataConfig
 from compressor.text.tokenizer import load_tokenizer
 
 

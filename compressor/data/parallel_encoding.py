@@ -17,10 +17,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
-from compressor.config import DataConfig
 from compressor.data.encoding import EncodedTexts, encode
 from compressor.data.encoding_worker import Request
 from compressor.data.text_rows import BLOCK, TextRows
+from compressor.data_config import DataConfig
 from compressor.errors import DataError
 from compressor.text.tokenizer import Tokenizer
 

@@ -15,11 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from compressor.config import DataConfig, DataSource
 from compressor.data.corpus import file_names
 from compressor.data.lines import file_fingerprint
 from compressor.data.token_files import FORMAT, RECORD_FILE, StaleError, TokenizedCorpus, load_tokenized
 from compressor.data.tokenized import Ingredients, tokenize
+from compressor.data_config import DataConfig, DataSource
 from compressor.files import storage_errors
 from compressor.locks import hold
 from compressor.output_folder import new_folder

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from compressor.config import AugmentationConfig, DataConfig
 from compressor.data.augmentation import Augmentation, join
 from compressor.data.batching import Batches, TokenRows
 from compressor.data.examples import Example
 from compressor.data.text_changes import CHANGES
 from compressor.data.tokenizer_training import train_sentencepiece
+from compressor.data_config import AugmentationConfig, DataConfig
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
 
 WORDS = [

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from compressor.config import DataConfig, DataSource
 from compressor.data.corpus import Cleaner, load_corpus, read_pairs
 from compressor.data.drop_report import DropReport
 from compressor.data.encoding import encode
 from compressor.data.examples import Example, source_key
+from compressor.data_config import DataConfig, DataSource
 from compressor.errors import DataError
 from compressor.text.tokenizer import cut
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from compressor.config import DataSource
 from compressor.data.corpus import read_pairs
 from compressor.data.examples import Example
 from compressor.data.lines import BadRows, file_fingerprint
 from compressor.data.readers import read_lines, read_table, read_text
+from compressor.data_config import DataSource
 from compressor.errors import DataError, DependencyError
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 from compressor.config import Recipe
-from compressor.distillation import run as run_module
+from compressor.distillation import training_loop as loop_module
 from compressor.distillation.checkpoint import save_checkpoint
 from compressor.distillation.evaluation import dev_scores
 from compressor.distillation.run import distill
@@ -145,7 +145,7 @@ def test_a_run_killed_after_its_last_checkpoint_is_finished(
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "save_checkpoint", killed)
+        patch.setattr(loop_module, "save_checkpoint", killed)
         with pytest.raises(Killed):
             distill(recipe, out, progress=False)
     assert not is_finished(out)
@@ -183,7 +183,7 @@ def test_the_average_of_the_last_weights_is_taken_if_dev_is_better(
         scored.append({name: tensor.double().numpy() for name, tensor in setup.student.state_dict().items()})
         return scores if len(scored) < 5 else type(scores)(**vars(scores) | {"bleu": 99.0 if better else 0.0})
 
-    monkeypatch.setattr(run_module, "dev_scores", dev)
+    monkeypatch.setattr(loop_module, "dev_scores", dev)
     distill(recipe, out, progress=False)
     files = [load_file(out / f"checkpoints/{update:06}.safetensors") for update in (10, 15, 20)]
     mean = {name: np.mean([one[name].astype(np.float64) for one in files], axis=0) for name in files[0]}

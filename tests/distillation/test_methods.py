@@ -13,11 +13,11 @@ from compressor.config import (
     ROLLOUT_METHODS,
     TEACHER_CONTEXT_METHODS,
     TEACHERLESS_METHODS,
-    AugmentationConfig,
     MethodConfig,
     MethodName,
     Recipe,
 )
+from compressor.data_config import AugmentationConfig
 from compressor.distillation.contexts import Origin
 from compressor.distillation.methods import METHODS, TEACHER_CONTEXTS, resolve
 from compressor.distillation.setup import set_up

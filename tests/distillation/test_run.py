@@ -16,11 +16,11 @@ import torch
 from compressor.config import Recipe
 from compressor.decoding.search import beam_search, pad_sources
 from compressor.distillation import labels as labels_module
-from compressor.distillation import run as run_module
+from compressor.distillation import training_loop as loop_module
 from compressor.distillation.labels import LabelEngine
 from compressor.distillation.methods import METHODS
 from compressor.distillation.run import distill
-from compressor.distillation.setup import Setup
+from compressor.distillation.setup import Setup, set_up
 from compressor.distillation.trainer import Trainer
 from compressor.errors import (
     InterruptedRun,
@@ -149,7 +149,7 @@ def test_a_slow_update_is_warned_of_once(
         return train_group(self, group, update)
 
     monkeypatch.setattr(Trainer, "train_group", timed)
-    monkeypatch.setattr(run_module.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(loop_module.time, "monotonic", lambda: seconds[0])
     recipe = make_recipe("vanilla", updates=16, training={"checkpoint_minutes": 1e9, "batch_tokens": 20_000})
     distill(recipe, tmp_path / "run")
     text = capsys.readouterr().err
@@ -194,7 +194,7 @@ def test_resuming_needs_a_checkpoint_of_the_same_recipe(
     assert not (tmp_path / "run").exists()
     often = {"checkpoint_minutes": 1e-9, "eval_every": 4}
     with monkeypatch.context() as patch:
-        patch.setattr(run_module._Loop, "_save", _no_space)
+        patch.setattr(loop_module.TrainingLoop, "_save", _no_space)
         with pytest.raises(OSError, match="No space"):
             distill(make_recipe("vanilla", training=often), tmp_path / "run", progress=False)
     other = make_recipe("vanilla", training=often | {"learning_rate": 0.5})
@@ -239,7 +239,7 @@ def test_full_disk_preserves_the_last_checkpoint(
     make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = make_recipe("vanilla", updates=12, training={"checkpoint_minutes": 1e-9})
-    save, calls = run_module.save_checkpoint, list[int]()
+    save, calls = loop_module.save_checkpoint, list[int]()
 
     def full(*arguments: object) -> None:
         calls.append(1)
@@ -248,7 +248,7 @@ def test_full_disk_preserves_the_last_checkpoint(
         save(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "save_checkpoint", full)
+        patch.setattr(loop_module, "save_checkpoint", full)
         with pytest.raises(StorageError, match="full"):
             distill(recipe, tmp_path / "run", progress=False)
     monkeypatch.undo()
@@ -274,7 +274,7 @@ def test_seqkd_learns_from_the_teachers_beam_search(make_recipe: Make, tmp_path:
     records = written_outputs((out / TEACHER_OUTPUTS_FILE).read_text())
     assert recipe.teacher is not None
     teacher = NativeTeacher(recipe.teacher)
-    setup = run_module.set_up(recipe)
+    setup = set_up(recipe)
     for record in records[:5]:
         source = pad_sources([setup.train.sources[record["index"]].tolist()], teacher.generation.pad_id)
         best = beam_search(teacher.model, teacher.generation, *source, num_beams=3)[0][0].tokens
