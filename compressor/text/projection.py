@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,9 +16,11 @@ _WORD = re.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")
 _PHRASE = re.compile(r"[^\W_](?:.{0,58}[^\W_])?")
 _PHRASE_WORDS = 5
 _EDGES = " .,;:!?"
+_CONTENT = 4
+"""Letters of a word that says enough alone: shorter ones are often articles and prepositions."""
 _NEAR = 400
 """Characters on both sides of an element's proportional place in which its words are looked for."""
-_MOST_CHILDREN = 200
+_MOST_CHILDREN = 50
 """Of a parent with more, all are placed in proportion, which takes linear time."""
 
 
@@ -85,6 +87,11 @@ class Projection:
         self._targets = [target for _, target in anchors]
         self._phrases = phrases
         self._nbsp = nbsp
+        matches = list(_WORD.finditer(output))
+        self._words = [match.span() for match in matches]
+        self._folded = [match[0].casefold() for match in matches]
+        self._owners: list[Inline | None] = [None] * len(matches)
+        """For each word, the element among whose children it was given out last."""
 
     def render(self, root: Inline) -> str:
         """Returns the translation with the markup of the text. Every tag occurs once, and no text is lost."""
@@ -112,7 +119,7 @@ class Projection:
         for order, node in enumerate(parent.children):
             if not node.is_space and node.start < node.end and (node.start, node.end) == (parent.start, parent.end):
                 placed.append(_Placed(low, high, order, node))
-            elif span := self._look_up(node, low, high, placed):
+            elif span := self._look_up(parent, node, low, high):
                 placed.append(_Placed(*span, order, node))
             else:
                 rest.append((order, node))
@@ -135,7 +142,8 @@ class Projection:
             else:
                 span = round(self.at(node.start)), round(self.at(node.end))
             if span:
-                placed.append(_Placed(*(min(max(edge, low), high) for edge in span), order, node))
+                start, end = (min(max(edge, low), high) for edge in span)
+                placed.append(_Placed(start, end, order, node))
         return placed
 
     def _space_near(self, at: float, low: int, high: int) -> tuple[int, int] | None:
@@ -145,22 +153,37 @@ class Projection:
         place = min(filter(lambda place: place >= 0, places), key=lambda place: abs(place - at), default=None)
         return None if place is None or place >= high else (place, place + 1)
 
-    def _look_up(self, node: Inline, low: int, high: int, placed: Sequence[_Placed]) -> tuple[int, int] | None:
-        """Returns where the element's own translation occurs in the output, nearest to where it should be."""
+    def _look_up(self, parent: Inline, node: Inline, low: int, high: int) -> tuple[int, int] | None:
+        """Returns where the element's own translation, or most of it, occurs in the output, nearest to its place."""
         phrase = self._text[node.start : node.end].strip(_EDGES)
         if node.is_space or not phrase or not _is_whole(self._text, node):
             return None
+        if len(phrase.split()) > _PHRASE_WORDS:
+            return None
         wanted = (self.at(node.start) + self.at(node.end)) / 2
         low, high = max(low, int(wanted) - _NEAR), min(high, int(wanted) + _NEAR)
+        near = self._words_in(low, high)
+        words, owners = self._words[near], self._owners[near]
+        free = [None if owner is parent else word for word, owner in zip(self._folded[near], owners, strict=True)]
         for candidate in (self._phrases.get(phrase, "").strip(_EDGES), phrase):
-            if not candidate:
-                continue
-            pattern = re.compile(rf"(?<!\w){re.escape(candidate)}(?!\w)", re.IGNORECASE)
-            spans = [match.span() for match in pattern.finditer(self._output, low, high)]
-            free = [span for span in spans if not any(span[0] < one.end and one.start < span[1] for one in placed)]
-            if free:
-                return self._with_edges(node, min(free, key=lambda span: abs(sum(span) / 2 - wanted)), low, high)
+            target = [word.casefold() for word in _WORD.findall(candidate)[: 2 * _PHRASE_WORDS]]
+            runs = [
+                (first - last, abs(words[first][0] + words[last - 1][1] - 2 * wanted), first, last)
+                for first, last in _common_runs(target, free)
+                if last - first == len(target) or any(len(word or "") >= _CONTENT for word in free[first:last])
+            ]
+            if runs:
+                *_, first, last = min(runs)
+                for index in range(near.start + first, near.start + last):
+                    self._owners[index] = parent
+                return self._with_edges(node, (words[first][0], words[last - 1][1]), low, high)
         return None
+
+    def _words_in(self, low: int, high: int) -> slice:
+        """Returns the indices of the words that lie between two offsets."""
+        first = bisect_left(self._words, (low, low))
+        last = bisect_left(self._words, (high, high), first)
+        return slice(first, last - 1 if last > first and self._words[last - 1][1] > high else last)
 
     def _with_edges(self, node: Inline, span: tuple[int, int], low: int, high: int) -> tuple[int, int]:
         """Returns a span with the signs and spaces at its edges that the element has at its own."""
@@ -182,7 +205,7 @@ class Projection:
         if node.is_space:
             return self._space_near(start, low, high)
         start, end = min(max(start, low), high), min(max(end, low), high)
-        words = [match.span() for match in _WORD.finditer(self._output, low, high)]
+        words = self._words[self._words_in(low, high)]
         if node.start == node.end:
             if node.start in (parent.start, parent.end) or not _is_boundary(self._text, node.start):
                 return (round(start),) * 2
@@ -210,6 +233,22 @@ class Projection:
 
     def _escape(self, text: str) -> str:
         return html.escape(text, quote=False).replace("\xa0", self._nbsp)
+
+
+def _common_runs(target: Sequence[str], words: Sequence[str | None]) -> list[tuple[int, int]]:
+    """Returns where the words have a part of ``target``, as long as it is in both: its first word, the one after it."""
+    runs, lengths = [], [0] * (len(target) + 1)
+    for index, word in enumerate([*words, None]):
+        following = [0] * (len(target) + 1)
+        for place, wanted in enumerate(target):
+            if word == wanted:
+                following[place + 1] = lengths[place] + 1
+            if lengths[place] and word != wanted:
+                runs.append((index - lengths[place], index))
+        if lengths[-1]:
+            runs.append((index - lengths[-1], index))
+        lengths = following
+    return runs
 
 
 def _gaps(placed: Sequence[_Placed], low: int, high: int) -> list[tuple[int, int]]:

@@ -101,7 +101,8 @@ async def translate(body: DeepLRequest, request: Request) -> DeepLResponse:
     return DeepLResponse(translations=[_translation(text, one) for text, one in rows])
 
 
-@router.api_route("/languages", methods=["GET", "POST"], responses=documented(403, 503))
+@router.get("/languages", responses=documented(400, 403, 422, 503))
+@router.post("/languages", responses=documented(400, 403, 422, 503))
 async def languages(request: Request, type: Literal["source", "target"] | None = None) -> list[DeepLLanguage]:
     """Lists the source languages, or those that `type` names. DeepL's client sends it as a form, by GET too."""
     targets = pairs(request.app.state.service)
