@@ -64,10 +64,9 @@ async def run_default(body: HuggingFaceRequest, request: Request) -> list[Huggin
     service.require_models()
     model = next(iter(service.models.values()))
     asked = body.parameters or HuggingFaceParameters()
-    if asked.src_lang is None and asked.tgt_lang is None:
-        return await _run(service, model, body, request)
-    fitting = (one for one in service.models.values() if _has_languages(one, asked))
-    return await _run(service, next(fitting, model), body, request)
+    if asked.src_lang is not None or asked.tgt_lang is not None:
+        model = next((one for one in service.models.values() if _has_languages(one, asked)), model)
+    return await _run(service, service.select(model.info.task, model.info.id), body, request)
 
 
 @router.post(

@@ -82,7 +82,8 @@ async def translate(body: LibreTranslateRequest, request: Request, response: Res
     """Translates one text or several. `X-Finish-Reason` and `X-Truncated` say of each whether it is whole."""
     require_key(request, body.api_key)
     service: Service = request.app.state.service
-    texts, (source, target) = _texts(body.q), _languages(service, body.source, body.target)
+    texts = _texts(body.q)
+    source, target = _languages(service, body.source, body.target)
     if (body.format or "text") not in ("text", "html"):
         raise Problem(400, "this format is not supported: text and html are")
     fields = {"format": body.format or "text", "truncation": "split"}

@@ -88,6 +88,12 @@ REORDERED = [
         "Here stands <b>the <i>red</i> car</b>.",
     ),
     ("<b>Ein Hund bellt.</b> Er ist laut.", "A dog barks. He is loud.", {}, "<b>A dog barks.</b> He is loud."),
+    (
+        "Eine Frau im <b>roten Kleid</b>, sie sitzt.",
+        "A woman in a red dress is sitting.",
+        {"roten Kleid": "Red dress it."},
+        "A woman in a <b>red dress</b> is sitting.",
+    ),
     ("<b><a>Hunde</a></b>", "Dogs", {}, "<b><a>Dogs</a></b>"),
     ("<b>H</b>und", "Dog", {}, "<b>D</b>og"),
 ]
