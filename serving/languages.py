@@ -56,7 +56,7 @@ def name_of(code: str) -> str:
 
 
 def resolve(code: str, served: Iterable[str]) -> str | None:
-    """Returns the served code that a client means: the same but for case and signs, else one of the same language; or None."""
+    """Returns the served code that a client means, of the same language at least, or None."""
     served = list(served)
     same = [one for one in served if one.lower().replace("_", "-") == code.lower().replace("_", "-")]
     return next(iter(same or [one for one in served if base(one) == base(code)]), None)
