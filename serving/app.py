@@ -25,7 +25,7 @@ from compressor.errors import ConfigError
 from serving.errors import ERRORS, ProblemBody, ProblemItem, handle_error, validation_problem
 from serving.middleware import RequestChecks, RequestId
 from serving.models import Load, Service, load_bundle
-from serving.routes import health, native
+from serving.routes import deepl, health, huggingface, libretranslate, native
 from serving.settings import Settings
 
 _DESCRIPTION = (
@@ -61,8 +61,8 @@ def build_app(settings: Settings | Sequence[Path], load: Load = load_bundle) -> 
         title="compress", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     app.state.service = service
-    app.include_router(native.router)
-    app.include_router(health.router)
+    for routes in (native, huggingface, libretranslate, deepl, health):
+        app.include_router(routes.router)
     app.add_exception_handler(HTTPException, handle_error)
     for error in ERRORS:
         app.add_exception_handler(error, handle_error)

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from compressor.errors import InputError, TooLongError
+from serving.dialects import dialect_of
 from serving.jobs import ClientGone, DeadlineExceeded, Draining, QueueFull, WorkerDead
 from serving.models import NotReady, NotServed, UnknownModel
 
@@ -25,6 +26,7 @@ from serving.models import NotReady, NotServed, UnknownModel
 STATUSES = {
     400: ("invalid_json", "Bad Request"),
     401: ("unauthorized", "Unauthorized"),
+    403: ("forbidden", "Forbidden"),
     404: ("not_found", "Not Found"),
     405: ("method_not_allowed", "Method Not Allowed"),
     413: ("body_too_large", "Content Too Large"),
@@ -106,9 +108,27 @@ class Problem(HTTPException):
             errors=self.errors or [ProblemItem(message=self.detail, pointer="")],
         )
 
-    def response(self) -> Response:
-        """Returns the whole response."""
-        return JSONResponse(self.body().model_dump(), self.status_code, self.headers, media_type=MEDIA_TYPE)
+    def response(self, path: str = "") -> Response:
+        """Returns the whole response, in the dialect of the route at ``path``."""
+        dialect = dialect_of(path)
+        body = _renamed(self, dialect.inputs).body()
+        body.status = dialect.statuses.get(body.status, body.status)
+        if body.status != self.status_code:
+            body.title = STATUSES[body.status][1]
+        if body.status == 429:
+            body.detail = body.error = body.message = dialect.too_many + body.detail
+        return JSONResponse(body.model_dump(), body.status, self.headers, media_type=MEDIA_TYPE)
+
+
+def _renamed(problem: Problem, inputs: str) -> Problem:
+    """Returns a problem whose pointers name the field with the texts as a dialect does."""
+    if inputs == "inputs" or not problem.errors:
+        return problem
+    items = [
+        ProblemItem(message=item.message, pointer=re.sub("^/inputs", f"/{inputs}", item.pointer))
+        for item in problem.errors
+    ]
+    return Problem(problem.status_code, errors=items, headers=problem.headers)
 
 
 def as_problem(error: Exception) -> Problem | None:
@@ -130,12 +150,12 @@ def internal_error(request_id: str) -> Problem:
     return Problem(500, f"the server failed at this request; its log has the cause under {request_id}")
 
 
-def handle_error(_: Request, error: Exception) -> Response:
+def handle_error(request: Request, error: Exception) -> Response:
     """Answers a request that ended with a ``Problem``, an error in ``ERRORS``, or an error of the framework."""
     problem = as_problem(error)
     if problem is None:
         raise error
-    return problem.response()
+    return problem.response(request.url.path)
 
 
 def _mistakes(error: Exception) -> list[ProblemItem]:
@@ -156,10 +176,10 @@ def _mistakes(error: Exception) -> list[ProblemItem]:
     return []
 
 
-def validation_problem(_: Request, error: Exception) -> Response:
+def validation_problem(request: Request, error: Exception) -> Response:
     """Answers a body that is JSON but does not match the route's schema: where and why, without the wrong value."""
     assert isinstance(error, RequestValidationError)
-    return Problem(422, errors=[_item(item) for item in error.errors()]).response()
+    return Problem(422, errors=[_item(item) for item in error.errors()]).response(request.url.path)
 
 
 def _item(error: Mapping[str, Any]) -> ProblemItem:

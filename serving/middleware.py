@@ -10,12 +10,15 @@ import uuid
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.dialects import dialect_of
 from serving.errors import Problem, internal_error
 from serving.settings import Settings
 
-OPEN_PATHS = ("/healthz", "/readyz")  # need no key
+OPEN_PATHS = ("/healthz", "/readyz", "/health", "/languages", "/frontend/settings")  # need no key
+_SCHEMES = ("bearer", "deepl-auth-key")
 _log = logging.getLogger("serving.access")
 
 
@@ -74,21 +77,21 @@ class RequestChecks:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         try:
-            self._check(scope["path"], Headers(scope=scope))
+            self._check(scope, Headers(scope=scope))
         except Problem as problem:
-            return await problem.response()(scope, receive, send)
+            return await problem.response(scope["path"])(scope, receive, send)
         await self.app(scope, self._bounded(receive), send)
 
-    def _check(self, path: str, headers: Headers) -> None:
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        path = scope["path"]
         if self.key is not None and path not in OPEN_PATHS:
-            scheme, _, token = headers.get("authorization", "").partition(" ")
+            authorization = headers.get("authorization", "")
+            scheme, _, token = authorization.partition(" ")
+            if not authorization and dialect_of(path).key_in_body:
+                scope.setdefault("state", {})["key_is_due"] = True
             # The framework decodes headers as latin-1: encoded again they are the bytes that the client sent.
-            if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode("latin-1"), self.key):
-                raise Problem(
-                    401,
-                    "a valid key is needed: Authorization: Bearer KEY",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
+            elif scheme.lower() not in _SCHEMES or not hmac.compare_digest(token.strip().encode("latin-1"), self.key):
+                raise _wrong_key()
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise Problem(415, "compressed bodies are not accepted: send the body without Content-Encoding")
         length = headers.get("content-length", "0")
@@ -114,3 +117,16 @@ class RequestChecks:
 
     def _too_large(self, actual: str) -> Problem:
         return Problem(413, f"the body has {actual}, the limit is {self.limit}", headers={"Connection": "close"})
+
+
+def require_key(request: Request, key: str | None) -> None:
+    """Raises Problem (401) if a request came without a key in its headers, and ``key``, from its body, is wrong."""
+    if not getattr(request.state, "key_is_due", False):
+        return
+    secret = request.app.state.service.settings.api_key.get_secret_value()
+    if not hmac.compare_digest((key or "").encode(), secret.encode()):
+        raise _wrong_key()
+
+
+def _wrong_key() -> Problem:
+    return Problem(401, "a valid key is needed: Authorization: Bearer KEY", headers={"WWW-Authenticate": "Bearer"})

@@ -61,7 +61,9 @@ class SummarizeRequest(_Strict):
 
     inputs: Inputs = Field(description="One text or several.")
     model: str | None = Field(default=None, description="A name from /v1/models; the first that fits when left out.")
-    format: Literal["text", "html"] = Field(default="text", description="Only `text` on this server.")
+    format: Literal["text", "html"] = Field(
+        default="text", description="`html`: the texts of a translation are HTML, whose markup stays."
+    )
     split: Literal["sentences", "none"] = Field(
         default="none",
         description="`none`: the model reads each text whole. `sentences`: it reads sentence by sentence, and line "

@@ -79,6 +79,19 @@ class Document:
             sentences=tuple(parts),
         )
 
+    def anchors(self, text: str, result: Result) -> list[tuple[int, int]]:
+        """Returns the ends of each sentence: their offsets in the text, and those in the text of its ``result``."""
+        if len(self.sentences) == 1:
+            lengths = [len(result.text) - len(self.leads[0]) - len(self.tail)]
+        else:
+            lengths = [len(part.text) for part in result.sentences]
+        anchors, source, target = [], 0, 0
+        for sentence, lead, length in zip(self.sentences, self.leads, lengths, strict=True):
+            start = max(source, text.find(sentence.text, source))
+            source, target = start + len(sentence.text), target + len(lead) + length
+            anchors += [(start, target - length), (source, target)]
+        return anchors
+
 
 class DocumentStream:
     """Makes the pieces of a text's output from the pieces of its sentences' outputs, which come in order.

@@ -173,3 +173,17 @@ def test_an_empty_output_of_a_streamed_sentence_loses_no_layout() -> None:
     stream = DocumentStream(document)
     pieces = [stream.opening(), stream.end(0), stream.piece(1, "no"), stream.piece(1, "!"), stream.end(1)]
     assert pieces == ["", "- ", " no", "!", "\n"]
+
+
+@pytest.mark.parametrize(
+    ("text", "outputs", "anchors"),
+    [
+        (f"- {DOG}", ["A dog."], [(2, 2), (26, 8)]),
+        (f"{DOG}\n\n{DOG} {DOCTOR} ", ["A", "", "BCD"], [(0, 0), (24, 1), (26, 3), (50, 3), (51, 4), (74, 7)]),
+        ("42", [], []),
+    ],
+)
+def test_anchors_are_the_ends_of_sentences(text: str, outputs: list[str], anchors: list[tuple[int, int]]) -> None:
+    (document,) = prepare([text], encode=encode, source_language="de")
+    result = document.result([Result(output, [], 1, 1, False, "eos") for output in outputs])
+    assert document.anchors(text, result) == anchors

@@ -170,6 +170,14 @@ def start() -> Iterator[Callable[..., Running]]:
 
 
 @pytest.fixture(scope="module")
+def pairs() -> Iterator[Running]:
+    """A server of de-en, en-de and de-fr that all tests of a module share: French is a target only."""
+    languages = [("de", "en"), ("en", "de"), ("de", "fr")]
+    with running({"-".join(pair): EchoEngine("translation", *pair) for pair in languages}) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
     """A server that all tests of a module share."""
     with running({"echo": EchoEngine()}) as started:

@@ -88,6 +88,28 @@ def test_outputs_are_counted_by_the_reason_of_their_end(start: Any) -> None:
     assert counts == {"eos": 3, "length": 1, "repetition": 2}
 
 
+def test_html_keeps_its_markup_and_counts_its_text_alone(server: Any) -> None:
+    html = "<h1>ein <i>hund</i></h1>\n<p class=a>zwei katzen<br>und <b>drei</b></p>"
+    outputs = server.translate([html, "<img src=ein>"], format="html").json()["outputs"]
+    expected = "<h1>EIN <i>HUND</i></h1>\n<p class=a>ZWEI KATZEN<br>UND <b>DREI</b></p>"
+    assert [output["text"] for output in outputs] == [expected, "<img src=ein>"]
+    assert [output["input_tokens"] for output in outputs] == [3 + 3 + 3, 0]
+
+
+def test_a_sentence_of_html_over_the_limit_is_named_by_its_text(server: Any) -> None:
+    over = "<p>" + " ".join(f"<b>{letter}</b>" for letter in "abcdefghi") + "</p>"
+    mistakes = server.translate(["<p>a</p>", over], format="html").json()["errors"]
+    assert [mistake["pointer"] for mistake in mistakes] == ["/inputs/1"]
+    cut = server.translate(over, format="html", truncation="longest_first").json()["outputs"][0]
+    assert cut["truncated"] is True and cut["text"].count("<b>") == 9
+
+
+def test_a_summary_of_html_is_refused(start: Any, make_engine: Any) -> None:
+    server = start({"news": make_engine("summarization", None, None)})
+    answer = server.client.post("/v1/summarize", json={"inputs": "<p>a</p>", "format": "html"})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/format")
+
+
 def test_a_text_over_the_source_limit_is_refused_or_truncated(server: Any) -> None:
     exactly, over = " ".join("abcdefgh"), " ".join("abcdefghi")  # 9 and 10 tokens with the end of sentence; limit 9
     assert server.translate(exactly).json()["outputs"][0]["truncated"] is False
@@ -100,7 +122,8 @@ def test_a_text_over_the_source_limit_is_refused_or_truncated(server: Any) -> No
 
 
 REFUSED = [
-    ({"format": "html"}, "/format", "not supported"),
+    ({"format": "html", "split": "none"}, "/split", "html is read by sentences"),
+    ({"format": "html", "stream": True}, "/stream", "html comes as a whole"),
     ({"format": "pdf"}, "/format", "'text' or 'html'"),
     ({"split": "words"}, "/split", "'sentences' or 'none'"),
     ({"truncation": "only_first"}, "/truncation", "'error', 'longest_first' or 'split'"),
@@ -148,9 +171,10 @@ def test_an_unsupported_value_is_a_422_with_a_pointer(
 
 
 def test_all_mistakes_are_reported_at_once(server: Any) -> None:
-    answer = server.translate(["a", ""], format="html", parameters={"num_beams": 5, "max_new_tokens": 99})
+    fields = {"format": "html", "split": "none", "parameters": {"num_beams": 5, "max_new_tokens": 99}}
+    answer = server.translate(["a", ""], **fields)
     pointers = {mistake["pointer"] for mistake in answer.json()["errors"]}
-    assert pointers == {"/format", "/parameters/num_beams", "/parameters/max_new_tokens", "/inputs/1"}
+    assert pointers == {"/split", "/parameters/num_beams", "/parameters/max_new_tokens", "/inputs/1"}
 
 
 def test_an_unknown_model_is_a_404(server: Any) -> None:

@@ -1,0 +1,293 @@
+"""Places the inline tags of a text in its translation, which has other words in another order."""
+
+from __future__ import annotations
+
+import html
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+Anchor = tuple[int, int]
+"""An offset in a text, and the offset in its translation that belongs to it."""
+
+_WORD = re.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")
+_PHRASE = re.compile(r"[^\W_](?:.{0,58}[^\W_])?")
+_PHRASE_WORDS = 5
+_EDGES = " .,;:!?"
+_CONTENT = 4
+"""Letters of a word that says enough alone: shorter ones are often articles and prepositions."""
+_NEAR = 400
+"""Characters on both sides of an element's proportional place in which its words are looked for."""
+_MOST_CHILDREN = 50
+"""Of a parent with more, all are placed in proportion, which takes linear time."""
+
+
+@dataclass
+class Inline:
+    """A tag, an element, or white space inside a line of text.
+
+    Attributes:
+        start: Its first character in the text.
+        end: The character after its last; ``start`` for a tag without text.
+        opening: What stands before its text in the source, exactly.
+        closing: What stands after it.
+        children: Tags, elements and white space inside it, in order.
+        is_space: It is white space of the source that the text has as one space, and ``opening`` is that white space.
+    """
+
+    start: int
+    end: int
+    opening: str = ""
+    closing: str = ""
+    children: list[Inline] = field(default_factory=list)
+    is_space: bool = False
+
+
+class _Placed(NamedTuple):
+    start: int
+    end: int
+    order: int
+    node: Inline
+
+
+def phrases_of(text: str, root: Inline) -> list[str]:
+    """Returns the texts of elements whose translation by itself helps to find them: some whole words of a line."""
+    phrases = []
+    waiting = list(reversed(root.children))
+    while waiting:
+        node = waiting.pop()
+        waiting += reversed(node.children)
+        phrase = text[node.start : node.end].strip(_EDGES)
+        is_part = len(phrase) < len(text.strip(_EDGES))
+        if is_part and _PHRASE.fullmatch(phrase) and len(phrase.split()) <= _PHRASE_WORDS and _is_whole(text, node):
+            phrases.append(phrase)
+    return phrases
+
+
+class Projection:
+    """The way from a text to its translation.
+
+    Offsets between two anchors are in proportion. An element's words are looked up by their own translation.
+
+    Args:
+        text: The text.
+        output: Its translation.
+        anchors: Offsets that belong together, in order; the ends of both are two of them.
+        phrases: Translations of ``phrases_of``, and of texts that are the same in both.
+        nbsp: How the markup writes a space without a break.
+    """
+
+    def __init__(
+        self, text: str, output: str, anchors: Sequence[Anchor], phrases: Mapping[str, str], nbsp: str = "&nbsp;"
+    ) -> None:
+        self._text, self._output = text, output
+        self._sources = [source for source, _ in anchors]
+        self._targets = [target for _, target in anchors]
+        self._phrases = phrases
+        self._nbsp = nbsp
+        matches = list(_WORD.finditer(output))
+        self._words = [match.span() for match in matches]
+        self._folded = [match[0].casefold() for match in matches]
+        self._owners: list[Inline | None] = [None] * len(matches)
+        """For each word, the element among whose children it was given out last."""
+
+    def render(self, root: Inline) -> str:
+        """Returns the translation with the markup of the text. Every tag occurs once, and no text is lost."""
+        return self._inside(root, 0, len(self._output))
+
+    def _inside(self, parent: Inline, low: int, high: int) -> str:
+        """Returns the markup of ``output[low:high]``, which is the text of ``parent``."""
+        parts, cursor = [], low
+        for start, end, _, node in self._place(parent, low, high):
+            parts.append(self._escape(self._output[cursor:start]) + node.opening)
+            if not node.is_space:
+                parts.append(self._inside(node, start, end) + node.closing)
+            cursor = end
+        return "".join(parts) + self._escape(self._output[cursor:high])
+
+    def _place(self, parent: Inline, low: int, high: int) -> list[_Placed]:
+        """Returns the places of the children of ``parent``, which do not overlap, in the order of the output.
+
+        What its own translation tells is placed first, then other elements, then tags and white space between them.
+        """
+        if len(parent.children) > _MOST_CHILDREN:
+            return _without_overlaps(self._in_proportion(parent, low, high), low)
+        placed: list[_Placed] = []
+        rest: list[tuple[int, Inline]] = []
+        for order, node in enumerate(parent.children):
+            if not node.is_space and node.start < node.end and (node.start, node.end) == (parent.start, parent.end):
+                placed.append(_Placed(low, high, order, node))
+            elif span := self._look_up(parent, node, low, high):
+                placed.append(_Placed(*span, order, node))
+            else:
+                rest.append((order, node))
+        for is_narrow in (False, True):
+            gaps = _gaps(placed, low, high)
+            for order, node in rest:
+                if is_narrow == (node.is_space or node.start == node.end) and (
+                    span := self._between(parent, node, gaps)
+                ):
+                    placed.append(_Placed(*span, order, node))
+        return _without_overlaps(placed, low)
+
+    def _in_proportion(self, parent: Inline, low: int, high: int) -> list[_Placed]:
+        """Returns the proportional places of all children; white space without a space nearby is left out."""
+        placed = []
+        for order, node in enumerate(parent.children):
+            span: tuple[int, int] | None
+            if node.is_space:
+                span = self._space_near(self.at(node.start), low, high)
+            else:
+                span = round(self.at(node.start)), round(self.at(node.end))
+            if span:
+                start, end = (min(max(edge, low), high) for edge in span)
+                placed.append(_Placed(start, end, order, node))
+        return placed
+
+    def _space_near(self, at: float, low: int, high: int) -> tuple[int, int] | None:
+        """Returns the space of the output that is nearest to a place, or None."""
+        low, high, middle = max(low, int(at) - _NEAR), min(high, int(at) + _NEAR), max(low, round(at))
+        places = [self._output.rfind(" ", low, middle + 1), self._output.find(" ", middle, high)]
+        place = min(filter(lambda place: place >= 0, places), key=lambda place: abs(place - at), default=None)
+        return None if place is None or place >= high else (place, place + 1)
+
+    def _look_up(self, parent: Inline, node: Inline, low: int, high: int) -> tuple[int, int] | None:
+        """Returns where the element's own translation, or most of it, occurs in the output, nearest to its place."""
+        phrase = self._text[node.start : node.end].strip(_EDGES)
+        if node.is_space or not phrase or not _is_whole(self._text, node):
+            return None
+        if len(phrase.split()) > _PHRASE_WORDS:
+            return None
+        wanted = (self.at(node.start) + self.at(node.end)) / 2
+        low, high = max(low, int(wanted) - _NEAR), min(high, int(wanted) + _NEAR)
+        near = self._words_in(low, high)
+        words, owners = self._words[near], self._owners[near]
+        free = [None if owner is parent else word for word, owner in zip(self._folded[near], owners, strict=True)]
+        for candidate in (self._phrases.get(phrase, "").strip(_EDGES), phrase):
+            target = [word.casefold() for word in _WORD.findall(candidate)[: 2 * _PHRASE_WORDS]]
+            runs = [
+                (first - last, abs(words[first][0] + words[last - 1][1] - 2 * wanted), first, last)
+                for first, last in _common_runs(target, free)
+                if last - first == len(target) or any(len(word or "") >= _CONTENT for word in free[first:last])
+            ]
+            if runs:
+                *_, first, last = min(runs)
+                for index in range(near.start + first, near.start + last):
+                    self._owners[index] = parent
+                return self._with_edges(node, (words[first][0], words[last - 1][1]), low, high)
+        return None
+
+    def _words_in(self, low: int, high: int) -> slice:
+        """Returns the indices of the words that lie between two offsets."""
+        first = bisect_left(self._words, (low, low))
+        last = bisect_left(self._words, (high, high), first)
+        return slice(first, last - 1 if last > first and self._words[last - 1][1] > high else last)
+
+    def _with_edges(self, node: Inline, span: tuple[int, int], low: int, high: int) -> tuple[int, int]:
+        """Returns a span with the signs and spaces at its edges that the element has at its own."""
+        text, (start, end) = self._text[node.start : node.end], span
+        before = text[: len(text) - len(text.lstrip(_EDGES))]
+        after = text[len(text.rstrip(_EDGES)) :]
+        if before and self._output[max(low, start - len(before)) : start] == before:
+            start -= len(before)
+        if after and self._output[end : min(high, end + len(after))] == after:
+            end += len(after)
+        return start, end
+
+    def _between(self, parent: Inline, node: Inline, gaps: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+        """Returns the place of a child in the gap nearest to its proportional place; None for white space without."""
+        start, end = self.at(node.start), self.at(node.end)
+        center = (start + end) / 2
+        low, high = min(gaps, key=lambda gap: max(gap[0] - center, center - gap[1], 0))
+        low, high = max(low, min(high, int(start) - _NEAR)), min(high, max(low, int(end) + _NEAR))
+        if node.is_space:
+            return self._space_near(start, low, high)
+        start, end = min(max(start, low), high), min(max(end, low), high)
+        words = self._words[self._words_in(low, high)]
+        if node.start == node.end:
+            if node.start in (parent.start, parent.end) or not _is_boundary(self._text, node.start):
+                return (round(start),) * 2
+            edges = [low, high, *(edge for word in words for edge in word)]
+            return (min(edges, key=lambda edge: abs(edge - start)),) * 2
+        first, last = round(start), round(end)
+        if words and _is_whole(self._text, node):
+            inside = [word for word in words if start <= sum(word) / 2 <= end]
+            inside = inside or [min(words, key=lambda word: abs(sum(word) - start - end))]
+            spaces_before, spaces_after = _spaces(self._text[node.start : node.end])
+            first = _grow(self._output, inside[0][0], -1, spaces_before, low)
+            last = _grow(self._output, inside[-1][1], 1, spaces_after, high)
+        elif first == last < high:
+            last += 1
+        return first, last
+
+    def at(self, offset: int) -> float:
+        """Returns the offset in the output that is in proportion between the nearest anchors."""
+        index = min(max(bisect_right(self._sources, offset), 1), len(self._sources) - 1)
+        source, after = self._sources[index - 1], self._sources[index]
+        target, target_after = self._targets[index - 1], self._targets[index]
+        if after == source:
+            return target
+        return target + (offset - source) / (after - source) * (target_after - target)
+
+    def _escape(self, text: str) -> str:
+        return html.escape(text, quote=False).replace("\xa0", self._nbsp)
+
+
+def _common_runs(target: Sequence[str], words: Sequence[str | None]) -> list[tuple[int, int]]:
+    """Returns where the words have a part of ``target``, as long as it is in both: its first word, the one after it."""
+    runs, lengths = [], [0] * (len(target) + 1)
+    for index, word in enumerate([*words, None]):
+        following = [0] * (len(target) + 1)
+        for place, wanted in enumerate(target):
+            if word == wanted:
+                following[place + 1] = lengths[place] + 1
+            if lengths[place] and word != wanted:
+                runs.append((index - lengths[place], index))
+        if lengths[-1]:
+            runs.append((index - lengths[-1], index))
+        lengths = following
+    return runs
+
+
+def _gaps(placed: Sequence[_Placed], low: int, high: int) -> list[tuple[int, int]]:
+    """Returns the spans between ``low`` and ``high`` in which nothing is placed, empty ones included."""
+    gaps, cursor = [], low
+    for one in sorted(placed):
+        gaps.append((cursor, max(cursor, one.start)))
+        cursor = max(cursor, one.end)
+    return [*gaps, (cursor, max(cursor, high))]
+
+
+def _without_overlaps(placed: Sequence[_Placed], low: int) -> list[_Placed]:
+    ordered, cursor = [], low
+    for start, end, order, node in sorted(placed, key=lambda one: (one.start, one.order)):
+        start = max(start, cursor)
+        cursor = max(start, end)
+        ordered.append(_Placed(start, cursor, order, node))
+    return ordered
+
+
+def _is_boundary(text: str, offset: int) -> bool:
+    """Returns whether an offset is not inside a word."""
+    return not (0 < offset < len(text) and text[offset - 1].isalnum() and text[offset].isalnum())
+
+
+def _is_whole(text: str, node: Inline) -> bool:
+    return _is_boundary(text, node.start) and _is_boundary(text, node.end)
+
+
+def _spaces(text: str) -> tuple[int, int]:
+    """Returns the numbers of spaces at both ends of a text."""
+    return len(text) - len(text.lstrip(" ")), len(text) - len(text.rstrip(" "))
+
+
+def _grow(output: str, edge: int, step: int, most: int, limit: int) -> int:
+    """Returns an edge moved over at most ``most`` spaces."""
+    for _ in range(most):
+        place = edge if step > 0 else edge - 1
+        if edge == limit or output[place] != " ":
+            break
+        edge += step
+    return edge
