@@ -118,7 +118,10 @@ def _distill(
     if process.is_main_process:
         _make_folder(out, fresh=force and not resume)
     console.print(setup.data.report_text, highlight=False, markup=False)  # it quotes examples
-    trainer = Trainer(setup)
+    with Bar(console, shown=not console.quiet) as bar:
+        if setup.augmentation is not None:
+            setup.augmentation.progress = bar.count("augmenting the first pass")
+        trainer = Trainer(setup)
     with process.main_process_first():
         trainer.signal, labels = prepare_signal(setup, out, console, label_engine)
     state = _resumed(trainer, out, labels, console) if resume else Progress(seconds=labels.seconds)
@@ -226,6 +229,10 @@ class _Loop:
         watch = SlowdownWatch()
         with _stop_requests() as stop, self._bar() as bar:
             task = bar.add_task("training", total=trainer.updates, completed=state.updates)
+            if trainer.setup.augmentation is not None:
+                trainer.setup.augmentation.progress = lambda done, total: bar.update(
+                    task, description=f"augmenting {done / total:4.0%}"
+                )
             for group in trainer.groups(state):
                 before = state.updates
                 start = time.monotonic()

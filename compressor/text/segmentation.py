@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from compressor.text.marks import split_marks
 from compressor.text.sentences import split_sentences
 
 _WRAP_WIDTHS = range(40, 121)
@@ -22,17 +23,23 @@ _MOST_LINES = 8
 
 _PREFIX = re.compile(
     r"(?:\s*(?:>(?!>[\w-]{2,20}<<)"  # a quotation, but not Marian's >>language<<
-    r"|(?:\#{1,6}|[-*+•◦▪‣·–—]|\d{1,3}[.)]|[A-Za-z]\)|\((?:\d{1,3}|[A-Za-z])\)|\[[ xX]\])(?=\s)))*\s*"
+    r"|(?:\#{1,6}|[-*+•◦▪‣·–—:]|\d{1,3}[.)]|[A-Za-z]\)|\((?:\d{1,3}|[A-Za-z])\)|\[[ xX]\])(?=\s)))*\s*"
 )
 _FENCE = re.compile(r"`{3,}|~{3,}")
-_CELL = re.compile(r"(\s*\|\s*)")
-_MARKUP = re.compile(r"`[^`]*`|</?\w[^<>]*>|\$?\{\s?[\w.$:|-]*\s?\}")
+_CELL, _TAB, _SEMICOLON = re.compile(r"(\s*\|\s*)"), re.compile(r"(\s*\t\s*)"), re.compile(r"(;)")
+_TIGHT = re.compile(r";(?=[^\s;])")
+"""A semicolon between the fields of a CSV line; one of a sentence has white space after it."""
+_ENTITY = re.compile(r"&#?\w+;")
+_MARKUP = re.compile(r"`[^`]*`|<!--[^>]*-->|</?\w[^<>]*>|\$?\{\s?[\w.$:|-]*\s?\}")
 _NUMBERED = re.compile(r"(?<!\S)(\d{1,3}\.)\s+$")
 _COPIED = re.compile(
     r"[A-Za-z][\w+.-]*://\S+|www\.\S+"  # URLs
     r"|(?:~|\.{1,2})?/\S+|[A-Za-z]:\\\S*|\\\\\S+|[\w.-]+(?:/[\w.-]+)+\.\w{1,5}"  # paths
     r"|%(?:\d+\$)?[-+#0-9.]*[A-Za-z]{1,2}|%\(\w+\)[A-Za-z]"  # placeholders
+    r"|--[A-Za-z][\w-]*(?:=\S*)?|-[A-Za-z]|0[xX][0-9A-Fa-f]+|[vV]?\d+(?:\.\d+)+[\w.+-]*"  # options, numbers, versions
+    r"|[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+|[A-Za-z0-9-]{2,}(?:\.[A-Za-z0-9-]+)*\.[a-z][a-z0-9]{1,4}"  # names of code, files
 )
+_LABEL = re.compile(r"(\*\*|__)(?=\S)[^*_]{1,60}(?::\1|\1:)\s+(?=\S)")
 _EDGES = "()[]<>\"'„“”‚‘’«»,;:!?*_"
 
 
@@ -204,7 +211,7 @@ def _continues(line: _Line, following: _Line, width: int) -> bool:
         return False
     if line.prefix.count(">") != following.prefix.count(">") or line.end.startswith("  "):
         return False
-    if _is_row(line.content) or _is_row(following.content):
+    if _separator(line.content) or _separator(following.content):
         return False
     if not (needs_translation(line.content) and any(map(str.isalpha, following.content))):
         return False
@@ -212,17 +219,22 @@ def _continues(line: _Line, following: _Line, width: int) -> bool:
     return length + 1 + len(word) > width or (word[0].islower() and length >= width / 2)
 
 
-def _is_row(content: str) -> bool:
-    """Returns whether a line is a row of a table."""
-    return len(content) > 1 and content[0] == content[-1] == "|"
+def _separator(content: str) -> re.Pattern[str] | None:
+    """Returns what separates the cells of a line: of a Markdown table, between tabs, of CSV; None for running text."""
+    if len(content) > 1 and content[0] == content[-1] == "|":
+        return _CELL
+    if "\t" in content:
+        return _TAB
+    fields = _ENTITY.sub("", content)
+    return _SEMICOLON if len(_TIGHT.findall(fields)) > 1 and "; " not in fields else None
 
 
 def _block(lines: list[_Line], language: str) -> list[Piece]:
     """Returns the pieces of lines that are read as one text."""
     first, last = lines[0], lines[-1]
-    if _is_row(first.content):
-        cells = _CELL.split(first.content)
-        inside = [piece for cell in cells for piece in Sentence(cell).cut(split_sentences(cell, language))]
+    if separator := _separator(first.content):
+        cells = separator.split(first.content)
+        inside = [piece for cell in cells for piece in Sentence(cell).cut(_parts(cell, language))]
         return [first.prefix, *inside, first.end]
     breaks, length = [], 0
     for line, following in pairwise(lines):
@@ -230,10 +242,23 @@ def _block(lines: list[_Line], language: str) -> list[Piece]:
         breaks.append((length, line.end + following.prefix))
         length += 1
     flat = " ".join(line.content for line in lines)
-    inside = Sentence(flat, tuple(breaks)).cut(split_sentences(flat, language))
+    inside = Sentence(flat, tuple(breaks)).cut(_parts(flat, language))
     if any(isinstance(piece, Sentence) and len(piece.breaks) >= _MOST_LINES for piece in inside):
         return [piece for line in lines for piece in _block([line], language)]
     return [first.prefix, *inside, last.end]
+
+
+def _parts(text: str, language: str) -> Iterator[str]:
+    """Yields the sentences of a text, and the marks around them; joined, they are the text."""
+    for label in _label(text):
+        for sentence in split_sentences(label, language):
+            yield from split_marks(sentence)
+
+
+def _label(text: str) -> list[str]:
+    """Returns a text in two where it begins with a label in bold letters ("**Hinweis:** ...")."""
+    label = _LABEL.match(text)
+    return [label[0], text[label.end() :]] if label else [text]
 
 
 def _joined(pieces: Iterable[Piece]) -> list[Piece]:

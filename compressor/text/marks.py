@@ -1,0 +1,36 @@
+"""Takes emoji and Markdown's emphasis from the ends of a sentence: a model that meets them there loses or repeats them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_EMPHASIS = re.compile(r"(\s*)(\*{1,3}|_{1,3}|~~)(?=[^\s*_~])(.*[^\s*_~])(\2)(\s*)", re.DOTALL)
+_JOINERS = "\u200d\ufe0f"
+"""Characters within emoji: zero-width joiner, variation selector."""
+
+
+def split_marks(sentence: str) -> list[str]:
+    """Returns a sentence in parts: the marks before it, the sentence, the marks after it; joined, they are the text.
+
+    Marks are emoji, and emphasis that encloses the whole sentence (``**Gut.**``).
+    """
+    start, end = 0, len(sentence)
+    while start < end and _is_mark(sentence, start):
+        start += 1
+    while end > start and _is_mark(sentence, end - 1):
+        end -= 1
+    before, body, after = sentence[:start], sentence[start:end], sentence[end:]
+    emphasis = _EMPHASIS.fullmatch(body)
+    if emphasis and emphasis[2] not in emphasis[3]:
+        before, body, after = before + emphasis[1] + emphasis[2], emphasis[3], emphasis[4] + emphasis[5] + after
+    return [part for part in (before, body, after) if part]
+
+
+def _is_mark(text: str, place: int) -> bool:
+    """Returns whether a character is white space, or part of an emoji."""
+    character = text[place]
+    if character.isspace() or character in _JOINERS:
+        return True
+    kind = unicodedata.category(character)
+    return kind in ("So", "Sk") and ord(character) >= 0x2190
