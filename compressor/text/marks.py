@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_EMPHASIS = re.compile(r"(\s*)(\*{1,3}|_{1,3}|~~)(?=[^\s*_~])(.*[^\s*_~])(\2)(\s*)", re.DOTALL)
+_EMPHASIS = re.compile(r"(\*{1,3}|_{1,3}|~~)(?=[^\s*_~])(.*[^\s*_~])(\1:?)", re.DOTALL)
 _JOINERS = "\u200d\ufe0f"
 """Characters within emoji: zero-width joiner, variation selector."""
 
@@ -13,7 +13,7 @@ _JOINERS = "\u200d\ufe0f"
 def split_marks(sentence: str) -> list[str]:
     """Returns a sentence in parts: the marks before it, the sentence, the marks after it; joined, they are the text.
 
-    Marks are emoji, and emphasis that encloses the whole sentence (``**Gut.**``).
+    Marks are emoji, and emphasis that encloses the whole sentence (``**Gut.**``) or label (``**Hinweis**:``).
     """
     start, end = 0, len(sentence)
     while start < end and _is_mark(sentence, start):
@@ -22,8 +22,8 @@ def split_marks(sentence: str) -> list[str]:
         end -= 1
     before, body, after = sentence[:start], sentence[start:end], sentence[end:]
     emphasis = _EMPHASIS.fullmatch(body)
-    if emphasis and emphasis[2] not in emphasis[3]:
-        before, body, after = before + emphasis[1] + emphasis[2], emphasis[3], emphasis[4] + emphasis[5] + after
+    if emphasis and emphasis[1] not in emphasis[2]:
+        before, body, after = before + emphasis[1], emphasis[2], emphasis[3] + after
     return [part for part in (before, body, after) if part]
 
 

@@ -118,7 +118,7 @@ def test_a_window_splits_as_the_whole_text_does() -> None:
         ("**Wichtig!** Mehr *hier*.\n_Ende_", ["**", "[Wichtig!]", "** ", "[Mehr *hier*.]", "\n_", "[Ende]", "_"]),
         ("**a** und **b**", ["[**a** und **b**]"]),
         ("> **Hinweis:** Nicht ändern! Gut.", ["> **", "[Hinweis:]", "** ", "[Nicht ändern!]", " ", "[Gut.]"]),
-        ("**Hinweis**: Nicht ändern!", ["[**Hinweis**:]", " ", "[Nicht ändern!]"]),
+        ("**Hinweis**: Nicht ändern!", ["**", "[Hinweis]", "**: ", "[Nicht ändern!]"]),
         ("Wort\n: Erklärung.", ["[Wort]", "\n: ", "[Erklärung.]"]),
         ("Name\tAlter\t42\nSo\tGut. Ja.", ["[Name]", "\t", "[Alter]", "\t42\n", "[So]", "\t", "[Gut.]", " ", "[Ja.]"]),
         ('Anna;"Köln, Mitte";12,50', ["[Anna]", ";", '["Köln, Mitte"]', ";12,50"]),
