@@ -1,4 +1,4 @@
-"""Unusual and invalid text through the Python API, the command line and the server: whole answers or one clear error."""
+"""Unusual and invalid text in Python, on the command line and over HTTP: whole answers or one clear error."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ TEXTS = {
     "10,000 lines": f"{DOG}\n" + "42\n" * 9_990 + f"{DOCTOR}\n\n\n" + f"{DOG}\n" * 6,
     "a long number": "1" * 100_000,
 }
-"""Texts of which everything but the two sentences stays as it is; only a blank text becomes an empty one."""
+"""Texts of which everything but the two sentences stays as it is; a blank one is empty, and the server refuses it."""
 
 ODD = {
     "NUL": "Der Hund\x00 sieht den Baum.\x00",
     "controls": "Der \x01Hund\x1b[31m sieht\x7f den Baum.",
     "right to left": "مرحبا بالعالم. שלום עולם.",
-    "mixed scripts": "Der Hund sieht \u202eden\u202c Baum, שלום, 你好 und привет.",
+    "mixed scripts": "Der Hund \u202eden\u202c שלום, 你好, привет.",
     "combining marks": "Der Hu\u0308nd sieht de\u0301n Ba\u030aum.",
     "many combining marks": "Hund" + "\u0301" * 300,
     "emoji": "👩‍👩‍👧 Der Hund 🎉 sieht den Baum 🇩🇪.",
-    "control tokens": "</s> Der Hund </s> sieht <pad> den <unk> Baum. <s>",
+    "control tokens": "</s> Hund </s>. <unk> Baum.",
     "byte order mark": "\ufeffDer Hund sieht den Baum.",
     "noncharacters": "Der \ufffe\uffff\U0010ffff Hund",
     "a word of one letter": "x" * 100_000,
@@ -98,11 +98,15 @@ def everywhere(text: str, generator: Generator, client: TestClient, run: Run) ->
     first, output, last = (one.text for one in generator.generate([DOG, text, DOCTOR]))
     assert (first, last) == tuple(one.text for one in generator.generate([DOG, DOCTOR]))
     assert "".join(generator.stream(text)) == output
-    assert [one["text"] for one in served(client, text).json()["outputs"]] == [output]
+    answer = served(client, text).json()
+    if text.strip():
+        assert [one["text"] for one in answer["outputs"]] == [output]
+    else:
+        assert answer["errors"] == [{"message": "is an empty text", "pointer": "/inputs/0"}]
     lines = "".join(f"{json.dumps(one)}\n" for one in (DOG, text, DOCTOR))
-    answer = run("--jsonl", text=lines.encode())
-    assert (answer.code, answer.error) == (0, "")
-    assert [json.loads(line)["text"] for line in answer.out.split("\n")[:-1]] == [first, output, last]
+    printed = run("--jsonl", text=lines.encode())
+    assert (printed.code, printed.error) == (0, "")
+    assert [json.loads(line)["text"] for line in printed.out.split("\n")[:-1]] == [first, output, last]
     if not {"\n", "\r"} & set(text):
         assert run(text=f"{DOG}\n{text}\n{DOCTOR}".encode()).out == f"{first}\n{output}\n{last}"
     return output
@@ -149,7 +153,7 @@ def test_a_lone_surrogate_is_refused_with_its_place(
         generator.generate([DOG, text])
     assert error.value.index == 1
     assert served(client, DOG, text).status_code == 400
-    answer = run("--jsonl", text=f"{json.dumps(DOG)}\n\"\"\n{json.dumps(text)}\n".encode())
+    answer = run("--jsonl", text=f'{json.dumps(DOG)}\n""\n{json.dumps(text)}\n'.encode())
     assert answer.out.count("\n") == 2 and answer.code == EXIT_CODES[InputError]
     assert answer.error == "error: line 3: no valid Unicode at character 5\n"
 
@@ -159,10 +163,12 @@ INVALID = [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80", b"\xc0\x8
 
 @pytest.mark.parametrize("wrong", INVALID)
 @pytest.mark.parametrize("options", [[], ["--document"], ["--jsonl"]], ids=str)
-def test_invalid_utf8_is_one_error_with_its_line(wrong: bytes, options: list[str], client: TestClient, run: Run) -> None:
+def test_invalid_utf8_is_one_error_with_its_line(
+    wrong: bytes, options: list[str], client: TestClient, run: Run
+) -> None:
     before = f'"{DOG}"\n"a\u2028b\x85c"\n"'.encode()
     answer = run(*options, text=before + b"Hund " + wrong + b' Hund"\n"Hund"\n')
-    assert answer.error == "error: line 3: not UTF-8 (byte 7); convert the input first\n"
+    assert answer.error.splitlines()[-1] == "error: line 3: not UTF-8 (byte 7); convert the input first"
     assert answer.code == EXIT_CODES[DataError] and answer.out.count("\n") == (0 if "--document" in options else 2)
     content = b'{"inputs": "Hund ' + wrong + b'"}'
     headers = {"content-type": "application/json"}

@@ -11,8 +11,8 @@ _COMMANDS = {"translation": "translate", "summarization": "summarize"}
 
 def model_card(manifest: Manifest) -> str:
     """Returns the text of a bundle's README.md."""
-    parts = [_head(manifest), _use(manifest), _quality(manifest), _robustness(manifest), _terms(manifest), _origin(manifest)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    sections = (_head, _use, _quality, _robustness, _terms, _origin)
+    return "\n\n".join(part for section in sections if (part := section(manifest))) + "\n"
 
 
 def _head(manifest: Manifest) -> str:

@@ -30,7 +30,7 @@ _CELL, _TAB, _SEMICOLON = re.compile(r"(\s*\|\s*)"), re.compile(r"(\s*\t\s*)"), 
 _TIGHT = re.compile(r";(?=[^\s;])")
 """A semicolon between the fields of a CSV line; one of a sentence has white space after it."""
 _ENTITY = re.compile(r"&#?\w+;")
-_MARKUP = re.compile(r"`[^`]*`|<!--[^>]*-->|</?\w[^<>]*>|\$?\{\s?[\w.$:|-]*\s?\}")
+_MARKUP = re.compile(r"`[^`]*`|<!--[^>]*-->|\]\([^()\s]*(?:\s\"[^\"]*\")?\)|</?\w[^<>]*>|\$?\{\s?[\w.$:|-]*\s?\}")
 _NUMBERED = re.compile(r"(?<!\S)(\d{1,3}\.)\s+$")
 _COPIED = re.compile(
     r"[A-Za-z][\w+.-]*://\S+|www\.\S+"  # URLs
@@ -39,7 +39,8 @@ _COPIED = re.compile(
     r"|--[A-Za-z][\w-]*(?:=\S*)?|-[A-Za-z]|0[xX][0-9A-Fa-f]+|[vV]?\d+(?:\.\d+)+[\w.+-]*"  # options, numbers, versions
     r"|[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+|[A-Za-z0-9-]{2,}(?:\.[A-Za-z0-9-]+)*\.[a-z][a-z0-9]{1,4}"  # names of code, files
 )
-_LABEL = re.compile(r"(\*\*|__)(?=\S)[^*_]{1,60}(?::\1|\1:)\s+(?=\S)")
+_LABEL = re.compile(r"(\*\*|__)(?=\S)[^*_]{1,100}(?:[:.!?]\1|\1:)\s+(?=\S)")
+_LAST_WORD = re.compile(r"(?<=:\s)\S+$")
 _EDGES = "()[]<>\"'„“”‚‘’«»,;:!?*_"
 
 
@@ -165,6 +166,31 @@ def _is_copied(word: str) -> bool:
 
 def _paragraphs(text: str, language: str) -> Iterator[list[_Line] | str]:
     """Yields paragraphs, which are lines without blank ones between them, and the text between paragraphs."""
+    before: list[_Line] = []
+    for lines in _unfenced(text, language):
+        if isinstance(lines, str):
+            yield lines
+        elif before and _is_code(lines) and not (before[-1].markers or _is_indented(before[-1])):
+            yield "".join(line.text for line in lines)
+        else:
+            yield lines
+            before = lines
+
+
+def _is_indented(line: _Line) -> bool:
+    return line.prefix.startswith(("    ", "\t"))
+
+
+def _is_code(lines: list[_Line]) -> bool:
+    """Returns whether a paragraph is indented, and no line of it begins with a capital or ends as sentences do."""
+    return all(
+        _is_indented(line) and not line.markers and not line.content[0].isupper() and line.content[-1] not in ".!?…"
+        for line in lines
+    )
+
+
+def _unfenced(text: str, language: str) -> Iterator[list[_Line] | str]:
+    """Yields paragraphs, and the blank lines and fenced code between them."""
     lines: list[_Line] = []
     fence = ""
     for raw in text.splitlines(keepends=True):
@@ -252,13 +278,21 @@ def _parts(text: str, language: str) -> Iterator[str]:
     """Yields the sentences of a text, and the marks around them; joined, they are the text."""
     for label in _label(text):
         for sentence in split_sentences(label, language):
-            yield from split_marks(sentence)
+            for part in split_marks(sentence):
+                end = _after_colon(part)
+                yield from filter(None, (part[:end], part[end:]))
 
 
 def _label(text: str) -> list[str]:
-    """Returns a text in two where it begins with a label in bold letters ("**Hinweis:** ...")."""
+    """Returns a text in two where it begins with a label or sentence in bold letters ("**Hinweis:** ...")."""
     label = _LABEL.match(text)
     return [label[0], text[label.end() :]] if label else [text]
+
+
+def _after_colon(text: str) -> int:
+    """Returns where a last word begins that is copied and stands after a colon; the length where there is none."""
+    last = _LAST_WORD.search(text)
+    return last.start() if last and _is_copied(last[0].strip(_EDGES).rstrip(".")) else len(text)
 
 
 def _joined(pieces: Iterable[Piece]) -> list[Piece]:

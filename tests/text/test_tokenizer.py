@@ -181,8 +181,6 @@ def test_written_control_tokens_are_text(kind: Tokenizer, text: str) -> None:
     if isinstance(kind, VocabularyTokenizer):
         framing.remove(kind.vocab["<unk>"])  # of characters that it does not know
         framing.add(kind.vocab[">>en<<"])
-    if isinstance(kind, SentencePieceTokenizer):
-        framing.remove(0)
     for token in CONTROL:
         if not (token == ">>en<<" and text.startswith("{}")):  # a language at the start is one
             written = text.format(token, token)
