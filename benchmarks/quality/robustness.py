@@ -9,6 +9,7 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from sacrebleu.metrics.bleu import BLEU
@@ -68,7 +69,7 @@ def measure(
 
 
 def _score(host: Host, part: Slice, num_beams: int) -> Row:
-    options = {"split": "sentences"} if part.split else {}
+    options: dict[str, Any] = {"split": "sentences"} if part.split else {}
     outputs = translate_all(host, [one.source for one in part.examples], num_beams, BATCH_SIZE, **options)
     return {"slice": part.name, **scores(part.examples, outputs)}
 

@@ -50,6 +50,7 @@ class AugmentedPass:
         """
         parts = [range(start, min(start + PART, len(sources))) for start in range(0, len(sources), PART)]
         share = sum(self.augmentation.config.shares().values())
+        made: Iterator[Replacements]
         if self.corpus is None or processors() == 1 or share * len(sources) <= FEW:
             made = (self.augmentation.replacements(sources, targets, visit, part) for part in parts)
         else:
@@ -62,7 +63,7 @@ class AugmentedPass:
         requests = (Request(one.config, one.data, one.seed, tuple(one.first_ids), visit, part) for part in parts)
         with tempfile.TemporaryDirectory() as folder:
             self.tokenizer.save(Path(folder))
-            arguments = [folder, corpus.resolve()]
+            arguments = [folder, str(corpus.resolve())]
             with WorkerProcesses("compressor.data.augmentation_worker", arguments, processors()) as workers:
                 yield from workers.answers(requests)
 
