@@ -86,6 +86,30 @@ class Quality(Part):
     processor_features: tuple[str, ...] = Field((), description="Processor features of the machine that measured it.")
 
 
+class RobustnessSlice(Part):
+    """Figures of a slice of a test set: its lines as they are, or changed in one way."""
+
+    slice: str = Field(description="What was changed.")
+    sentences: int = Field(ge=1, description="Number of lines.")
+    bleu: float = Field(description="BLEU without regard to case.")
+    bleu_lost: float = Field(description="By how much it is lower than that of the lines as they are.")
+    chrf: float = Field(description="chrF without regard to case.")
+    length_ratio: float = Field(ge=0, description="Characters of the outputs by those of the references.")
+    runaways: int = Field(ge=0, description="Outputs that are far too long or end in a loop.")
+    copied: int = Field(ge=0, description="Placeholders, addresses and numbers in source and reference alike.")
+    copied_right: int = Field(ge=0, description="Those of them that are in the output.")
+
+
+class Robustness(Part):
+    """Quality on text as users type it, see ``python -m benchmarks robustness``."""
+
+    test_set: str = Field(description="Name of the file of sources.")
+    precision: str = Field(description="Precision that was measured.")
+    num_beams: int = Field(ge=1, description="Beams of the search.")
+    signature: str = Field(description="Signature of the metrics.")
+    slices: tuple[RobustnessSlice, ...] = Field(min_length=1, description="The first one is the unchanged test set.")
+
+
 class ShortlistSizes(Part):
     """Training data and sizes of a lexical shortlist."""
 
@@ -170,6 +194,9 @@ class Manifest(Part):
     max_num_beams: int = Field(ge=1, description="Maximum number of beams of a call.")
     precisions: dict[str, Precision] = Field(min_length=1, description="By name: fp32, int8, ...")
     parity: ParitySummary | None = Field(None, description="Summary of parity.json.")
+    robustness: Robustness | None = Field(
+        None, exclude_if=_is_none, description="Measured after the export; null where it was not."
+    )
     lineage: Lineage = Field(default_factory=Lineage, description="Origin of the model.")
     files: dict[str, FileRecord] = Field(description="Every file except the manifest.")
 
@@ -255,7 +282,12 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     names.pop(MANIFEST_FILE, None)
-    return {name: FileRecord(size=path.stat().st_size, sha256=_sha256(path)) for name, path in names.items()}
+    return {name: file_record(path) for name, path in names.items()}
+
+
+def file_record(path: Path) -> FileRecord:
+    """Returns size and checksum of a file."""
+    return FileRecord(size=path.stat().st_size, sha256=_sha256(path))
 
 
 def tokenizer_digest(files: dict[str, FileRecord]) -> str:

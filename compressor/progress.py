@@ -45,6 +45,13 @@ class Bar:
         task = self._task = self._progress.add_task(label, total=total)
         return lambda: self._progress.advance(task)
 
+    def count(self, label: str) -> Callable[[int, int], None]:
+        """Begins a step, and returns a function that says how many of how many items are done."""
+        self.start(label, None)
+        task = self._task
+        assert task is not None
+        return lambda done, total: self._progress.update(task, completed=done, total=total)
+
     def say(self, message: str) -> None:
         """Prints a line above the bar; off a terminal, too."""
         self._progress.console.print(message, highlight=False, markup=False, soft_wrap=True)

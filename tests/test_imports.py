@@ -66,6 +66,7 @@ ALLOWED = {
         "base",
         "text",
         "data",
+        "exporters",
         "exporters.checks",
         "runtime",
         "benchmarks.measure",

@@ -90,7 +90,7 @@ class Engine(Protocol):
         """Translates one batch in one call, from text to text; sources beyond the model's limit are cut.
 
         Engines with `EngineDescriptor.parallel_batches` take ``max_batch_size``, too: they cut the batch into smaller
-        ones.
+        ones. Those with `EngineDescriptor.splits_texts` take ``split``, which is that of `Generator.generate`.
         """
         ...
 
@@ -127,6 +127,7 @@ class EngineDescriptor:
         operator_threads: Whether several threads can share one operator.
         parallel_batches: Whether it can work on several batches at a time.
         loads_one_search: Whether `EngineSpec.num_beams` decides what it loads.
+        splits_texts: Whether it can read texts sentence by sentence.
         environment: Where it runs, if not in this project's environment.
         conversion: Commands that convert a model into the folder ``{}``; none where it opens the model as it is.
         columns: Precision to heading of the engine's columns in the table of peers.
@@ -143,6 +144,7 @@ class EngineDescriptor:
     operator_threads: bool = True
     parallel_batches: bool = False
     loads_one_search: bool = False
+    splits_texts: bool = False
     environment: Environment | None = None
     conversion: Callable[[EngineSpec], list[list[str]]] = no_conversion
     columns: Mapping[str, str] = field(default_factory=dict)

@@ -54,7 +54,7 @@ class Host(Protocol):
 
     info: Info
 
-    def translate(self, texts: Sequence[str], num_beams: int, **options: int) -> Reply:
+    def translate(self, texts: Sequence[str], num_beams: int, **options: int | str) -> Reply:
         """One timed call; ``options`` are the engine's own."""
         ...
 
@@ -85,7 +85,7 @@ class LocalHost:
         seconds = time.perf_counter() - start
         self.info = Info(self._engine.parameters, self._engine.size_mb, self._engine.max_num_beams, seconds)
 
-    def translate(self, texts: Sequence[str], num_beams: int, **options: int) -> Reply:
+    def translate(self, texts: Sequence[str], num_beams: int, **options: int | str) -> Reply:
         """See Host."""
         start = time.perf_counter()
         output = self._engine.translate(texts, num_beams=num_beams, **options)
@@ -136,7 +136,7 @@ class ProcessHost:
             self.close()
             raise
 
-    def translate(self, texts: Sequence[str], num_beams: int, **options: int) -> Reply:
+    def translate(self, texts: Sequence[str], num_beams: int, **options: int | str) -> Reply:
         """See Host."""
         return Reply(**self._ask("translate", texts=list(texts), num_beams=num_beams, **options))
 

@@ -143,16 +143,17 @@ def translate_all(
     batch_size: int,
     progress: Callable[[int, int], object] | None = None,
     reasons: Counter[str] | None = None,
+    **options: int | str,
 ) -> list[str]:
     """Outputs in the order of the sources. Sources of similar length share a batch; a blank one stays blank.
 
-    ``reasons`` counts why outputs ended, if the engine tells.
+    ``reasons`` counts why outputs ended, if the engine tells; ``options`` are the engine's own.
     """
     outputs = [""] * len(sources)
     order = sorted((i for i, text in enumerate(sources) if text.strip()), key=lambda i: len(sources[i]))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        reply = host.translate([sources[i] for i in chosen], num_beams)
+        reply = host.translate([sources[i] for i in chosen], num_beams, **options)
         for index, text in zip(chosen, reply.texts, strict=True):
             outputs[index] = text
         if reasons is not None:

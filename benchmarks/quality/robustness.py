@@ -9,18 +9,24 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.folders import spec_of
 from benchmarks.engines.process import Host, LocalHost
+from benchmarks.engines.registry import ENGINES, OWN
 from benchmarks.measure.result_file import Row, write_json
 from benchmarks.quality.evaluate import read_test_set, translate_all
 from benchmarks.quality.slices import Slice, make_slices
+from compressor.bundle import Robustness, RobustnessSlice
 from compressor.data.examples import Example
 from compressor.data.text_changes import COPIED, NUMBER
+from compressor.errors import ConfigError
+from compressor.exporters.robustness import record_robustness
 from compressor.progress import Bar
 from compressor.provenance import provenance
 
@@ -31,17 +37,28 @@ LOOP = re.compile(r"(?s)(.{1,60}?)\1{5,}$")
 BATCH_SIZE = 32
 
 
-def measure(models: Sequence[str], slices: Sequence[Slice], num_beams: int, advance: Callable[[], object]) -> list[Row]:
-    """Returns a row for each model and slice; ``advance`` is called for each."""
-    rows: list[Row] = []
+def specs_of(models: Sequence[str]) -> list[EngineSpec]:
+    """Returns what is loaded of each folder; the name of a model is its folder's, or the path where two are alike."""
     names = [Path(path).name for path in models]
-    for path, name in zip(models, names, strict=True):
-        spec = spec_of(path, name if names.count(name) == 1 else path, None, None)
-        host = LocalHost(spec, 1)
+    labels = [name if names.count(name) == 1 else path for path, name in zip(models, names, strict=True)]
+    return [spec_of(path, label, None, None) for path, label in zip(models, labels, strict=True)]
+
+
+def measure(
+    specs: Sequence[EngineSpec], slices: Sequence[Slice], num_beams: int, advance: Callable[[], object]
+) -> list[Row]:
+    """Returns a row for each model and slice; ``advance`` is called for each.
+
+    Slices that are read sentence by sentence are for engines that do that.
+    """
+    rows: list[Row] = []
+    for spec in specs:
+        host, splits = LocalHost(spec, 1), ENGINES[spec.engine].splits_texts
         try:
             for one in slices:
                 row = {"model": spec.model, "engine": spec.engine, "precision": spec.precision, "num_beams": num_beams}
-                rows.append(row | _score(host, one, num_beams))
+                if splits or not one.split:
+                    rows.append(row | _score(host, one, num_beams))
                 advance()
         finally:
             host.close()
@@ -52,7 +69,8 @@ def measure(models: Sequence[str], slices: Sequence[Slice], num_beams: int, adva
 
 
 def _score(host: Host, part: Slice, num_beams: int) -> Row:
-    outputs = translate_all(host, [one.source for one in part.examples], num_beams, BATCH_SIZE)
+    options: dict[str, Any] = {"split": "sentences"} if part.split else {}
+    outputs = translate_all(host, [one.source for one in part.examples], num_beams, BATCH_SIZE, **options)
     return {"slice": part.name, **scores(part.examples, outputs)}
 
 
@@ -94,6 +112,18 @@ def _to_copy(example: Example) -> set[str]:
     return {word for word in words if word in (example.target or "")}
 
 
+def record_of(rows: Sequence[Row], settings: Row) -> Robustness:
+    """Returns the rows of one bundle as they stand in its manifest."""
+    names = RobustnessSlice.model_fields
+    return Robustness(
+        test_set=settings["test_set"],
+        precision=rows[0]["precision"],
+        num_beams=settings["num_beams"],
+        signature=rows[0]["signature"],
+        slices=tuple(RobustnessSlice(**{name: row[name] for name in names}) for row in rows),
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("model", nargs="+", metavar="MODEL", help="a bundle, a run, or a Hugging Face folder")
@@ -102,16 +132,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sentences", type=int, metavar="N", help="lines taken from its start; default: all")
     parser.add_argument("--num-beams", type=int, default=1, metavar="N")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="the result")
+    parser.add_argument("--card", action="store_true", help="write each bundle's rows into its model card and manifest")
 
 
 def run(options: argparse.Namespace) -> None:
     """Measures, writes the file, and prints a line for each row; `report FILE` makes the table and the plot."""
+    specs = specs_of(options.model)
+    if options.card and all(spec.engine != OWN.name for spec in specs):
+        raise ConfigError("{card}: writes into bundles, and none is named", options=["card"])
     pairs = zip(*read_test_set(options.source, options.reference), strict=True)
     slices = make_slices([Example(*pair) for pair in pairs][: options.sentences])
     with Bar(Console(stderr=True), True) as bar:
-        rows = measure(options.model, slices, options.num_beams, bar.start("slices", len(slices) * len(options.model)))
+        rows = measure(specs, slices, options.num_beams, bar.start("slices", len(slices) * len(specs)))
     settings = {"test_set": options.source.name, "num_beams": options.num_beams}
     write_json({"provenance": provenance(), "settings": settings, "rows": rows}, options.json)
+    for spec in specs if options.card else []:
+        if spec.engine == OWN.name:
+            own = [row for row in rows if row["model"] == spec.model]
+            record_robustness(Path(spec.path), record_of(own, settings))
     for row in rows:
         figures = f"BLEU {row['bleu']:5.1f}  chrF {row['chrf']:5.1f}  runaways {row['runaways']:>3}"
         print(f"{row['model']:<20} {row['slice']:<20} {figures}  copied {row['copied_right']}/{row['copied']}")

@@ -18,6 +18,8 @@ class Slice(NamedTuple):
 
     name: str
     examples: list[Example]
+    split: bool = False
+    """Whether each line is read sentence by sentence, as `compress translate` does, and not whole."""
 
 
 def make_slices(examples: Sequence[Example]) -> list[Slice]:
@@ -38,7 +40,8 @@ def make_slices(examples: Sequence[Example]) -> list[Slice]:
         "single words": lambda lines: [one for one in lines if len(one.source.split()) == 1],
         "copied words": lambda lines: _changed("copied", lines),
     }
-    made = (Slice(name, make(examples)) for name, make in makers.items())
+    made = [Slice(name, make(examples)) for name, make in makers.items()]
+    made += [Slice(f"{one.name}, split", one.examples, True) for one in made if one.name == "two sentences"]
     return [one for one in made if one.examples]
 
 

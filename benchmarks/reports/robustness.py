@@ -45,8 +45,9 @@ def _figure(rows: list[Row]) -> Any:
     panel = figure.subplots()
     for place, model in enumerate(models):
         scores = {row["slice"]: row["bleu"] for row in rows if row["model"] == model}
-        heights = [index + (place - (len(models) - 1) / 2) * 0.8 / len(models) for index in range(len(slices))]
-        widths = [scores[name] for name in slices]
+        measured = [index for index, name in enumerate(slices) if name in scores]
+        heights = [index + (place - (len(models) - 1) / 2) * 0.8 / len(models) for index in measured]
+        widths = [scores[slices[index]] for index in measured]
         panel.barh(heights, widths, 0.8 / len(models), label=model, color=html.COLOURS[place % len(html.COLOURS)])
     panel.set_yticks(range(len(slices)), slices)
     panel.invert_yaxis()

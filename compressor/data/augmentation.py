@@ -7,16 +7,19 @@ draws are keyed by seed, pass and example (see ``random_draws``), so that a resu
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.data.batching import TokenRows
+from compressor.data.encoding import EncodedTexts
 from compressor.data.examples import Example
 from compressor.data.random_draws import Stream, uniform
 from compressor.data.text_changes import CHANGES, ends_with_stop
+from compressor.data.token_rows import TokenRows
 from compressor.data_config import AugmentationConfig, DataConfig
 
 MOST_JOINED = 3
@@ -40,13 +43,19 @@ class Codec(Protocol):
 
 
 class AugmentedRows(TokenRows):
-    """Token ids of a corpus of which some rows are replaced."""
+    """Token ids of a corpus of which some rows are replaced.
 
-    def __init__(self, rows: TokenRows, replacements: Mapping[int, Sequence[int] | None]) -> None:
-        self.rows, self.replacements = rows, TokenRows(replacements.values())
-        self.places = {index: place for place, index in enumerate(replacements)}
+    Args:
+        rows: the corpus.
+        indices: the rows that are replaced, ascending.
+        replacements: a row for each of them.
+    """
+
+    def __init__(self, rows: TokenRows, indices: Sequence[int], replacements: TokenRows) -> None:
+        self.rows, self.replacements = rows, replacements
+        self.places = dict(zip(indices, range(len(indices)), strict=True))
         self.lengths = rows.lengths.copy()
-        self.lengths[list(replacements)] = self.replacements.lengths
+        self.lengths[np.asarray(indices, dtype=np.int64)] = replacements.lengths
 
     def distinct(self) -> set[int]:
         """See TokenRows."""
@@ -55,6 +64,14 @@ class AugmentedRows(TokenRows):
     def __getitem__(self, index: int) -> NDArray[np.int32]:
         place = self.places.get(index)
         return self.rows[index] if place is None else self.replacements[place]
+
+
+@dataclass
+class Replacements:
+    """The rows that a part of a pass replaces: their places in the corpus, ascending, and their token ids."""
+
+    indices: array[int] = field(default_factory=lambda: array("q"))
+    texts: EncodedTexts = field(default_factory=EncodedTexts)
 
 
 class Augmentation:
@@ -74,21 +91,35 @@ class Augmentation:
         self.config, self.data, self.tokenizer, self.seed = config, data, tokenizer, seed
         self.first_ids = list(first_ids)
 
-    def rows(self, sources: TokenRows, targets: TokenRows, visit: int) -> tuple[TokenRows, TokenRows]:
-        """Returns the sources and targets of one pass; row n belongs to example n. ``visit`` counts from 0."""
-        new_sources: dict[int, list[int]] = {}
-        new_targets: dict[int, list[int] | None] = {}
+    def replacements(self, sources: TokenRows, targets: TokenRows, visit: int, part: range) -> Replacements:
+        """Returns what a pass replaces in a part of the rows; ``visit`` counts from 0."""
+        replaced = Replacements()
         texts = _Texts(self.tokenizer, sources, targets)
-        for index, changed in changed_examples(texts, self.config, self.seed, visit):
+        for index, changed in changed_examples(texts, self.config, self.seed, visit, part):
             source = self.tokenizer.encode_source(changed.source)
-            target = changed.target and [*self.first_ids, *self.tokenizer.encode_target(changed.target)]
-            if len(source) <= self.data.max_source_tokens and len(target or ()) <= self.data.max_target_tokens:
-                new_sources[index], new_targets[index] = source, target or None
-        return AugmentedRows(sources, new_sources), AugmentedRows(targets, new_targets)
+            target = [*self.first_ids, *self.tokenizer.encode_target(changed.target)] if changed.target else []
+            if len(source) <= self.data.max_source_tokens and len(target) <= self.data.max_target_tokens:
+                replaced.indices.append(index)
+                replaced.texts.append(source, target)
+        return replaced
+
+
+def replaced_rows(
+    sources: TokenRows, targets: TokenRows, parts: Iterable[Replacements]
+) -> tuple[AugmentedRows, AugmentedRows]:
+    """Returns the sources and targets of a pass from what its parts replace; row n belongs to example n."""
+    whole = Replacements()
+    for part in parts:
+        whole.indices.extend(part.indices)
+        whole.texts.extend(part.texts)
+    texts = whole.texts
+    new_sources = TokenRows.of(np.asarray(texts.sources, np.int32), np.asarray(texts.source_lengths, np.int64))
+    new_targets = TokenRows.of(np.asarray(texts.targets, np.int32), np.asarray(texts.target_lengths, np.int64))
+    return AugmentedRows(sources, whole.indices, new_sources), AugmentedRows(targets, whole.indices, new_targets)
 
 
 def changed_examples(
-    texts: Sequence[Example], config: AugmentationConfig, seed: int, visit: int = 0
+    texts: Sequence[Example], config: AugmentationConfig, seed: int, visit: int = 0, part: range | None = None
 ) -> Iterator[tuple[int, Example]]:
     """Yields the examples that a pass changes, with their indices.
 
@@ -97,13 +128,15 @@ def changed_examples(
         config: the share of each change.
         seed: of the run.
         visit: the pass, from 0.
+        part: the indices that are looked at; None: all.
     """
-    shares = config.shares()
+    shares, part = config.shares(), range(len(texts)) if part is None else part
     names, bounds = list(shares), np.cumsum(list(shares.values()))
-    draws = uniform(Stream.AUGMENTATION, seed, visit, range(len(texts)), 2)
+    draws = uniform(Stream.AUGMENTATION, seed, visit, part, 2)
     kinds = np.searchsorted(bounds, draws[:, 0], side="right")
-    for index in np.flatnonzero(kinds < len(names)).tolist():
-        rng, name, example = random.Random(int(draws[index, 1] * 2**53)), names[kinds[index]], texts[index]
+    for place in np.flatnonzero(kinds < len(names)).tolist():
+        index, rng, name = part[place], random.Random(int(draws[place, 1] * 2**53)), names[kinds[place]]
+        example = texts[index]
         changed = join(texts, index, rng) if name == "joined" else CHANGES[name](example, rng)
         if changed != example:
             yield index, changed

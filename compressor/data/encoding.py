@@ -48,6 +48,20 @@ class EncodedTexts:
     target_lengths: array[int] = field(default_factory=lambda: array("i"))
     report: DropReport = field(default_factory=DropReport)
 
+    def append(self, source: Sequence[int], target: Sequence[int]) -> None:
+        """Adds an example."""
+        self.sources.extend(source)
+        self.targets.extend(target)
+        self.source_lengths.append(len(source))
+        self.target_lengths.append(len(target))
+
+    def extend(self, more: EncodedTexts) -> None:
+        """Adds the examples of other texts, not what was dropped of them."""
+        self.sources.extend(more.sources)
+        self.targets.extend(more.targets)
+        self.source_lengths.extend(more.source_lengths)
+        self.target_lengths.extend(more.target_lengths)
+
 
 def encode(
     examples: Iterable[Example], tokenizer: Encoder, data: DataConfig, first_ids: Sequence[int] = ()
@@ -72,10 +86,7 @@ def encode(
             continue
         if target:
             target = [*first_ids, *target]
-        encoded.sources.extend(source)
-        encoded.targets.extend(target)
-        encoded.source_lengths.append(len(source))
-        encoded.target_lengths.append(len(target))
+        encoded.append(source, target)
     return encoded
 
 

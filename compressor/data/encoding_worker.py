@@ -1,19 +1,15 @@
-"""The process that encodes text beside others: ``python -m compressor.data.encoding_worker TOKENIZER_FOLDER``.
-
-It reads pickled `Request` on standard input and writes a pickled `EncodedTexts` for each on standard output.
-"""
+"""The process that encodes text beside others: ``python -m compressor.data.encoding_worker TOKENIZER_FOLDER``."""
 
 from __future__ import annotations
 
-import pickle
-import signal
 import sys
 from array import array
 from pathlib import Path
 from typing import NamedTuple
 
-from compressor.data.encoding import encode
+from compressor.data.encoding import EncodedTexts, encode
 from compressor.data.text_rows import read_place
+from compressor.data.worker_processes import serve
 from compressor.data_config import DataConfig
 from compressor.text.tokenizer import load_tokenizer
 
@@ -29,19 +25,15 @@ class Request(NamedTuple):
 
 
 def main() -> None:
-    """Answers requests until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the pipe
+    """Answers each ``Request`` with ``EncodedTexts``."""
     tokenizer = load_tokenizer(Path(sys.argv[1]))
-    while True:
-        try:
-            request: Request = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
+
+    def answer(request: Request) -> EncodedTexts:
         with open(request.path, "rb") as file:
             examples = read_place(file.fileno(), request.offset, request.lengths)
-        encoded = encode(examples, tokenizer, request.data, request.first_ids)
-        pickle.dump(encoded, sys.stdout.buffer, protocol=pickle.HIGHEST_PROTOCOL)
-        sys.stdout.buffer.flush()
+        return encode(examples, tokenizer, request.data, request.first_ids)
+
+    serve(answer)
 
 
 if __name__ == "__main__":

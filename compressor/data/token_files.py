@@ -56,6 +56,8 @@ class TokenizedCorpus:
     tokenizer: Tokenizer | None
     """The tokenizer that was trained on it, if one was."""
     record: CorpusRecord
+    folder: Path | None = None
+    """Where its files are, if they stay."""
 
 
 class StaleError(DataError):
@@ -87,13 +89,21 @@ def load_tokenized(folder: Path, fingerprint: str, *, mapped: bool) -> Tokenized
         if _digest(folder / name) != digest:
             raise StaleError(f"{folder}: {name} is damaged")
     try:
-        lengths = np.fromfile(folder / LENGTHS_FILE, dtype=np.int32).astype(np.int64).reshape(2, record.rows)
-        sources, targets = [TokenRows.of(_ids(folder / name, mapped), lengths[side]) for side, name in enumerate(SIDES)]
+        sources, targets = map_rows(folder, mapped=mapped)
+        if len(sources) != record.rows:
+            raise ValueError(f"{len(sources)} rows in place of {record.rows}")
         trained = (folder / TOKENIZER_FOLDER).is_dir()
         tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER) if trained else None
     except (OSError, ValueError, ModelError) as error:
         raise StaleError(f"{folder}: damaged ({error})") from None
-    return TokenizedCorpus(sources, targets, tokenizer, record)
+    return TokenizedCorpus(sources, targets, tokenizer, record, folder if mapped else None)
+
+
+def map_rows(folder: Path, *, mapped: bool = True) -> tuple[TokenRows, TokenRows]:
+    """Returns sources and targets in a folder, as they are there; ``mapped``: see ``load_tokenized``."""
+    lengths = np.fromfile(folder / LENGTHS_FILE, dtype=np.int32).astype(np.int64).reshape(2, -1)
+    sources, targets = [TokenRows.of(_ids(folder / name, mapped), lengths[side]) for side, name in enumerate(SIDES)]
+    return sources, targets
 
 
 def _read_record(folder: Path) -> CorpusRecord:

@@ -100,7 +100,10 @@ def _distill(
     if process.is_main_process:
         _make_folder(out, fresh=force and not resume)
     console.print(setup.data.report_text, highlight=False, markup=False)  # it quotes examples
-    trainer = Trainer(setup)
+    with Bar(console, shown=not console.quiet) as bar:
+        if setup.augmentation is not None:
+            setup.augmentation.progress = bar.count("augmenting the first pass")
+        trainer = Trainer(setup)
     with process.main_process_first():
         trainer.signal, labels = prepare_signal(setup, out, console, label_engine)
     state = _resumed(trainer, out, labels, console) if resume else Progress(seconds=labels.seconds)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from compressor.config import Recipe
 from compressor.data.augmentation import Augmentation
+from compressor.data.augmented_pass import AugmentedPass
 from compressor.data.corpus import load_corpus
 from compressor.data.examples import Example
 from compressor.data.token_cache import tokenized_corpus
@@ -51,7 +52,7 @@ class Setup:
     generation: GenerationConfig
     student: Seq2SeqModel
     train: Encoded
-    augmentation: Augmentation | None
+    augmentation: AugmentedPass | None
     """Changes the training examples of each pass; None: they stay as they are."""
     dev: list[Example]
     data: DataRecord
@@ -85,9 +86,9 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
     tokenizer = made_of.tokenizer or corpus.tokenizer
     assert tokenizer is not None  # one that was not given was trained
     generation = _generation(recipe, teacher, tokenizer)
-    augmentation = _augmentation(recipe, tokenizer, generation)
+    augmentation = _augmentation(recipe, tokenizer, generation, corpus.folder)
     if augmentation is not None and resolve(recipe.method).reads_teacher_outputs:  # written once, before training
-        bar.start("augmenting", None)
+        augmentation.progress = bar.count("augmenting")
         encoded = Encoded(*augmentation.rows(encoded.sources, encoded.targets, 0))
         augmentation = None
     config = _model_config(recipe, teacher, tokenizer, generation)
@@ -126,11 +127,14 @@ def _tokenizer(recipe: Recipe, teacher: Teacher | None) -> Tokenizer | None:
     return given
 
 
-def _augmentation(recipe: Recipe, tokenizer: Tokenizer, generation: GenerationConfig) -> Augmentation | None:
+def _augmentation(
+    recipe: Recipe, tokenizer: Tokenizer, generation: GenerationConfig, corpus: Path | None
+) -> AugmentedPass | None:
     if not recipe.data.augmentation.shares():
         return None
     first_ids = () if generation.forced_bos_id is None else (generation.forced_bos_id,)
-    return Augmentation(recipe.data.augmentation, recipe.data, tokenizer, recipe.training.seed, first_ids)
+    augmentation = Augmentation(recipe.data.augmentation, recipe.data, tokenizer, recipe.training.seed, first_ids)
+    return AugmentedPass(augmentation, tokenizer, corpus)
 
 
 def _generation(recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer) -> GenerationConfig:

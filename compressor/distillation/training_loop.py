@@ -71,6 +71,10 @@ class TrainingLoop:
         watch = SlowdownWatch()
         with _stop_requests() as stop, self._bar() as bar:
             task = bar.add_task("training", total=trainer.updates, completed=state.updates)
+            if trainer.setup.augmentation is not None:
+                trainer.setup.augmentation.progress = lambda done, total: bar.update(
+                    task, description=f"augmenting {done / total:4.0%}"
+                )
             for group in trainer.groups(state):
                 before = state.updates
                 start = time.monotonic()

@@ -11,8 +11,8 @@ _COMMANDS = {"translation": "translate", "summarization": "summarize"}
 
 def model_card(manifest: Manifest) -> str:
     """Returns the text of a bundle's README.md."""
-    parts = [_head(manifest), _use(manifest), _quality(manifest), _terms(manifest), _origin(manifest)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    sections = (_head, _use, _quality, _robustness, _terms, _origin)
+    return "\n\n".join(part for section in sections if (part := section(manifest))) + "\n"
 
 
 def _head(manifest: Manifest) -> str:
@@ -68,6 +68,29 @@ def _scores(quality: Quality | None) -> str:
         return "not measured | not measured"
     values = (quality.against_references, quality.against_fp32)
     return " | ".join("" if value is None else f"{value:.1f} {quality.metric}" for value in values)
+
+
+def _robustness(manifest: Manifest) -> str:
+    """Returns the section on changed text; empty where nothing was measured."""
+    measured = manifest.robustness
+    if measured is None:
+        return ""
+    table = [
+        "| lines of the test set | lines | BLEU | lost | chrF | length ratio | runaways | copied right |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for one in measured.slices:
+        copied = f"{one.copied_right / one.copied:.1%} of {one.copied:,}" if one.copied else "–"
+        scores = f"{one.bleu:.1f} | {one.bleu_lost:.1f} | {one.chrf:.1f} | {one.length_ratio:.2f}"
+        table.append(f"| {one.slice} | {one.sentences:,} | {scores} | {one.runaways} | {copied} |")
+    search = "greedy search" if measured.num_beams == 1 else f"{measured.num_beams} beams"
+    note = (
+        f"Test set {measured.test_set}, {measured.precision}, {search}; scores disregard case: {measured.signature}. "
+        "Lost: BLEU below that of the unchanged lines. Runaways: outputs that are far too long or end in a loop. "
+        "Copied right: numbers, addresses and placeholders that source and reference share. Split: read sentence by "
+        "sentence, as `compress translate` reads text; the other lines were read whole."
+    )
+    return "## Robustness\n\n" + "\n".join(table) + f"\n\n{note}"
 
 
 def _terms(manifest: Manifest) -> str:

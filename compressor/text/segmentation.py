@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from compressor.text.marks import split_marks
 from compressor.text.sentences import split_sentences
 
 _WRAP_WIDTHS = range(40, 121)
@@ -22,17 +23,24 @@ _MOST_LINES = 8
 
 _PREFIX = re.compile(
     r"(?:\s*(?:>(?!>[\w-]{2,20}<<)"  # a quotation, but not Marian's >>language<<
-    r"|(?:\#{1,6}|[-*+•◦▪‣·–—]|\d{1,3}[.)]|[A-Za-z]\)|\((?:\d{1,3}|[A-Za-z])\)|\[[ xX]\])(?=\s)))*\s*"
+    r"|(?:\#{1,6}|[-*+•◦▪‣·–—:]|\d{1,3}[.)]|[A-Za-z]\)|\((?:\d{1,3}|[A-Za-z])\)|\[[ xX]\])(?=\s)))*\s*"
 )
 _FENCE = re.compile(r"`{3,}|~{3,}")
-_CELL = re.compile(r"(\s*\|\s*)")
-_MARKUP = re.compile(r"`[^`]*`|</?\w[^<>]*>|\$?\{\s?[\w.$:|-]*\s?\}")
+_CELL, _TAB, _SEMICOLON = re.compile(r"(\s*\|\s*)"), re.compile(r"(\s*\t\s*)"), re.compile(r"(;)")
+_TIGHT = re.compile(r";(?=[^\s;])")
+"""A semicolon between the fields of a CSV line; one of a sentence has white space after it."""
+_ENTITY = re.compile(r"&#?\w+;")
+_MARKUP = re.compile(r"`[^`]*`|<!--[^>]*-->|\]\([^()\s]*(?:\s\"[^\"]*\")?\)|</?\w[^<>]*>|\$?\{\s?[\w.$:|-]*\s?\}")
 _NUMBERED = re.compile(r"(?<!\S)(\d{1,3}\.)\s+$")
 _COPIED = re.compile(
     r"[A-Za-z][\w+.-]*://\S+|www\.\S+"  # URLs
     r"|(?:~|\.{1,2})?/\S+|[A-Za-z]:\\\S*|\\\\\S+|[\w.-]+(?:/[\w.-]+)+\.\w{1,5}"  # paths
     r"|%(?:\d+\$)?[-+#0-9.]*[A-Za-z]{1,2}|%\(\w+\)[A-Za-z]"  # placeholders
+    r"|--[A-Za-z][\w-]*(?:=\S*)?|-[A-Za-z]|0[xX][0-9A-Fa-f]+|[vV]?\d+(?:\.\d+)+[\w.+-]*"  # options, numbers, versions
+    r"|[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+|[A-Za-z0-9-]{2,}(?:\.[A-Za-z0-9-]+)*\.[a-z][a-z0-9]{1,4}"  # names of code, files
 )
+_LABEL = re.compile(r"(\*\*|__)(?=\S)[^*_]{1,100}(?:[:.!?]\1|\1:)\s+(?=\S)")
+_LAST_WORD = re.compile(r"(?<=:\s)\S+$")
 _EDGES = "()[]<>\"'„“”‚‘’«»,;:!?*_"
 
 
@@ -158,6 +166,31 @@ def _is_copied(word: str) -> bool:
 
 def _paragraphs(text: str, language: str) -> Iterator[list[_Line] | str]:
     """Yields paragraphs, which are lines without blank ones between them, and the text between paragraphs."""
+    before: list[_Line] = []
+    for lines in _unfenced(text, language):
+        if isinstance(lines, str):
+            yield lines
+        elif before and _is_code(lines) and not (before[-1].markers or _is_indented(before[-1])):
+            yield "".join(line.text for line in lines)
+        else:
+            yield lines
+            before = lines
+
+
+def _is_indented(line: _Line) -> bool:
+    return line.prefix.startswith(("    ", "\t"))
+
+
+def _is_code(lines: list[_Line]) -> bool:
+    """Returns whether a paragraph is indented, and no line of it begins with a capital or ends as sentences do."""
+    return all(
+        _is_indented(line) and not line.markers and not line.content[0].isupper() and line.content[-1] not in ".!?…"
+        for line in lines
+    )
+
+
+def _unfenced(text: str, language: str) -> Iterator[list[_Line] | str]:
+    """Yields paragraphs, and the blank lines and fenced code between them."""
     lines: list[_Line] = []
     fence = ""
     for raw in text.splitlines(keepends=True):
@@ -204,7 +237,7 @@ def _continues(line: _Line, following: _Line, width: int) -> bool:
         return False
     if line.prefix.count(">") != following.prefix.count(">") or line.end.startswith("  "):
         return False
-    if _is_row(line.content) or _is_row(following.content):
+    if _separator(line.content) or _separator(following.content):
         return False
     if not (needs_translation(line.content) and any(map(str.isalpha, following.content))):
         return False
@@ -212,17 +245,22 @@ def _continues(line: _Line, following: _Line, width: int) -> bool:
     return length + 1 + len(word) > width or (word[0].islower() and length >= width / 2)
 
 
-def _is_row(content: str) -> bool:
-    """Returns whether a line is a row of a table."""
-    return len(content) > 1 and content[0] == content[-1] == "|"
+def _separator(content: str) -> re.Pattern[str] | None:
+    """Returns what separates the cells of a line: of a Markdown table, between tabs, of CSV; None for running text."""
+    if len(content) > 1 and content[0] == content[-1] == "|":
+        return _CELL
+    if "\t" in content:
+        return _TAB
+    fields = _ENTITY.sub("", content)
+    return _SEMICOLON if len(_TIGHT.findall(fields)) > 1 and "; " not in fields else None
 
 
 def _block(lines: list[_Line], language: str) -> list[Piece]:
     """Returns the pieces of lines that are read as one text."""
     first, last = lines[0], lines[-1]
-    if _is_row(first.content):
-        cells = _CELL.split(first.content)
-        inside = [piece for cell in cells for piece in Sentence(cell).cut(split_sentences(cell, language))]
+    if separator := _separator(first.content):
+        cells = separator.split(first.content)
+        inside = [piece for cell in cells for piece in Sentence(cell).cut(_parts(cell, language))]
         return [first.prefix, *inside, first.end]
     breaks, length = [], 0
     for line, following in pairwise(lines):
@@ -230,10 +268,31 @@ def _block(lines: list[_Line], language: str) -> list[Piece]:
         breaks.append((length, line.end + following.prefix))
         length += 1
     flat = " ".join(line.content for line in lines)
-    inside = Sentence(flat, tuple(breaks)).cut(split_sentences(flat, language))
+    inside = Sentence(flat, tuple(breaks)).cut(_parts(flat, language))
     if any(isinstance(piece, Sentence) and len(piece.breaks) >= _MOST_LINES for piece in inside):
         return [piece for line in lines for piece in _block([line], language)]
     return [first.prefix, *inside, last.end]
+
+
+def _parts(text: str, language: str) -> Iterator[str]:
+    """Yields the sentences of a text, and the marks around them; joined, they are the text."""
+    for label in _label(text):
+        for sentence in split_sentences(label, language):
+            for part in split_marks(sentence):
+                end = _after_colon(part)
+                yield from filter(None, (part[:end], part[end:]))
+
+
+def _label(text: str) -> list[str]:
+    """Returns a text in two where it begins with a label or sentence in bold letters ("**Hinweis:** ...")."""
+    label = _LABEL.match(text)
+    return [label[0], text[label.end() :]] if label else [text]
+
+
+def _after_colon(text: str) -> int:
+    """Returns where a last word begins that is copied and stands after a colon; the length where there is none."""
+    last = _LAST_WORD.search(text)
+    return last.start() if last and _is_copied(last[0].strip(_EDGES).rstrip(".")) else len(text)
 
 
 def _joined(pieces: Iterable[Piece]) -> list[Piece]:

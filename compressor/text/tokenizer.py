@@ -167,6 +167,7 @@ class VocabularyTokenizer(Tokenizer):
         self._source_ids = _vocabulary(files, "vocab.json")
         separate = "target_vocab.json" in files
         self._target_ids = _vocabulary(files, "target_vocab.json") if separate else self._source_ids
+        self._text_ids = {False: _without_control(self._source_ids), True: _without_control(self._target_ids)}
         self._target_tokens = {index: token for token, index in self._target_ids.items()}
         self._source_tokens = {index: token for token, index in self._source_ids.items()}
         super().__init__(files, frame or self._default_frame())
@@ -205,15 +206,14 @@ class VocabularyTokenizer(Tokenizer):
         return super().encode_source(text)
 
     def _encode(self, text: str, target: bool) -> list[int]:
-        ids = self._target_ids if target else self._source_ids
-        tokens = []
+        ids, language = self._target_ids if target else self._source_ids, []
         code = text.partition("<<")[0] + "<<"
         if not target and text.startswith(">>") and code in ids:  # Marian's target language is a single token
             text = text[len(code) :]
-            tokens.append(code)
-        tokens += (self.target_pieces if target else self.source_pieces).encode(text, out_type=str)
-        unknown = ids.get("<unk>", 0)
-        return [ids.get(token, unknown) for token in tokens]
+            language.append(ids[code])
+        tokens = (self.target_pieces if target else self.source_pieces).encode(text, out_type=str)
+        unknown, text_ids = ids.get("<unk>", 0), self._text_ids[target]
+        return [*language, *(text_ids.get(token, unknown) for token in tokens)]
 
     def _decode(self, ids: list[int], target: bool) -> str:
         pieces, tokens = (
@@ -235,6 +235,7 @@ class JsonTokenizer(Tokenizer):
             raise ModelError(f"tokenizer.json: not a tokenizer ({error})") from None
         self.fast.no_truncation()
         self.fast.no_padding()
+        self.fast.encode_special_tokens = True  # those that are written in a text are text
         if frame is None:
             raise ModelError(f"{FRAME_FILE} is missing beside tokenizer.json; load this tokenizer through its teacher")
         super().__init__(files, frame)
@@ -244,8 +245,24 @@ class JsonTokenizer(Tokenizer):
         """See Tokenizer."""
         return self.fast.get_vocab(with_added_tokens=True)
 
+    @cached_property
+    def _control_ids(self) -> frozenset[int]:
+        """Ids of special tokens, without that of unknown characters, which text may have."""
+        model = json.loads(self.files["tokenizer.json"])["model"]
+        unknown = self.vocab.get(model["unk_token"]) if model.get("unk_token") else model.get("unk_id")
+        special = {index for index, token in self.fast.get_added_tokens_decoder().items() if token.special}
+        return frozenset(special | self._skipped) - {unknown}
+
     def _encode(self, text: str, target: bool) -> list[int]:
-        return self.fast.encode(text, add_special_tokens=False).ids
+        encoding = self.fast.encode(text, add_special_tokens=False)
+        if self._control_ids.isdisjoint(encoding.ids):
+            return encoding.ids
+        # A unigram model has special tokens among its pieces: a space inside makes them text.
+        pairs = zip(encoding.ids, encoding.offsets, strict=True)
+        for start in reversed([start for index, (start, _) in pairs if index in self._control_ids]):
+            text = f"{text[: start + 1]} {text[start + 1 :]}"
+        ids = self.fast.encode(text, add_special_tokens=False).ids
+        return [index for index in ids if index not in self._control_ids]
 
     def _decode(self, ids: list[int], target: bool) -> str:
         return self.fast.decode(ids, skip_special_tokens=True).strip()
@@ -297,6 +314,16 @@ def _sentencepiece(files: dict[str, bytes], name: str) -> Any:
     except (OSError, RuntimeError):
         pass
     raise ModelError(f"{name}: not a SentencePiece model")
+
+
+def _without_control(vocabulary: dict[str, int]) -> dict[str, int]:
+    """Returns the vocabulary without control tokens.
+
+    SentencePiece returns a run of unknown characters as it is written, and so a control token where its model has none
+    of the characters.
+    """
+    control = {"<s>", "</s>", "<pad>", *language_tokens(vocabulary)}
+    return {token: index for token, index in vocabulary.items() if token not in control}
 
 
 def _vocabulary(files: dict[str, bytes], name: str) -> dict[str, int]:

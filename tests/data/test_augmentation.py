@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from compressor.data import augmented_pass
 from compressor.data.augmentation import Augmentation, join
+from compressor.data.augmented_pass import AugmentedPass
 from compressor.data.batching import Batches, TokenRows
 from compressor.data.examples import Example
 from compressor.data.text_changes import CHANGES
+from compressor.data.token_files import LENGTHS_FILE, SIDES
 from compressor.data.tokenizer_training import train_sentencepiece
 from compressor.data_config import AugmentationConfig, DataConfig
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
@@ -59,12 +63,14 @@ def rows(corpus: list[Example], tokenizer: Tokenizer) -> tuple[TokenRows, TokenR
     return sources, TokenRows(tokenizer.encode_target(example.target or "") for example in corpus)
 
 
-def augmentation(tokenizer: Tokenizer, max_tokens: int = 400, **shares: float) -> Augmentation:
+def augmentation(
+    tokenizer: Tokenizer, max_tokens: int = 400, corpus: Path | None = None, **shares: float
+) -> AugmentedPass:
     data = DataConfig.model_validate(
         {"train": [{"source": "a"}], "dev": [{"source": "a"}], "max_source_tokens": max_tokens}
         | {"max_target_tokens": max_tokens}
     )
-    return Augmentation(AugmentationConfig(**shares), data, tokenizer, seed=5)
+    return AugmentedPass(Augmentation(AugmentationConfig(**shares), data, tokenizer, seed=5), tokenizer, corpus)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +181,23 @@ def test_passes_differ_and_each_is_the_same_again(tokenizer: Tokenizer, rows: tu
 
     assert batches(1, start=40) == batches(1)[40:]
     assert sorted(batches(0)) != sorted(batches(1))
+
+
+def test_processes_make_the_same_pass_and_tell_how_far_they_are(
+    tokenizer: Tokenizer, rows: tuple[TokenRows, TokenRows], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, side in zip(SIDES, rows, strict=True):
+        np.concatenate([side[index] for index in range(len(side))]).astype(np.int32).tofile(tmp_path / name)
+    np.concatenate([side.lengths for side in rows]).astype(np.int32).tofile(tmp_path / LENGTHS_FILE)
+    expected = augmentation(tokenizer, typos=0.2, joined=0.2, copied=0.2).rows(*rows, visit=2)
+    monkeypatch.setattr(augmented_pass, "FEW", 0)
+    monkeypatch.setattr(augmented_pass, "PART", 700)
+    monkeypatch.setattr(augmented_pass, "processors", lambda: 2)
+    in_processes, told = augmentation(tokenizer, corpus=tmp_path, typos=0.2, joined=0.2, copied=0.2), []
+    in_processes.progress = lambda done, total: told.append((done, total))
+    for made, side in zip(in_processes.rows(*rows, visit=2), expected, strict=True):
+        assert [made[index].tolist() for index in range(3000)] == [side[index].tolist() for index in range(3000)]
+    assert told == [(done, 3000) for done in (0, 700, 1400, 2100, 2800, 3000)]
 
 
 def test_shares_above_one_are_refused() -> None:

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from compressor.config import Recipe, load_recipe
-from compressor.data import parallel_encoding, token_cache
+from compressor.data import parallel_encoding, token_cache, worker_processes
 from compressor.data.corpus import load_corpus
 from compressor.data.drop_report import DropReport
 from compressor.data.examples import Example, source_key
@@ -259,7 +259,7 @@ def test_a_killed_process_is_an_error_and_leaves_nothing(
         process.send_signal(signal.SIGKILL)
         return process  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(parallel_encoding.subprocess, "Popen", killed)
+    monkeypatch.setattr(worker_processes.subprocess, "Popen", killed)
     with pytest.raises(DataError, match=r"a process that encodes text stopped \(exit code -9\)"):
         tokenized_corpus(made_of, Bar(Console(quiet=True), shown=False), cache=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

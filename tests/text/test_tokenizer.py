@@ -172,6 +172,53 @@ def test_decoding_special_tokens_gives_an_empty_text(kind: Tokenizer) -> None:
     assert kind.decode([]) == kind.decode([kind.pad_id, kind.eos_id, 10**6]) == ""
 
 
+CONTROL = ("</s>", "<pad>", "<s>", "<unk>", ">>en<<")
+
+
+@pytest.mark.parametrize("text", ["{}", "the {} dog", "{}the dog{}", "the{}{}dog", "the ＜/s＞ dog"])
+def test_written_control_tokens_are_text(kind: Tokenizer, text: str) -> None:
+    framing = {kind.eos_id, kind.pad_id, *kind.frame.special_ids}
+    if isinstance(kind, VocabularyTokenizer):
+        framing.remove(kind.vocab["<unk>"])  # of characters that it does not know
+        framing.add(kind.vocab[">>en<<"])
+    for token in CONTROL:
+        if not (token == ">>en<<" and text.startswith("{}")):  # a language at the start is one
+            written = text.format(token, token)
+            frame = len(kind.frame.source_prefix_ids), len(kind.frame.source_suffix_ids)
+            source = kind.encode_source(written)
+            for ids in (source[frame[0] : len(source) - frame[1]], kind.encode_target(written)[:-1]):
+                assert ids and framing.isdisjoint(ids)
+
+
+def test_a_control_token_of_unknown_characters_is_unknown() -> None:
+    """SentencePiece returns unknown characters that follow each other as one piece, as they are written."""
+    model = io.BytesIO()
+    ids = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": 3}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["αβγ δε αβ", "γδ εα βγ"] * 4), model_writer=model, vocab_size=14,
+        hard_vocab_limit=False, minloglevel=2, **ids,
+    )  # fmt: skip
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    tokens = ["</s>", "<unk>", ">>en<<", *(pieces.id_to_piece(i) for i in range(4, len(pieces))), "<pad>"]
+    files = {"vocab.json": json.dumps({token: index for index, token in enumerate(tokens)}).encode()}
+    tokenizer = VocabularyTokenizer(files | {"source.spm": model.getvalue(), "target.spm": model.getvalue()})
+    for token in ("</s>", "<pad>", ">>en<<"):
+        ids_of = tokenizer.encode_source(f"αβγ{token}δε")
+        assert tokenizer.vocab[token] not in ids_of[:-1] and ids_of.count(tokenizer.vocab["<unk>"]) == 1
+
+
+def test_a_unigram_model_reads_its_special_tokens_as_text() -> None:
+    names = ["<s>", "</s>", "<unk>", "▁", "<", "/", "s", ">", "a", "u", "n", "k"]
+    model = tokenizers.models.Unigram([(name, -float(i > 2)) for i, name in enumerate(names)], unk_id=2)
+    plain = tokenizers.Tokenizer(model)
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    plain.add_special_tokens(["<s>", "</s>", "<unk>"])
+    frame = TextFrame(eos_id=1, pad_id=0, source_suffix_ids=(1,), special_ids=(0, 1, 2))
+    tokenizer = JsonTokenizer({"tokenizer.json": plain.to_str().encode()}, frame)
+    for text, read in (("a </s> a", "a < /s> a"), ("</s></s>", "< /s>< /s>"), ("a☃", "a☃"), ("a a", "a a")):
+        assert tokenizer.encode_source(text) == [*plain.encode(read).ids, 1]
+
+
 BROKEN = [
     ({}, "no tokenizer here"),
     ({"sentencepiece.model": b""}, "sentencepiece.model: not a SentencePiece model"),

@@ -11,4 +11,5 @@ DESCRIPTOR = EngineDescriptor(
     scored=True,
     parallel_batches=True,
     loads_one_search=True,
+    splits_texts=True,
 )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.engines.base import EngineOutput, EngineSpec
+from compressor.runtime.documents import Split
 from compressor.runtime.generator import Generator
 from compressor.runtime.session import check_onnxruntime
 
@@ -33,13 +34,15 @@ class OnnxEngine:
         self.parameters: int | None = manifest.parameters
         self.size_mb = sum((folder / name).stat().st_size for name in manifest.weight_files(spec.precision)) / 1e6
 
-    def translate(self, texts: Sequence[str], *, num_beams: int, max_batch_size: int | None = None) -> EngineOutput:
+    def translate(
+        self, texts: Sequence[str], *, num_beams: int, max_batch_size: int | None = None, split: Split = "none"
+    ) -> EngineOutput:
         """Tokenizes, searches and decodes one batch."""
         results = self._generator.generate(
             list(texts),
             num_beams=num_beams,
             max_new_tokens=self._max_new_tokens,
-            split="none",
+            split=split,
             batch_size=max_batch_size or len(texts),
             batch_tokens=_ONE_CALL,
             truncation="longest_first",

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from sacrebleu import corpus_bleu, corpus_chrf
 
 from benchmarks.__main__ import main
-from benchmarks.quality.robustness import is_runaway, scores
+from benchmarks.quality.robustness import is_runaway, measure, scores, specs_of
 from benchmarks.quality.slices import make_slices
+from compressor.bundle import open_bundle
+from compressor.cli.errors import EXIT_CODES
 from compressor.data.examples import Example
+from compressor.errors import ConfigError
+from compressor.runtime.generator import Generator
 
 LINES = [
     Example("Der Hund bellt.", "The dog barks."),
     Example("Die Datei %s hat 12 Zeilen.", "The file %s has 12 lines."),
     Example("Danke", "Thanks"),
     Example("Wer kommt morgen?", "Who comes tomorrow?"),
+]
+PAIR = [
+    Example("Der Hund sieht den Baum.", "The dog sees the tree."),
+    Example("Der Mann kennt den Vogel.", "The man knows the bird."),
 ]
 
 
@@ -33,6 +42,7 @@ def sources(name: str) -> list[str]:
         ("title case", ["Der Hund Bellt.", "Die Datei %s Hat 12 Zeilen.", "Danke", "Wer Kommt Morgen?"]),
         ("no final stop", ["Der Hund bellt", "Die Datei %s hat 12 Zeilen", "Danke", "Wer kommt morgen"]),
         ("two sentences", ["Der Hund bellt. Die Datei %s hat 12 Zeilen."]),
+        ("two sentences, split", ["Der Hund bellt. Die Datei %s hat 12 Zeilen."]),
         ("longest tenth", ["Die Datei %s hat 12 Zeilen."]),
         ("single words", ["Danke"]),
     ],
@@ -79,9 +89,41 @@ def test_command_writes_rows_table_and_plot(
     test.write_text("".join(json.dumps(one._asdict()) + "\n" for one in LINES), encoding="utf-8")
     assert main(["robustness", str(tiny_bundle), str(tiny_run), "--source", str(test), "--json", str(out)]) == 0
     rows = json.loads(out.read_text())["rows"]
+    assert [row["model"] for row in rows if row["slice"] == "two sentences, split"] == [str(tiny_bundle)]
     assert {row["model"] for row in rows} == {str(tiny_bundle), str(tiny_run)}
     assert [row["bleu_lost"] for row in rows if row["slice"] == "as it is"] == [0, 0]
     capsys.readouterr()
     assert main(["report", str(out), "--plot", str(plot)]) == 0
     assert capsys.readouterr().out.count("| upper case |") == 2
     assert "upper case" in plot.read_text() and str(tiny_run) in plot.read_text()
+
+
+def test_split_lines_are_answered_as_by_the_product(tiny_bundle: Path) -> None:
+    (part,) = [one for one in make_slices(PAIR) if one.split]
+    (spec,) = specs_of([str(tiny_bundle)])
+    (row,) = measure([spec], [part], 1, lambda: None)
+    results = Generator.load(tiny_bundle).generate([f"{PAIR[0].source} {PAIR[1].source}"])
+    assert row["chrf"] == pytest.approx(
+        corpus_chrf([results[0].text.lower()], [["the dog sees the tree. the man knows the bird."]]).score, abs=1e-4
+    )
+
+
+def test_a_bundle_records_its_rows_in_card_and_manifest(tiny_bundle: Path, tiny_run: Path, tmp_path: Path) -> None:
+    bundle, test, out = tmp_path / "bundle", tmp_path / "test.jsonl", tmp_path / "out.json"
+    shutil.copytree(tiny_bundle, bundle)
+    test.write_text("".join(json.dumps(one._asdict()) + "\n" for one in PAIR), encoding="utf-8")
+    before = open_bundle(bundle)
+    command = ["robustness", "--source", str(test), "--json", str(out), "--card"]
+    assert main([*command, str(bundle), str(tiny_run)]) == 0
+    after, rows = open_bundle(bundle), json.loads(out.read_text())["rows"]
+    own = [row for row in rows if row["engine"] == "onnx"]
+    assert after.robustness is not None and before.robustness is None
+    assert [(one.slice, one.bleu, one.runaways) for one in after.robustness.slices] == [
+        (row["slice"], row["bleu"], row["runaways"]) for row in own
+    ]
+    assert f"| {own[0]['slice']} | 2 | {own[0]['bleu']:.1f} | 0.0 |" in (bundle / "README.md").read_text()
+    changed = {name for name, record in after.files.items() if record != before.files[name]}
+    assert changed == {"README.md"} and after.model_copy(update={"robustness": None, "files": {}}) == before.model_copy(
+        update={"files": {}}
+    )
+    assert main([*command, str(tiny_run)]) == EXIT_CODES[ConfigError]

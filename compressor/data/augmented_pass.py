@@ -1,0 +1,75 @@
+"""The rows of each pass over an augmented corpus, made on all processors where the corpus is in files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from compressor.data.augmentation import Augmentation, Replacements, replaced_rows
+from compressor.data.augmentation_worker import Request
+from compressor.data.token_rows import TokenRows
+from compressor.data.worker_processes import WorkerProcesses
+from compressor.processors import available_cpus
+from compressor.text.tokenizer import Tokenizer
+
+FEW = 20_000
+"""Changed examples that are made here: starting processes takes as long."""
+
+PART = 16_384
+"""Rows that are looked at together."""
+
+
+def processors() -> int:
+    """Returns how many processors this process may use beside the others that ``torchrun`` started here."""
+    return max(1, available_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+class AugmentedPass:
+    """Makes the rows of a pass.
+
+    Attributes:
+        progress: called with the number of rows looked at, and of all.
+
+    Args:
+        augmentation: what is changed.
+        tokenizer: that of the augmentation, for the processes.
+        corpus: folder of the tokenized corpus; None: it is in memory alone, and this process does the work.
+    """
+
+    def __init__(self, augmentation: Augmentation, tokenizer: Tokenizer, corpus: Path | None) -> None:
+        self.augmentation, self.tokenizer, self.corpus = augmentation, tokenizer, corpus
+        self.progress: Callable[[int, int], object] = lambda done, total: None
+
+    def rows(self, sources: TokenRows, targets: TokenRows, visit: int) -> tuple[TokenRows, TokenRows]:
+        """Returns the sources and targets of one pass; row n belongs to example n. ``visit`` counts from 0.
+
+        Raises:
+            DataError: a process ended.
+        """
+        parts = [range(start, min(start + PART, len(sources))) for start in range(0, len(sources), PART)]
+        share = sum(self.augmentation.config.shares().values())
+        made: Iterator[Replacements]
+        if self.corpus is None or processors() == 1 or share * len(sources) <= FEW:
+            made = (self.augmentation.replacements(sources, targets, visit, part) for part in parts)
+        else:
+            made = self._in_processes(self.corpus, parts, visit)
+        return replaced_rows(sources, targets, self._counted(made, parts))
+
+    def _in_processes(self, corpus: Path, parts: list[range], visit: int) -> Iterator[Replacements]:
+        """Yields what each part replaces, in order. Raises DataError if a process ended."""
+        one = self.augmentation
+        requests = (Request(one.config, one.data, one.seed, tuple(one.first_ids), visit, part) for part in parts)
+        with tempfile.TemporaryDirectory() as folder:
+            self.tokenizer.save(Path(folder))
+            arguments = [folder, str(corpus.resolve())]
+            with WorkerProcesses("compressor.data.augmentation_worker", arguments, processors()) as workers:
+                yield from workers.answers(requests)
+
+    def _counted(self, made: Iterator[Replacements], parts: list[range]) -> Iterator[Replacements]:
+        total = parts[-1].stop if parts else 0
+        self.progress(0, total)
+        for replaced, part in zip(made, parts, strict=True):
+            self.progress(part.stop, total)
+            yield replaced
