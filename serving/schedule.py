@@ -87,9 +87,11 @@ class Schedule:
         self._streams.clear()
         return waiting
 
-    def _batch(self, threads: int) -> Batch:
-        """Removes and returns the batch that holds the first job of the first request."""
+    def _batch(self, threads: int) -> Batch | None:
+        """Removes and returns the batch that holds the first job of the first request; None if all were cancelled."""
         engine, candidates = self._requests[0].engine, list(self._in_turn())
+        if not candidates:
+            return None
         lengths = [len(job.source.token_ids) for job in candidates]
         share = math.ceil(len(candidates) / threads)
         rows = next(rows for rows in bucket_by_length(lengths, self.batch_tokens, share) if 0 in rows)

@@ -78,9 +78,8 @@ def test_what_waits_runs_together(batcher: Batcher, wait_until: Any) -> None:
 def test_as_many_batches_run_at_a_time_as_there_are_threads(wait_until: Any) -> None:
     engine: Any = RecordingEngine()
     pair = make_batcher(threads=2)
-    jobs = [make_job(token) for token in range(3)]
-    for job in jobs:
-        pair.submit(engine, [job])
+    jobs = [start_and_hold(pair, engine, wait_until), make_job(1), make_job(2)]
+    pair.submit(engine, jobs[1:])
     wait_until(lambda: len(engine.batches) == 2)
     assert pair.busy_seconds() > 0
     engine.may_run.set()
