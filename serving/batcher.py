@@ -15,9 +15,16 @@ from serving.turns import Batch, BatchRecord, Stream, fail
 
 _log = logging.getLogger("serving")
 
+COLLECT_SECONDS = 0.005
+"""Longest time that an idle thread waits for more jobs, beside a batch that runs or after one that has ended."""
+
 
 class Batcher:
-    """Runs jobs in a few threads: at once while a thread is idle, otherwise in the batches that ``Schedule`` makes.
+    """Runs jobs in a few threads: at once while all are idle, otherwise in the batches that ``Schedule`` makes.
+
+    Beside a batch that runs, or has just ended, an idle thread collects half as many jobs as that has, for at most
+    ``COLLECT_SECONDS``: the clients that it answers send their next texts one by one, and small batches cost more
+    processor time than the wait saves.
 
     A job occupies the queue from its submission until its future is done. A job that is cancelled in the queue leaves
     it at once; one that is running leaves it when the inference has ended.
@@ -46,6 +53,8 @@ class Batcher:
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._busy_since: list[float | None] = [None] * threads  # of each thread
+        self._running = [0] * threads  # jobs in the batch of each thread
+        self._last_jobs, self._last_end = 0, 0.0  # of the batch that ended last
         self._idle = 0
         self._closed = self._dead = False
 
@@ -130,30 +139,46 @@ class Batcher:
     def _work(self, number: int) -> None:
         """Runs turns until the batcher is closed, or an exception such as SystemExit ends this thread."""
         try:
-            while (turn := self._next()) is not None:
+            while (turn := self._next(number)) is not None:
                 self._busy_since[number] = time.monotonic()
                 try:
                     again = turn.run()
                 finally:
-                    self._busy_since[number] = None
+                    self._end_turn(number)
                 self._after(turn, again)
         except BaseException:
             self._die()
 
-    def _next(self) -> Batch | Stream | None:
-        """Waits for what runs next; returns None once the batcher is closed or dead."""
+    def _next(self, number: int) -> Batch | Stream | None:
+        """Waits for what thread ``number`` runs next; returns None once the batcher is closed or dead."""
         with self._changed:
             while True:
                 self._idle += 1
                 self._changed.wait_for(lambda: self._schedule or self._closed or self._dead)
+                self._changed.wait_for(self._is_worth_a_batch, COLLECT_SECONDS)
                 self._idle -= 1
                 if self._closed or self._dead:
                     return None
                 turn = self._schedule.next(threads=1 + self._idle)
+                if isinstance(turn, Batch):
+                    self._running[number] = len(turn.jobs)
                 if self._schedule:
                     self._changed.notify()  # another thread takes the rest
                 if turn is not None:
                     return turn
+
+    def _is_worth_a_batch(self) -> bool:
+        """Returns whether a batch of what waits may run now, beside those that run."""
+        if self._closed or self._dead or self._schedule.streams:
+            return True
+        recent = self._last_jobs if time.monotonic() - self._last_end < COLLECT_SECONDS else 0
+        return 2 * self._schedule.jobs >= max(*self._running, recent)
+
+    def _end_turn(self, number: int) -> None:
+        """Notes that thread ``number`` has ended its turn."""
+        if self._running[number]:
+            self._last_jobs, self._last_end = self._running[number], time.monotonic()
+        self._busy_since[number], self._running[number] = None, 0
 
     def _after(self, turn: Batch | Stream, again: bool) -> None:
         """Reports a batch; puts a stream back that needs another turn."""

@@ -20,6 +20,9 @@ _WINDOW = 2
 """Batches' worth of tokens that a batch is chosen from: more makes the lengths of a batch more alike, and an uncommon
 length wait longer."""
 
+_FEWEST = 16
+"""Jobs of a batch that are not shared between threads: smaller batches cost clearly more processor time a job."""
+
 
 @dataclass
 class _Request:
@@ -55,6 +58,16 @@ class Schedule:
     def __bool__(self) -> bool:
         return bool(self._requests or self._streams)
 
+    @property
+    def jobs(self) -> int:
+        """Jobs that wait for a batch."""
+        return sum(len(request.jobs) for request in self._requests)
+
+    @property
+    def streams(self) -> int:
+        """Streams that wait for a turn."""
+        return len(self._streams)
+
     def add(self, engine: ServingEngine, jobs: Sequence[Job]) -> None:
         """Adds the jobs of one request, at least one, which have the same options."""
         if jobs[0].on_delta is not None:
@@ -70,7 +83,7 @@ class Schedule:
         """Returns what runs next; None if all that waited was cancelled or late.
 
         Args:
-            threads: Idle threads, this one included, that share what waits.
+            threads: Idle threads, this one included, that share what waits, if it is much.
         """
         self._requests = [request for request in self._requests if request.drop_ended()]
         if self._streams and (self._stream_turns > 0 or not self._requests):
@@ -93,7 +106,7 @@ class Schedule:
         if not candidates:
             return None
         lengths = [len(job.source.token_ids) for job in candidates]
-        share = math.ceil(len(candidates) / threads)
+        share = max(_FEWEST, math.ceil(len(candidates) / threads))
         rows = next(rows for rows in bucket_by_length(lengths, self.batch_tokens, share) if 0 in rows)
         jobs = [candidates[row] for row in sorted(rows)]
         self._remove(jobs)

@@ -96,10 +96,11 @@ def test_engines_have_batches_of_their_own() -> None:
     assert not schedule
 
 
-def test_idle_threads_share_what_waits() -> None:
-    schedule = scheduled(jobs_of([1] * 8))
-    sizes = [len(turn.jobs) for threads in (4, 3, 2, 1) if isinstance(turn := schedule.next(threads), Batch)]
-    assert sizes == [2, 2, 2, 2]
+@pytest.mark.parametrize(("jobs", "sizes"), [(80, [20, 20, 20, 20]), (20, [16, 4])])
+def test_idle_threads_share_what_waits_if_it_is_much(jobs: int, sizes: list[int]) -> None:
+    schedule = scheduled(jobs_of([1] * jobs))
+    turns = [schedule.next(threads) for threads in (4, 3, 2, 1)]
+    assert [len(turn.jobs) for turn in turns if isinstance(turn, Batch)] == sizes
 
 
 def test_cancelled_and_late_jobs_are_not_scheduled() -> None:
