@@ -126,7 +126,8 @@ class Schedule:
     def _remove(self, jobs: Sequence[Job]) -> None:
         """Removes jobs; the requests that they are of have had their turn and go behind the others."""
         chosen = {id(job) for job in jobs}
-        passed_over, served = [], []
+        passed_over: list[_Request] = []
+        served: list[_Request] = []
         for request in self._requests:
             rest = deque(job for job in request.jobs if id(job) not in chosen)
             had_turn = len(rest) < len(request.jobs)

@@ -37,8 +37,8 @@ class Batch:
     def run(self) -> bool:
         """Completes the future of every job; returns False, because a batch has one turn.
 
-        Jobs that were cancelled or are late do not run. After an exception of the engine each job runs once more, alone,
-        so that only the job that causes it fails.
+        Jobs that were cancelled or are late do not run. After an exception of the engine each job runs once more and
+        alone, so that only the job that causes it fails.
         """
         running = [job for job in self.jobs if begin(job)]
         if not running:

@@ -46,9 +46,7 @@ def records() -> list[BatchRecord]:
 
 @pytest.fixture
 def batcher(records: list[BatchRecord]) -> Iterator[Batcher]:
-    batcher = Batcher(
-        queue_items=10_000, queue_tokens=10**6, batch_tokens=200, threads=2, on_batch=records.append
-    )
+    batcher = Batcher(queue_items=10_000, queue_tokens=10**6, batch_tokens=200, threads=2, on_batch=records.append)
     yield batcher
     batcher.close()
 
