@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from compressor.runtime.documents import Document, DocumentStream, Overlong, Split, prepare
 from compressor.runtime.results import Result
 from serving.batcher import Batcher
-from serving.jobs import ClientGone, Deadline, DeadlineExceeded, Job, JobOptions, ServingEngine
+from serving.jobs import ClientGone, Deadline, DeadlineExceeded, Draining, Job, JobOptions, ServingEngine
 
 T = TypeVar("T")
 INLINE_CHARACTERS = 4096
@@ -80,8 +81,7 @@ async def run_jobs(request: Request, batcher: Batcher, engine: ServingEngine, wo
     """
     jobs = work.all_jobs()
     batcher.submit(engine, jobs)
-    finished = asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
-    outputs = await wait(request, finished, work.deadline)
+    outputs = await wait(request, _outputs(jobs), work.deadline)
     return _results(engine, work, outputs)
 
 
@@ -106,7 +106,7 @@ class DeltaStream:
                 job.future.add_done_callback(partial(self._finish, text, pieces, sentence))
                 streamed.append(replace(job, on_delta=partial(self._receive, text, pieces, sentence)))
         batcher.submit(engine, streamed)
-        self._finished = asyncio.gather(*(asyncio.wrap_future(job.future) for job in streamed))
+        self._finished = _outputs(streamed)
         self._finished.add_done_callback(self._end)
 
     async def get(self) -> tuple[int, str] | None:
@@ -143,6 +143,46 @@ class DeltaStream:
     def _put(self, text: int, piece: str) -> None:
         if piece and not self._stopped:
             self._loop.call_soon_threadsafe(self._deltas.put_nowait, (text, piece))
+
+
+def _outputs(jobs: Sequence[Job]) -> asyncio.Future[list[list[int]]]:
+    """Returns a future of the outputs of all jobs, or of the first error of one.
+
+    Once it is done or cancelled, jobs that have not begun are dropped. The inference threads wake the event loop once a
+    request, not once a sentence.
+    """
+    loop = asyncio.get_running_loop()
+    outputs: asyncio.Future[list[list[int]]] = loop.create_future()
+    lock, left = threading.Lock(), len(jobs)
+
+    def settle(error: BaseException | None) -> None:
+        if outputs.done():
+            return
+        if error is None:
+            outputs.set_result([job.future.result() for job in jobs])
+        else:
+            outputs.set_exception(error)
+
+    def end(future: Future[list[int]]) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            last = left == 0
+        # Whoever cancels a job without cancelling the outputs is a batcher that closes.
+        error = Draining() if future.cancelled() else future.exception()
+        if (last or error is not None) and not outputs.done() and not loop.is_closed():
+            loop.call_soon_threadsafe(settle, error)
+
+    def drop(_: object) -> None:
+        for job in jobs:
+            job.future.cancel()
+
+    outputs.add_done_callback(drop)
+    for job in jobs:
+        job.future.add_done_callback(end)
+    if not jobs:
+        outputs.set_result([])
+    return outputs
 
 
 async def wait(request: Request, awaitable: Awaitable[T], deadline: Deadline) -> T:

@@ -19,10 +19,10 @@ class JobError(Exception):
 
 
 class QueueFull(JobError):
-    """The queue has no room for the jobs of a request."""
+    """The queue has no room for the jobs of a request, counted in ``unit``."""
 
-    def __init__(self, waiting: int, added: int, capacity: int) -> None:
-        super().__init__(f"the queue is full: {waiting} texts wait, {added} more exceed {capacity}; try later")
+    def __init__(self, waiting: int, added: int, capacity: int, unit: str = "texts") -> None:
+        super().__init__(f"the queue is full: {waiting} {unit} wait, {added} more exceed {capacity}; try later")
 
 
 class DeadlineExceeded(JobError):
@@ -80,7 +80,6 @@ class JobOptions:
     """None is the bundle's default, here and below."""
     min_new_tokens: int | None = None
     no_repeat_ngram_size: int | None = None
-    """The same for all jobs of a search."""
     limit_of_source: Callable[[int], int] | None = None
     """Length of a source in tokens to a second limit on its output; None: ``max_new_tokens`` alone, which was asked
     for."""
@@ -99,6 +98,7 @@ class Job:
         future: Token ids of the output, end of sentence included; an empty list where a stream was stopped. To cancel
             it drops a job that has not begun.
         places: Places that it occupies in the queue, which counts texts: 1 for the last sentence of a text, else 0.
+        created_at: On the clock of ``time.monotonic``, in seconds.
     """
 
     source: Source
@@ -107,6 +107,7 @@ class Job:
     on_delta: Callable[[str], bool] | None = None
     future: Future[list[int]] = field(default_factory=Future)
     places: int = 1
+    created_at: float = field(default_factory=time.monotonic)
 
     @property
     def max_new_tokens(self) -> int:
@@ -132,7 +133,12 @@ class ServingEngine(Protocol):
         """
 
     def search(self, jobs: Sequence[Job]) -> list[list[int]]:
-        """Returns the token ids of each job's best output, up to a loop; the jobs are those of one request."""
+        """Returns the token ids of each job's best output, up to a loop.
+
+        Args:
+            jobs: One batch, of any requests. They have one ``num_beams`` and one ``no_repeat_ngram_size``; the other
+                options may differ.
+        """
 
     def stream(self, job: Job) -> Deltas:
         """Yields the text of a job's output in pieces, as they are decoded, and returns its token ids."""

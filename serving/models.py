@@ -15,6 +15,7 @@ from compressor.runtime.results import FinishReason
 from compressor.runtime.search_options import SearchOptions
 from compressor.runtime.sources import Source, Truncation
 from compressor.runtime.streaming import Deltas
+from compressor.runtime.threads import choose_threads
 from compressor.text.guards import cut_loop
 from serving.batcher import Batcher
 from serving.jobs import Deadline, Job, JobOptions, ServingEngine
@@ -60,7 +61,8 @@ class BundleEngine:
     def search(self, jobs: Sequence[Job]) -> list[list[int]]:
         """See ServingEngine."""
         sources = [job.source.token_ids for job in jobs]
-        outputs = self._generator.generate_ids(sources, **self._options(jobs))
+        size = len(sources) * max(map(len, sources))  # no second division into batches
+        outputs = self._generator.generate_ids(sources, batch_tokens=size, **self._options(jobs))
         return [cut_loop(output, source) for output, source in zip(outputs, sources, strict=True)]
 
     def stream(self, job: Job) -> Deltas:
@@ -98,12 +100,12 @@ Load = Callable[[Path, Settings], ServingEngine]
 
 
 def load_bundle(path: Path, settings: Settings) -> ServingEngine:
-    """Returns the engine of a bundle folder, loaded as the settings say."""
+    """Returns the engine of a bundle folder, loaded as the settings say; a search runs in the thread that calls it."""
     generator = Generator.load(
         path,
         precision=settings.precision,
-        intra_threads=None if settings.threads is None else 1,
-        inter_threads=settings.threads,
+        intra_threads=1,
+        inter_threads=1,
         expect_digest=settings.expect_digest,
         device=settings.device,
     )
@@ -148,7 +150,12 @@ class Service:
 
     def __init__(self, settings: Settings, load: Load = load_bundle) -> None:
         self.settings = settings
-        self.batcher = Batcher(settings.queue_items)
+        self.batcher = Batcher(
+            queue_items=settings.queue_items,
+            queue_tokens=settings.queue_tokens,
+            batch_tokens=settings.batch_tokens,
+            threads=_threads(settings),
+        )
         self.metrics = Metrics()
         self.models: dict[str, ServedModel] = {}
         self.phase = Phase.LOADING
@@ -212,6 +219,13 @@ class Service:
         job = Job(source, model.options(Parameters()), Deadline.after(self.settings.max_timeout_ms))
         self.batcher.submit(model.engine, [job])
         await asyncio.wrap_future(job.future)
+
+
+def _threads(settings: Settings) -> int:
+    """Returns the number of batches that run at the same time, with one thread each, whatever their models."""
+    if settings.device == "cuda" and settings.threads is None:
+        return 1
+    return choose_threads(1, settings.threads)[1]
 
 
 def _describe(name: str, engine: ServingEngine, settings: Settings) -> ModelInfo:

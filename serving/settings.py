@@ -22,7 +22,7 @@ class Settings(BaseModel):
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="Batches of one request that run at the same time, with one thread each; default: one a processor.",
+        description="Batches that run at the same time, with one thread each, of all models; default: one a processor.",
     )
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where inference runs; cuda takes an NVIDIA GPU.")
     expect_digest: str | None = Field(
@@ -40,6 +40,12 @@ class Settings(BaseModel):
     max_num_beams: int = Field(default=8, ge=1, description="Beams of one search.")
     queue_items: int = Field(
         default=256, ge=1, description="Texts admitted and not yet answered; a request over it is a 429."
+    )
+    queue_tokens: int = Field(
+        default=65_536, ge=1, description="Source tokens admitted and not yet answered; a request over it is a 429."
+    )
+    batch_tokens: int = Field(
+        default=1024, ge=1, description="Source tokens of a batch, padding included; a longer sentence runs alone."
     )
     timeout_ms: int = Field(default=30_000, ge=1, description="Deadline of a request without timeout_ms.")
     max_timeout_ms: int = Field(default=300_000, ge=1, description="Longest deadline that a request may ask for.")

@@ -22,6 +22,8 @@ API_ONLY = (
     "max_body_bytes",
     "max_new_tokens",
     "queue_items",
+    "queue_tokens",
+    "batch_tokens",
     "timeout_ms",
     "max_timeout_ms",
     "stuck_seconds",

@@ -136,6 +136,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 
 @contextlib.contextmanager
 def running(engines: dict[str, EchoEngine], ready: bool = True, load: Any = None, **settings: Any) -> Iterator[Running]:
+    settings = {"threads": 1, **settings}  # while one text holds the thread, what follows it waits
     values = Settings(bundles=[Path(name) for name in engines], **settings)
     app = build_app(values, load or (lambda path, _: engines[path.name]))
     listener = listen("127.0.0.1", 0)

@@ -165,10 +165,16 @@ def test_a_chunked_body_over_the_limit_is_a_413(server: Any) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/v1/translate", 405), ("POST", "/v1/models", 405), ("GET", "/nothing", 404), ("POST", "/v1/../x", 404),
-     ("POST", "/v1/translate/%0d%0aX: y", 404), ("BREW", "/v1/translate", 405)],
+     ("POST", "/v1/translate/%0d%0aX: y", 404), ("REPORT", "/v1/translate", 405)],
 )  # fmt: skip
 def test_unknown_paths_and_methods_are_problems(server: Any, method: str, path: str, status: int) -> None:
     check_problem(server.client.request(method, path, content=b"{}", headers={"content-type": JSON}), status)
+
+
+def test_a_method_that_no_standard_has_is_refused(server: Any) -> None:
+    """By httptools, which does not know it, as no HTTP; where there is only h11, by the route."""
+    assert server.client.request("BREW", "/v1/translate").status_code in (400, 405)
+    assert server.translate("a").status_code == 200
 
 
 def test_request_ids_are_unique_or_the_clients(server: Any) -> None:
