@@ -25,7 +25,7 @@ from compressor.errors import ConfigError
 from serving.errors import ERRORS, ProblemBody, ProblemItem, handle_error, validation_problem
 from serving.middleware import RequestChecks, RequestId
 from serving.models import Load, Service, load_bundle
-from serving.routes import health, native
+from serving.routes import health, native, page
 from serving.settings import Settings
 
 _DESCRIPTION = (
@@ -63,6 +63,8 @@ def build_app(settings: Settings | Sequence[Path], load: Load = load_bundle) -> 
     app.state.service = service
     app.include_router(native.router)
     app.include_router(health.router)
+    if settings.page:
+        app.include_router(page.router)
     app.add_exception_handler(HTTPException, handle_error)
     for error in ERRORS:
         app.add_exception_handler(error, handle_error)

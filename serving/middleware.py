@@ -13,9 +13,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import Problem, internal_error
+from serving.routes import page
 from serving.settings import Settings
 
-OPEN_PATHS = ("/healthz", "/readyz")  # need no key
+OPEN_PATHS = ("/healthz", "/readyz")
 _log = logging.getLogger("serving.access")
 
 
@@ -74,13 +75,13 @@ class RequestChecks:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         try:
-            self._check(scope["path"], Headers(scope=scope))
+            self._check(scope["method"], scope["path"], Headers(scope=scope))
         except Problem as problem:
             return await problem.response()(scope, receive, send)
         await self.app(scope, self._bounded(receive), send)
 
-    def _check(self, path: str, headers: Headers) -> None:
-        if self.key is not None and path not in OPEN_PATHS:
+    def _check(self, method: str, path: str, headers: Headers) -> None:
+        if self.key is not None and not _is_open(method, path):
             scheme, _, token = headers.get("authorization", "").partition(" ")
             # The framework decodes headers as latin-1: encoded again they are the bytes that the client sent.
             if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode("latin-1"), self.key):
@@ -114,3 +115,8 @@ class RequestChecks:
 
     def _too_large(self, actual: str) -> Problem:
         return Problem(413, f"the body has {actual}, the limit is {self.limit}", headers={"Connection": "close"})
+
+
+def _is_open(method: str, path: str) -> bool:
+    """Returns whether a request needs no key: a probe, or a file of the page, which asks for the key itself."""
+    return path in OPEN_PATHS or (path in page.PATHS and method in ("GET", "HEAD"))
