@@ -51,8 +51,9 @@ function choose() {
   const translates = task === "translation";
   let fitting = models.filter((one) => one.task === task);
   for (const [select, field] of translates ? [[source, "source"], [target, "target"]] : []) {
-    fill(select, new Map(fitting.map((one) => [one[field] ?? "", language(one[field])])));
-    fitting = fitting.filter((one) => (one[field] ?? "") === select.value);
+    const codes = fitting.map((one) => one[field]).filter((code) => code !== null);
+    fill(select, new Map((codes.length ? codes : [""]).map((code) => [code, language(code)])));
+    fitting = fitting.filter((one) => one[field] === null || one[field] === select.value); // null: it takes any
   }
   fill(model, new Map(fitting.map((one) => [one.id, `${one.id} (${one.precision})`])));
   const rest = fitting.filter((one) => one.id !== model.value);

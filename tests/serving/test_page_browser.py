@@ -154,6 +154,17 @@ def test_tasks_languages_and_models_are_those_of_the_server(start: Any, make_eng
     expect(page.get_by_label("From")).to_be_hidden()
 
 
+def test_a_model_that_names_no_languages_takes_any(start: Any, make_engine: Any, open_page: Open) -> None:
+    page = open_page(start({"student": make_engine(), "teacher": make_engine("translation", None, None)}))
+    page.keyboard.type("ja")
+    expect(shown(page, "output")).to_have_text(["JA", "JA"])
+    assert entries(page, "From") == ["German"] and entries(page, "To") == ["English"]
+    alone = open_page(start({"teacher": make_engine("translation", None, None)}))
+    alone.keyboard.type("ja")
+    expect(shown(alone, "output")).to_have_text("JA")
+    assert entries(alone, "From") == entries(alone, "To") == ["any language"]
+
+
 NOTES = {
     "eins loop zwei": "The model began to repeat itself; the repetition was cut off.",
     "eins zwei drei vier fünf": "The output reached the model's length limit and may be incomplete.",
