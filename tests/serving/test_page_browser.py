@@ -64,6 +64,7 @@ def shown(page: Any, part: str) -> Any:
 
 
 def entries(page: Any, name: str) -> list[str]:
+    expect(page.get_by_label(name, exact=True)).to_be_visible()
     return [str(text) for text in page.get_by_label(name, exact=True).locator("option").all_inner_texts()]
 
 
