@@ -25,7 +25,7 @@ from compressor.errors import ConfigError
 from serving.errors import ERRORS, ProblemBody, ProblemItem, handle_error, validation_problem
 from serving.middleware import RequestChecks, RequestId
 from serving.models import Load, Service, load_bundle
-from serving.routes import deepl, health, huggingface, libretranslate, native
+from serving.routes import deepl, health, huggingface, libretranslate, native, page
 from serving.settings import Settings
 
 _DESCRIPTION = (
@@ -61,7 +61,7 @@ def build_app(settings: Settings | Sequence[Path], load: Load = load_bundle) -> 
         title="compress", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     app.state.service = service
-    for routes in (native, huggingface, libretranslate, deepl, health):
+    for routes in (native, huggingface, libretranslate, deepl, health, *([page] if settings.page else [])):
         app.include_router(routes.router)
     app.add_exception_handler(HTTPException, handle_error)
     for error in ERRORS:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.dialects import dialect_of
 from serving.errors import Problem, internal_error
+from serving.routes import page
 from serving.settings import Settings
 
 OPEN_PATHS = ("/healthz", "/readyz", "/health", "/languages", "/frontend/settings")  # need no key
@@ -84,7 +85,7 @@ class RequestChecks:
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         path = scope["path"]
-        if self.key is not None and path not in OPEN_PATHS:
+        if self.key is not None and not _is_open(scope["method"], path):
             authorization = headers.get("authorization", "")
             scheme, _, token = authorization.partition(" ")
             if not authorization and dialect_of(path).key_in_body:
@@ -130,3 +131,8 @@ def require_key(request: Request, key: str | None) -> None:
 
 def _wrong_key() -> Problem:
     return Problem(401, "a valid key is needed: Authorization: Bearer KEY", headers={"WWW-Authenticate": "Bearer"})
+
+
+def _is_open(method: str, path: str) -> bool:
+    """Returns whether a request needs no key: a probe, or a file of the page, which asks for the key itself."""
+    return path in OPEN_PATHS or (path in page.PATHS and method in ("GET", "HEAD"))

@@ -31,6 +31,7 @@ class Settings(BaseModel):
     api_key: SecretStr | None = Field(
         default=None, description="Bearer token that every request but health checks must carry."
     )
+    page: bool = Field(default=True, description="Show the page at /, on which people try the models.")
 
     max_items: int = Field(default=64, ge=1, description="Texts in one request.")
     max_body_bytes: int = Field(default=1 << 20, ge=1, description="Bytes in one request body.")

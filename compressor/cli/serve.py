@@ -37,7 +37,7 @@ API_ONLY = (
 def command(config: Settings) -> None:
     """Serve bundles over HTTP until Ctrl-C.
 
-    POST /v1/translate and /v1/summarize; GET /v1/models, /healthz, /readyz and /docs.
+    POST /v1/translate and /v1/summarize; GET /v1/models, /healthz, /readyz and /docs; a page to try the models is at /.
     """
     from serving.app import serve
 
