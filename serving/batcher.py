@@ -20,6 +20,18 @@ TOGETHER = 64
 """Jobs of a request that run together; other requests have their turn before the next of them."""
 
 
+class BatchRecord(NamedTuple):
+    """Measurements of a batch that has run."""
+
+    engine: ServingEngine
+    waits: list[float]
+    """Seconds between the request and the start of each job."""
+    tokens: int
+    """Source tokens, padding included."""
+    seconds: float
+    """Time of the inference."""
+
+
 class _Batch(NamedTuple):
     """Jobs of a request that have not begun."""
 
@@ -42,10 +54,12 @@ class Batcher:
 
     Args:
         capacity: Number of places, which is of texts.
+        on_batch: Called in the inference thread after each batch.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, on_batch: Callable[[BatchRecord], None] | None = None) -> None:
         self.capacity = capacity
+        self._on_batch = on_batch
         self._items = 0
         self._queue: deque[_Batch] = deque()
         self._changed = threading.Condition()
@@ -58,6 +72,11 @@ class Batcher:
     def items(self) -> int:
         """Texts that were admitted and are not done."""
         return self._items
+
+    @property
+    def tokens(self) -> int:
+        """Source tokens of the sentences that wait."""
+        return sum(len(job.source.token_ids) for batch in list(self._queue) for job in batch.jobs)
 
     @property
     def is_dead(self) -> bool:
@@ -140,7 +159,7 @@ class Batcher:
         running = [job for job in jobs if _begin(job)]
         if not running:
             return
-        self._busy_since = time.monotonic()
+        self._busy_since = started = time.monotonic()
         try:
             if running[0].on_delta is not None:
                 outputs = [_stream(engine, running[0], running[0].on_delta)]
@@ -148,6 +167,10 @@ class Batcher:
                 outputs = engine.search(running)
             for job, token_ids in zip(running, outputs, strict=True):
                 job.future.set_result(token_ids)
+            if self._on_batch is not None:
+                waits = [started - (job.deadline.expires_at - job.deadline.timeout_ms / 1000) for job in running]
+                tokens = len(running) * max(len(job.source.token_ids) for job in running)
+                self._on_batch(BatchRecord(engine, waits, tokens, time.monotonic() - started))
         except Exception as error:
             _fail(running, error)
         except BaseException:

@@ -27,6 +27,7 @@ STATUSES = {
     401: ("unauthorized", "Unauthorized"),
     404: ("not_found", "Not Found"),
     405: ("method_not_allowed", "Method Not Allowed"),
+    408: ("request_timeout", "Request Timeout"),
     413: ("body_too_large", "Content Too Large"),
     415: ("unsupported_media_type", "Unsupported Media Type"),
     422: ("invalid_request", "Unprocessable Content"),
