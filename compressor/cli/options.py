@@ -127,6 +127,7 @@ Digest = Annotated[
 
 _FLAGS = {
     "batch_sizes": "--batch-size",
+    "bundles": "BUNDLE",
     "inter_threads": "--threads",
     "intra_threads": "--threads",
     "overrides": "--set",

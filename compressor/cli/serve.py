@@ -14,9 +14,11 @@ EXAMPLE = "compress serve bundles/de-en --port 8000"
 
 Bundles = Annotated[
     list[Path] | None,
-    typer.Argument(
-        metavar="[BUNDLE...]", help="One bundle, or several; default: those of --config.", show_default=False
-    ),
+    typer.Argument(metavar="BUNDLE...", help="One or several; default: those of --config.", show_default=False),
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option("--api-key", help="Bearer token that every request must carry; others see it in the process list."),
 ]
 FILE_ONLY = (
     "keys",
@@ -36,7 +38,7 @@ FILE_ONLY = (
 """Fields of ``Settings`` that are not options of the command; the file and the environment may have them."""
 
 
-@options.from_model(Settings, arguments={"bundles": Bundles}, omit=FILE_ONLY, given_only=True)
+@options.from_model(Settings, arguments={"bundles": Bundles, "api_key": ApiKey}, omit=FILE_ONLY, given_only=True)
 def command(config: Settings) -> None:
     """Serve bundles over HTTP until Ctrl-C.
 
