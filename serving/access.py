@@ -63,7 +63,7 @@ class Access:
         return self.admit_key(token.strip().encode("latin-1") if scheme.lower() in _SCHEMES else b"")
 
     def admit_key(self, token: bytes) -> str:
-        """Counts a request with this key, which may come in its body, and returns the key's name. Raises as ``admit``."""
+        """Counts a request with this key, which may come in its body, and returns its name. Raises as ``admit``."""
         key = self._find(token)
         if key is None:
             raise Problem(
