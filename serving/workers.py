@@ -142,7 +142,10 @@ class _Worker:
         ran = time.monotonic() - self._started_at
         self._pause = min(30.0, 2 * self._pause + 1) if ran < _QUICK_SECONDS else 0.0
         self.may_start_at = time.monotonic() + self._pause
-        failure = self._failures.recv() if self._failures.poll() else None
+        try:
+            failure = self._failures.recv()
+        except EOFError:  # it ended without a word
+            failure = None
         self._failures.close()
         return None if failure is None else getattr(errors, failure[0], CompressError)(failure[1])
 
