@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
+from typing import Any
 
 _SECONDS = 5.0
 """Idle time after which memory is given back."""
@@ -13,10 +14,11 @@ class Trimmer:
     """Has glibc return the free pages of its heaps once the server is idle after work; by itself it keeps them."""
 
     def __init__(self) -> None:
+        self._trim: Any = None
         try:
             self._trim = ctypes.CDLL("libc.so.6").malloc_trim
         except (OSError, AttributeError):  # not glibc
-            self._trim = None
+            pass
         self._worked = False
         self._busy_at = time.monotonic()
 

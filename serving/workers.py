@@ -96,7 +96,7 @@ class Supervisor:
         if worker.is_alive():
             return
         if worker.process is not None:
-            mark_process_dead(worker.process.pid, self._folder)
+            mark_process_dead(worker.process.pid, self._folder)  # type: ignore[no-untyped-call]
             failure = worker.end()
             if failure is not None:
                 raise failure

@@ -73,7 +73,8 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     script = tmp_path_factory.mktemp("workers") / "serve.py"
     script.write_text(SERVE)
     values = {
-        "bundles": [str(ROOT / "examples" / "de-en")], "port": 0, "workers": 2, "grace_seconds": 0.2, "log_format": "json",
+        "bundles": [str(ROOT / "examples" / "de-en")], "port": 0, "workers": 2, "grace_seconds": 0.2,
+        "log_format": "json",
         "keys": [KEY, MAIN],
     }  # fmt: skip
     process = subprocess.Popen(
