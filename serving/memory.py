@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import time
 from typing import Any
@@ -15,10 +16,8 @@ class Trimmer:
 
     def __init__(self) -> None:
         self._trim: Any = None
-        try:
+        with contextlib.suppress(OSError, AttributeError):  # not glibc
             self._trim = ctypes.CDLL("libc.so.6").malloc_trim
-        except (OSError, AttributeError):  # not glibc
-            pass
         self._worked = False
         self._busy_at = time.monotonic()
 
