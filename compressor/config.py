@@ -288,7 +288,8 @@ def validate_options(model: type[Options], values: dict[str, Any]) -> Options:
     except ValidationError as error:
         problems = [_describe_option(item) for item in error.errors()]
         message, more = (problems[0], []) if len(problems) == 1 else (f"{len(problems)} options are wrong", problems)
-        raise ConfigError(message, more, options=[*model.model_fields, *values]) from None
+        wrong = [str(item["loc"][0]) for item in error.errors() if item["loc"]]
+        raise ConfigError(message, more, options=[*model.model_fields, *values, *wrong]) from None
 
 
 def references_only(recipe: Recipe) -> Recipe:

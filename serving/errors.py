@@ -29,6 +29,7 @@ STATUSES = {
     403: ("forbidden", "Forbidden"),
     404: ("not_found", "Not Found"),
     405: ("method_not_allowed", "Method Not Allowed"),
+    408: ("request_timeout", "Request Timeout"),
     413: ("body_too_large", "Content Too Large"),
     415: ("unsupported_media_type", "Unsupported Media Type"),
     422: ("invalid_request", "Unprocessable Content"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
+import asyncio
 import logging
 import re
 import time
@@ -10,27 +10,31 @@ import uuid
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.access import Access
 from serving.dialects import dialect_of
-from serving.errors import Problem, internal_error
+from serving.errors import STATUSES, Problem, internal_error
+from serving.metrics import Metrics, chosen_model
 from serving.routes import page
 from serving.settings import Settings
 
-OPEN_PATHS = ("/healthz", "/readyz", "/health", "/languages", "/frontend/settings")  # need no key
-_SCHEMES = ("bearer", "deepl-auth-key")
+PROBES = ("/healthz", "/readyz", "/health")
+OPEN_PATHS = (*PROBES, "/languages", "/frontend/settings")  # need no key
+_QUIET = (*PROBES, "/metrics")  # logged at the level debug
 _log = logging.getLogger("serving.access")
 
 
 class RequestId:
-    """Gives every response an ``X-Request-Id`` and a log line, and answers an unexpected exception with a 500.
+    """Gives every response an ``X-Request-Id``, a log line and its place in the metrics.
 
-    It must be the outermost middleware.
+    It must be the outermost middleware. It answers an unexpected exception with a 500.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
+        self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
@@ -42,6 +46,7 @@ class RequestId:
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
         started = time.perf_counter()
+        self.metrics.begin_request()
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -52,47 +57,78 @@ class RequestId:
 
         try:
             await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:  # in the middle of the body: nobody reads an answer
+            status = 499
         except Exception:
-            _log.exception("request %s failed", request_id)
+            _log.exception("request %s failed", request_id, extra={"request_id": request_id})
             if status:  # the response has begun: its status cannot change, so the connection is closed
                 raise
             await internal_error(request_id).response()(scope, receive, send_with_id)
         finally:
-            milliseconds = 1000 * (time.perf_counter() - started)
-            _log.info("%s %s %d %.1f ms %s", scope["method"], quote(scope["path"]), status, milliseconds, request_id)
+            self._end(scope, status, time.perf_counter() - started)
+
+    def _end(self, scope: Scope, status: int, seconds: float) -> None:
+        """Counts and logs a request."""
+        state, method = scope["state"], scope["method"]
+        route = getattr(scope.get("route"), "path", "")
+        failure = state.get("failure")
+        if failure is None and not 0 < status < 400:
+            failure = STATUSES.get(status, ("http_error",))[0]
+        self.metrics.end_request(method, route, status, seconds, failure)
+        level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
+        if not _log.isEnabledFor(level):
+            return
+        model, path = chosen_model.get(), quote(scope["path"])
+        fields = {
+            "request_id": state["request_id"],
+            "method": method,
+            "path": path,
+            "status": status,
+            "milliseconds": round(1000 * seconds, 1),
+            "model": model.id if model is not None else None,
+            "key": state.get("key"),
+            "failure": failure,
+        }
+        text = "%s %s %d %.1f ms %s"
+        _log.log(level, text, method, path, status, 1000 * seconds, state["request_id"], extra=fields)
 
 
 class RequestChecks:
-    """Refuses a wrong key (401), a compressed body (415) and a body over the limit (413).
+    """Refuses a wrong key (401), too many requests (429), a compressed body (415), and one over a limit (413, 408).
 
     A body over the limit is refused by its length header, or when that many bytes have arrived; it is never held whole.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, access: Access) -> None:
         self.app = app
+        self.access = access
         self.limit = settings.max_body_bytes
-        self.key = settings.api_key.get_secret_value().encode() if settings.api_key else None
+        self.receive_seconds = settings.receive_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         try:
-            self._check(scope, Headers(scope=scope))
+            headers = Headers(scope=scope)
+            self._check_access(scope, headers.get("authorization", ""))
+            self._check_body(headers)
         except Problem as problem:
+            scope["state"]["failure"] = problem.body().error_type
             return await problem.response(scope["path"])(scope, receive, send)
         await self.app(scope, self._bounded(receive), send)
 
-    def _check(self, scope: Scope, headers: Headers) -> None:
-        path = scope["path"]
-        if self.key is not None and not _is_open(scope["method"], path):
-            authorization = headers.get("authorization", "")
-            scheme, _, token = authorization.partition(" ")
-            if not authorization and dialect_of(path).key_in_body:
-                scope.setdefault("state", {})["key_is_due"] = True
-            # The framework decodes headers as latin-1: encoded again they are the bytes that the client sent.
-            elif scheme.lower() not in _SCHEMES or not hmac.compare_digest(token.strip().encode("latin-1"), self.key):
-                raise _wrong_key()
+    def _check_access(self, scope: Scope, authorization: str) -> None:
+        """Counts a request, by its key where the server has keys. Raises Problem (401, 429)."""
+        if _is_open(scope["method"], scope["path"]):
+            return
+        if self.access.needs_key and not authorization and dialect_of(scope["path"]).key_in_body:
+            scope["state"]["key_is_due"] = True  # the route calls require_key
+            return
+        address = scope["client"][0] if scope.get("client") else ""
+        scope["state"]["key"] = self.access.admit(authorization, address)
+
+    def _check_body(self, headers: Headers) -> None:
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise Problem(415, "compressed bodies are not accepted: send the body without Content-Encoding")
         length = headers.get("content-length", "0")
@@ -104,12 +140,23 @@ class RequestChecks:
             raise self._too_large(f"{int(length)} bytes")
 
     def _bounded(self, receive: Receive) -> Receive:
-        received = 0
+        """Returns a ``receive`` that raises the problem of a body that is too large or comes too slowly."""
+        received, more = 0, True
+        latest = asyncio.get_running_loop().time() + self.receive_seconds
 
         async def bounded_receive() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, more
+            if not more:  # waits for the client to go away
+                return await receive()
+            try:
+                async with asyncio.timeout_at(latest):
+                    message = await receive()
+            except TimeoutError:
+                raise Problem(
+                    408, f"the body did not arrive within {self.receive_seconds:g} s", headers={"Connection": "close"}
+                ) from None
             received += len(message.get("body", b""))
+            more = message.get("more_body", False)
             if received > self.limit:
                 raise self._too_large(f"{received} bytes or more")
             return message
@@ -121,16 +168,9 @@ class RequestChecks:
 
 
 def require_key(request: Request, key: str | None) -> None:
-    """Raises Problem (401) if a request came without a key in its headers, and ``key``, from its body, is wrong."""
-    if not getattr(request.state, "key_is_due", False):
-        return
-    secret = request.app.state.service.settings.api_key.get_secret_value()
-    if not hmac.compare_digest((key or "").encode(), secret.encode()):
-        raise _wrong_key()
-
-
-def _wrong_key() -> Problem:
-    return Problem(401, "a valid key is needed: Authorization: Bearer KEY", headers={"WWW-Authenticate": "Bearer"})
+    """Counts a request that came without a key in its headers, by the key of its body. Raises Problem (401, 429)."""
+    if getattr(request.state, "key_is_due", False):
+        request.state.key = request.app.state.access.admit_key((key or "").encode())
 
 
 def _is_open(method: str, path: str) -> bool:

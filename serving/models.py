@@ -19,9 +19,9 @@ from compressor.runtime.threads import choose_threads
 from compressor.text.guards import cut_loop
 from serving.batcher import Batcher
 from serving.jobs import Deadline, Job, JobOptions, ServingEngine
-from serving.metrics import Metrics
+from serving.metrics import Metrics, chosen_model
 from serving.schemas import ModelInfo, Parameters
-from serving.settings import Settings
+from serving.settings import Settings, bundle_name
 
 _log = logging.getLogger("serving")
 
@@ -150,17 +150,19 @@ class Service:
 
     def __init__(self, settings: Settings, load: Load = load_bundle) -> None:
         self.settings = settings
+        self.metrics = Metrics()
         self.batcher = Batcher(
-            queue_items=settings.queue_items,
-            queue_tokens=settings.queue_tokens,
+            queue_items=settings.queue_items // settings.workers,
+            queue_tokens=settings.queue_tokens // settings.workers,
             batch_tokens=settings.batch_tokens,
             threads=_threads(settings),
+            on_batch=self.metrics.count_batch,
         )
-        self.metrics = Metrics()
         self.models: dict[str, ServedModel] = {}
         self.phase = Phase.LOADING
         self.failure: Exception | None = None
         self._load = load
+        self._reloading = False
 
     async def load_models(self) -> None:
         """Loads every bundle and warms it up with one job; then the server is ready.
@@ -169,18 +171,34 @@ class Service:
         """
         try:
             for path in self.settings.bundles:
-                name = path.resolve().name
-                engine = await asyncio.to_thread(self._load, path, self.settings)
-                model = ServedModel(_describe(name, engine, self.settings), engine)
-                await self._warm_up(model)
-                self.models[name] = model
-                self.metrics.add_model(name)
-                _log.info("loaded %s (%s)", name, model.info.precision)
+                model = await self._load_model(path)
+                self.models[model.info.id] = model
         except Exception as error:
             self.failure, self.phase = error, Phase.FAILED
             return
         if self.phase is Phase.LOADING:
             self.phase = Phase.READY
+
+    async def reload(self) -> None:
+        """Loads every bundle again, then answers with the new models; requests that have begun end with the old ones.
+
+        An error is logged, and the old models stay.
+        """
+        if self.phase is not Phase.READY or self._reloading:
+            return
+        self._reloading = True
+        try:
+            models = [await self._load_model(path) for path in self.settings.bundles]
+            self.models = {model.info.id: model for model in models}
+            _log.info("reloaded %s", ", ".join(self.models))
+        except Exception as error:
+            _log.error("not reloaded, the models stay as they were: %s", error)
+        finally:
+            self._reloading = False
+
+    def show_queue(self) -> None:
+        """Sets the gauges of the queue to what it holds now."""
+        self.metrics.set_queue(self.batcher.items, self.batcher.tokens)
 
     def leave(self) -> None:
         """Turns readiness off; requests are still answered until the listener closes."""
@@ -212,7 +230,19 @@ class Service:
         if not fitting:
             served = sorted({model.info.task for model in candidates})
             raise NotServed("model", f"only {', '.join(served)} is served")
-        return _by_language(fitting, source, target) if task == "translation" else fitting[0]
+        model = _by_language(fitting, source, target) if task == "translation" else fitting[0]
+        chosen_model.set(model.info)
+        return model
+
+    async def _load_model(self, path: Path) -> ServedModel:
+        """Loads a bundle and runs one job."""
+        name = bundle_name(path)
+        engine = await asyncio.to_thread(self._load, path, self.settings)
+        model = ServedModel(_describe(name, engine, self.settings), engine)
+        await self._warm_up(model)
+        self.metrics.add_model(model.info)
+        _log.info("loaded %s (%s)", name, model.info.precision)
+        return model
 
     async def _warm_up(self, model: ServedModel) -> None:
         (source,) = model.engine.encode([model.engine.example], "longest_first")

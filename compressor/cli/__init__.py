@@ -38,7 +38,9 @@ app = typer.Typer(
 )
 for _module in COMMANDS:
     _name = _module.__name__.rpartition(".")[2]
-    app.command(_name, epilog=f"Example:  {_module.EXAMPLE}", no_args_is_help=_name != "demo")(_module.command)
+    app.command(_name, epilog=f"Example:  {_module.EXAMPLE}", no_args_is_help=_name not in ("demo", "serve"))(
+        _module.command
+    )
 
 
 def _show_version(wanted: bool) -> None:

@@ -127,6 +127,7 @@ Digest = Annotated[
 
 _FLAGS = {
     "batch_sizes": "--batch-size",
+    "bundles": "BUNDLE",
     "inter_threads": "--threads",
     "intra_threads": "--threads",
     "overrides": "--set",
@@ -174,7 +175,11 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def from_model(
-    model: type[BaseModel], *, arguments: Mapping[str, Any] | None = None, omit: Collection[str] = ()
+    model: type[BaseModel],
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    omit: Collection[str] = (),
+    given_only: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Returns a decorator that gives a command an option for each field of a pydantic model.
 
@@ -190,9 +195,10 @@ def from_model(
         arguments: Annotations (``Annotated[type, typer.Argument(...)]``) of fields that are no options, or that need
             another help text.
         omit: Fields that are left at their defaults.
+        given_only: Whether the model gets only the options that were given, since it reads the others elsewhere.
     """
     fields = {name: field for name, field in model.model_fields.items() if name not in omit}
-    written = [_parameter(name, field, (arguments or {}).get(name)) for name, field in fields.items()]
+    written = [_parameter(name, field, (arguments or {}).get(name), given_only) for name, field in fields.items()]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(command, include_extras=True)
@@ -204,7 +210,10 @@ def from_model(
         parameters = [*own[:place], *written, *own[place + 1 :]]
 
         def run(**values: Any) -> None:
-            given = {name: _parsed(fields[name], values.pop(name)) for name in fields}
+            taken = {name: values.pop(name) for name in fields}
+            if given_only:
+                taken = {name: value for name, value in taken.items() if value not in (None, [])}
+            given = {name: _parsed(fields[name], value) for name, value in taken.items()}
             command(config=validate_options(model, given), **values)
 
         run.__doc__ = command.__doc__
@@ -215,8 +224,8 @@ def from_model(
     return decorate
 
 
-def _parameter(name: str, field: FieldInfo, annotation: Any) -> inspect.Parameter:
-    """Returns the parameter of a command for a field."""
+def _parameter(name: str, field: FieldInfo, annotation: Any, given_only: bool) -> inspect.Parameter:
+    """Returns the parameter of a command for a field; with ``given_only`` it is None unless it was given."""
     kind, optional = _without_none(field.annotation)
     default = inspect.Parameter.empty if field.is_required() else field.default
     if _is_list(field):
@@ -226,9 +235,11 @@ def _parameter(name: str, field: FieldInfo, annotation: Any) -> inspect.Paramete
     switch = flag(name) if default is not True else f"{flag(name)}/--no-{flag(name)[2:]}"
     least: Any = next((item.ge for item in field.metadata if isinstance(item, annotated_types.Ge)), None)
     most: Any = next((item.le for item in field.metadata if isinstance(item, annotated_types.Le)), None)
-    option = typer.Option(
-        switch, help=field.description, metavar=metavar, min=least, max=most, show_default=not field.is_required()
-    )
+    shown: Any = not field.is_required()
+    if given_only:
+        shown = str(default) if default is not None and not isinstance(default, bool) else False
+        default, optional = None, True
+    option = typer.Option(switch, help=field.description, metavar=metavar, min=least, max=most, show_default=shown)
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -38,6 +38,7 @@ from compressor.runtime.session import (
     Device,
     open_session,
     probe_device,
+    run_options,
     warn_if_slow,
 )
 from compressor.runtime.sources import Source, SourceEncoder, Truncation
@@ -303,10 +304,11 @@ class Generator:
         prefix_ids = np.array(prefixes, np.int64).reshape(len(sources), -1)
         feeds = {"input_ids": input_ids, "attention_mask": mask, **settings.feeds(prefix_ids)}
         eos, pad = self.manifest.generation.eos_id, self.manifest.generation.pad_id
+        options = run_options(input_ids.size * settings.num_beams)
         if settings.num_beams == 1:
-            (ids,) = self.session(GENERATE).run(["output_ids"], feeds)
+            (ids,) = self.session(GENERATE).run(["output_ids"], feeds, options)
             return [[ScoredTokens(until_eos(row, eos, pad), None)] for row in ids.tolist()]
-        ids, scores = self.session(GENERATE_BEAMS).run(["output_ids", "scores"], feeds)
+        ids, scores = self.session(GENERATE_BEAMS).run(["output_ids", "scores"], feeds, options)
         return [
             [ScoredTokens(until_eos(row, eos, pad), score) for row, score in zip(*hypotheses, strict=True)]
             for hypotheses in zip(ids.tolist(), scores.tolist(), strict=True)

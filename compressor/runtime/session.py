@@ -17,6 +17,9 @@ from compressor.runtime.page_cache import release_pages
 MIN_VERSION = (1, 28)
 """First version whose Attention operator (opset 23) returns no NaN for a fully masked row."""
 
+LARGE_SEARCH = 4096
+"""Source tokens times beams of a batch whose memory is given back after the search."""
+
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 
 Device = Literal["cpu", "cuda"]
@@ -72,6 +75,22 @@ def session_options(*, intra_threads: int = 1, spinning: bool = True) -> Any:
     options.enable_mem_pattern = False  # it stores a memory plan for every input shape, and texts have many
     options.intra_op_num_threads = intra_threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    return options
+
+
+def run_options(tokens: int) -> Any:
+    """Returns the ``RunOptions`` of a search: after a large one, ONNX Runtime gives its memory back; else None.
+
+    Its arena otherwise keeps the most that any run needed. To give back costs the next run new allocations, which is
+    small against a large search.
+
+    Args:
+        tokens: Source tokens of the batch, padding included, times beams.
+    """
+    if tokens < LARGE_SEARCH:
+        return None
+    options = check_onnxruntime().RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
 
 

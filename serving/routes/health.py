@@ -11,6 +11,7 @@ from serving.models import Service
 from serving.schemas import Health
 
 router = APIRouter(tags=["health"])
+metrics_router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz", responses=documented(503))
@@ -33,8 +34,9 @@ async def readyz(request: Request) -> Health:
     return Health(status="ready")
 
 
-@router.get("/metrics", responses=documented(401))
+@metrics_router.get("/metrics", responses=documented(401))
 async def metrics(request: Request) -> Response:
-    """Counters for Prometheus: the outputs of each model by the reason why they ended."""
+    """Counters for Prometheus (docs/serving.md lists them)."""
     service: Service = request.app.state.service
+    service.show_queue()
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

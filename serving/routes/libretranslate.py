@@ -151,7 +151,7 @@ async def frontend_settings(request: Request) -> FrontendSettings:
     targets = pairs(service)
     source = next(iter(targets), "auto")
     target = next(iter(targets.get(source, [])), "")
-    has_key = service.settings.api_key is not None
+    has_key = request.app.state.access.needs_key
     return FrontendSettings(
         apiKeys=has_key,
         keyRequired=has_key,

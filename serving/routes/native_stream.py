@@ -58,7 +58,9 @@ async def stream_response(
             outputs = [Output.of(index, result).model_dump(exclude={"text"}) for index, result in enumerate(results)]
             yield _event({"id": request_id, "model": model.info.id, "outputs": outputs}, "done")
         except Exception as error:
-            yield _event(_error_body(error, request_id), "error")
+            body = _error_body(error, request_id)
+            request.state.failure = body["error_type"]
+            yield _event(body, "error")
         finally:
             deltas.stop()
 

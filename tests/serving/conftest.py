@@ -13,13 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from compressor.errors import TooLongError
 from compressor.runtime.results import FinishReason
 from compressor.runtime.sources import Source, Truncation
 from compressor.runtime.streaming import Deltas
-from serving.app import Server, build_app, listen
+from serving.app import Server, build_app, listen, server_config
 from serving.jobs import Job
 from serving.settings import Settings
 
@@ -140,8 +139,7 @@ def running(engines: dict[str, EchoEngine], ready: bool = True, load: Any = None
     values = Settings(bundles=[Path(name) for name in engines], **settings)
     app = build_app(values, load or (lambda path, _: engines[path.name]))
     listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none")
-    server = Server(config, app.state.service)
+    server = Server(server_config(app, values), app.state.service)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -176,6 +174,12 @@ def pairs() -> Iterator[Running]:
     languages = [("de", "en"), ("en", "de"), ("de", "fr")]
     with running({"-".join(pair): EchoEngine("translation", *pair) for pair in languages}) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def running_server() -> Callable[..., contextlib.AbstractContextManager[Running]]:
+    """Starts a server of one engine with these settings, for a fixture that tests of a module share."""
+    return lambda **settings: running({"echo": EchoEngine()}, **settings)
 
 
 @pytest.fixture(scope="module")
