@@ -49,18 +49,10 @@ class ProtocolError(Exception):
     """The server sent a response without a length, or something that is no HTTP."""
 
 
-def encode_request(
-    method: str,
-    path: str,
-    address: Address,
-    body: bytes = b"",
-    *,
-    content_type: str = "application/json",
-    key: str = "",
-) -> bytes:
+def encode_request(method: str, path: str, address: Address, body: bytes = b"", *, key: str = "") -> bytes:
     """Returns the bytes of a request. ``key`` is sent as a bearer token."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {address.host}:{address.port}", f"Content-Length: {len(body)}"]
-    lines += [f"Content-Type: {content_type}"] if body else []
+    lines += ["Content-Type: application/json"] if body else []
     lines += [f"Authorization: Bearer {key}"] if key else []
     return "\r\n".join([*lines, "", ""]).encode() + body
 

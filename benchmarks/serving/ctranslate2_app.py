@@ -1,8 +1,8 @@
 """A FastAPI application around CTranslate2 that batches across requests, to compare with.
 
-``python -m benchmarks.serving.ctranslate2_app MODEL`` converts a run or a Marian checkpoint and serves it with the route
-of LibreTranslate, ``POST /translate``. It is what a team writes in an afternoon: requests wait in a queue, and a worker
-takes up to 32 of their texts at a time, after it has waited a few milliseconds for more.
+``python -m benchmarks.serving.ctranslate2_app MODEL`` converts a run or a Marian checkpoint and serves it with the
+route of LibreTranslate, ``POST /translate``. It is what a team writes in an afternoon: requests wait in a queue, and a
+worker takes up to 32 of their texts at a time, after it has waited a few milliseconds for more.
 """
 
 from __future__ import annotations

@@ -75,6 +75,8 @@ def launched(module: str, *arguments: str, ready: str = "/readyz", seconds: floa
     finally:
         server.stop()
         reader.join(1)
+        if process.stderr is not None:
+            process.stderr.close()
 
 
 def _read(server: Launched) -> None:

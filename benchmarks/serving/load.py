@@ -1,7 +1,7 @@
 """Loads a running server: closed loops of several clients, then an open loop at shares of the rate that they reached.
 
-Latency counts from the time at which a request should have started, whether or not the server kept up. The server may be
-any that speaks one of the dialects; on this machine the processor time of its process and their children is read, too.
+Latency counts from the time at which a request should have started, whether or not the server kept up. The server may
+be any that speaks one of the dialects. If it runs on this machine, the processor time of its processes is read, too.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from serving.execution import make_jobs, run_jobs
 from serving.jobs import Deadline
 from serving.json_body import JsonRoute
 from serving.models import ServedModel, Service
-from serving.routes.native_stream import stream_response
+from serving.routes.native_stream import EVENTS, stream_response
 from serving.schemas import GenerateResponse, ModelList, Output, SummarizeRequest, TranslateRequest, Usage
 from serving.settings import Settings
 
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1", route_class=JsonRoute, tags=["native"])
 _PROBLEMS = documented(400, 401, 404, 413, 415, 422, 429, 500, 503, 504)
 
 
-@router.post("/translate", response_model=GenerateResponse, responses=_PROBLEMS)
+@router.post("/translate", response_model=GenerateResponse, responses=EVENTS | _PROBLEMS)
 async def translate(body: TranslateRequest, request: Request) -> Response | GenerateResponse:
     """Translates one text or several; outputs come in the order of the inputs."""
     service: Service = request.app.state.service
@@ -28,7 +28,7 @@ async def translate(body: TranslateRequest, request: Request) -> Response | Gene
     return await _answer(service, model, body, request)
 
 
-@router.post("/summarize", response_model=GenerateResponse, responses=_PROBLEMS)
+@router.post("/summarize", response_model=GenerateResponse, responses=EVENTS | _PROBLEMS)
 async def summarize(body: SummarizeRequest, request: Request) -> Response | GenerateResponse:
     """Summarizes one text or several; outputs come in the order of the inputs."""
     service: Service = request.app.state.service

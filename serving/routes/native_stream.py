@@ -20,6 +20,10 @@ from serving.models import ServedModel
 from serving.schemas import Output
 
 PING_SECONDS = 15.0  # proxies close a connection that is silent for longer
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string", "description": "Answer to `stream: true`."}}}}
+}
+"""What the OpenAPI document says of a stream."""
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _log = logging.getLogger("serving")
 

@@ -223,12 +223,12 @@ def test_a_stream_that_is_left_is_cancelled(survives: Any, wait_until: Any) -> N
 
 def test_under_overload_requests_are_answered_or_refused(survives: Any) -> None:
     """Ten times the capacity of the engine: what is over the queue's bound is a 429, and nothing else happens."""
-    engine = PacedEngine(rate=200)
+    engine = PacedEngine(rate=50)
     engine.release = threading.Event()  # type: ignore[attr-defined]
     running = survives({"paced": engine}, queue_items=20, max_items=20)
     address = Address.of(str(running.client.base_url))
     texts = [f"Satz Nummer {number}." for number in range(50)]
-    window = asyncio.run(open_loop(address, messages("native", address, texts), 2000, 0.75))
+    window = asyncio.run(open_loop(address, messages("native", address, texts), 500, 0.6))
     kinds = [outcome.kind for outcome in window.outcomes]
     assert set(kinds) == {"200", "429"}
     assert running.translate("danach").json()["outputs"][0]["text"] == "DANACH"
