@@ -11,9 +11,9 @@ import argparse
 import asyncio
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.folders import spec_of
@@ -25,6 +25,7 @@ from benchmarks.serving.client import Address
 from benchmarks.serving.dialects import DialectName, Languages, messages
 from benchmarks.serving.launch import Launched, launched
 from benchmarks.serving.load import SHARES, Pace, Target, check_answers, measure, print_rows, read_texts
+from compressor.bundle import base_precision
 from compressor.errors import ConfigError
 from compressor.processors import available_cpus
 
@@ -42,6 +43,24 @@ class RuntimeSpeed(NamedTuple):
     alone_ms: float
 
 
+class Setup(NamedTuple):
+    """What is alike for all servers and models."""
+
+    texts: list[str]
+    languages: Languages
+    threads: int
+    clients: list[int]
+    pace: Pace
+    repeats: int
+    json: Path | None
+    settings: dict[str, Any]
+
+    def write(self, part: str, content: object) -> None:
+        """Puts a part into the result file, if there is one."""
+        if self.json is not None:
+            result_rows.write_result(self.json, part, content, self.settings)
+
+
 def runtime_speed(spec: EngineSpec, texts: Sequence[str], threads: int, repeats: int) -> RuntimeSpeed:
     """Measures the runtime in a process of its own; the batch sizes take turns.
 
@@ -52,59 +71,57 @@ def runtime_speed(spec: EngineSpec, texts: Sequence[str], threads: int, repeats:
         repeats: Passes over the texts.
     """
     with contextlib.closing(ProcessHost(spec.model_copy(update={"inter_threads": threads}), 1)) as host:
-        batches = {size: [texts[at : at + size] for at in range(0, len(texts), size)] for size in BATCHES}
-        passes = interleave(
-            {size: lambda _, size=size: sum(host.translate(batch, 1).seconds for batch in batches[size])
-             for size in BATCHES},
-            [None],
-            repeats=repeats,
-        )  # fmt: skip
+
+        def probe(size: int) -> Callable[[None], float]:
+            batches = [texts[at : at + size] for at in range(0, len(texts), size)]
+            return lambda _: sum(host.translate(batch, 1).seconds for batch in batches)
+
+        seconds = interleave({size: probe(size) for size in BATCHES}, [None], repeats=repeats)
         alone = [host.translate([text], 1).seconds for text in texts]
-    return RuntimeSpeed(
-        {f"batch_{size}": round(len(texts) / median(passes[size][0]), 1) for size in BATCHES}, median(alone) * 1e3
-    )
+    rates = {f"batch_{size}": round(len(texts) / median(seconds[size][0]), 1) for size in BATCHES}
+    return RuntimeSpeed(rates, median(alone) * 1e3)
 
 
-def serve_rows(
-    server: Launched,
-    *,
-    name: str,
-    model: str,
-    dialect: DialectName,
-    batching: bool,
-    texts: Sequence[str],
-    languages: Languages,
-    clients: list[int],
-    pace: Pace,
-) -> list[Row]:
+def server_rows(setup: Setup, server: Launched, name: str, model: str, dialect: DialectName) -> list[Row]:
     """Returns the rows of one server: single texts with a saturation curve, and 16 texts a request."""
     address = Address.of(server.url)
 
     async def load() -> list[Row]:
         measured: list[Row] = []
-        for count, counts, shares in ((1, clients, list(SHARES)), (MANY, [MANY_CLIENTS], [])):
-            requests = messages(dialect, address, texts, count, languages=languages)
-            target = Target(address, requests, count, name, model, batching)
+        for count, clients, shares in ((1, setup.clients, list(SHARES)), (MANY, [MANY_CLIENTS], [])):
+            requests = messages(dialect, address, setup.texts, count, languages=setup.languages)
+            target = Target(address, requests, count, name, model)
             await check_answers(target, dialect)
-            measured += await measure(target, counts, shares, [], pace)
+            measured += await measure(target, clients, shares, [], setup.pace)
         return measured
 
-    return asyncio.run(load())
+    rows = asyncio.run(load())
+    setup.write("load", rows)
+    print(f"{model}, {name}:")
+    print_rows(rows)
+    sys.stdout.flush()
+    return rows
 
 
-@contextlib.contextmanager
-def compress_server(bundle: Path, threads: int) -> Iterator[Launched]:
-    """Runs ``compress serve`` on a free port."""
-    with launched("compressor", "serve", str(bundle), "--port", "0", "--threads", str(threads)) as server:
-        yield server
-
-
-@contextlib.contextmanager
-def peer_server(model: Path, threads: int, *, batching: bool = True) -> Iterator[Launched]:
-    """Runs the application around CTranslate2 on a free port."""
-    arguments = [str(model), "--threads", str(threads), *([] if batching else ["--max-batch", "1"])]
-    with launched(PEER_MODULE, *arguments, ready="/health", seconds=300) as server:
-        yield server
+def measure_model(setup: Setup, label: str, bundle: Path, peer: Path | None) -> None:
+    """Measures the runtime, ``compress serve`` and the peer of one model, and writes each part when it is done."""
+    spec = spec_of(bundle, label, None, None)
+    setup.settings[f"{label}_precision"] = spec.precision
+    speed = runtime_speed(spec, setup.texts, setup.threads, setup.repeats)
+    setup.write("runtime_sentences_per_s", {label: speed.sentences_per_s})
+    print(f"{label}, runtime: {speed.sentences_per_s} sentences/s, {speed.alone_ms:.2f} ms alone")
+    threads = str(setup.threads)
+    with launched("compressor", "serve", str(bundle), "--port", "0", "--threads", threads) as server:
+        rows = server_rows(setup, server, "compress", label, "native")
+    alone = next((row["p50_ms"] for row in rows if row["concurrency"] == 1), None)
+    if alone is not None:
+        overhead = round(alone - speed.alone_ms, 2)
+        setup.write("overhead_ms", {label: overhead})
+        print(f"{label}: HTTP adds {overhead:.2f} ms to a sentence alone")
+    if peer is not None:
+        arguments = [str(peer), "--threads", threads, "--precision", base_precision(spec.precision)]
+        with launched(PEER_MODULE, *arguments, ready="/health", seconds=300) as server:
+            server_rows(setup, server, PEER, label, "libretranslate")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,49 +144,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measures model after model, writes the file after each part, and prints a table."""
+    """Measures model after model."""
     bundles, peers = _labelled(options.bundle, "bundle"), _labelled(options.peer, "peer")
     if not bundles or not set(peers) <= set(bundles):
         raise ConfigError("every label needs a {bundle}: give LABEL=DIR", options=["bundle", "peer"])
     texts, threads = read_texts(options.source, options.texts), options.threads or available_cpus()
-    languages, pace = Languages(*options.languages), Pace(options.seconds, options.warmup)
-    settings = {**pace._asdict(), "source": options.source.name, "texts": len(texts), "threads": threads}
-    overheads: dict[str, float] = {}
+    pace = Pace(options.seconds, options.warmup)
+    setup = Setup(
+        texts=texts,
+        languages=Languages(*options.languages),
+        threads=threads,
+        clients=options.clients,
+        pace=pace,
+        repeats=options.repeats,
+        json=options.json,
+        settings={**pace._asdict(), "source": options.source.name, "texts": len(texts), "threads": threads},
+    )
     for label, bundle in bundles.items():
-        spec = spec_of(bundle, label, None, None)
-        speed = runtime_speed(spec, texts, threads, options.repeats)
-        settings |= {f"{label}_precision": spec.precision}
-        _write(options.json, "runtime_sentences_per_s", {label: speed.sentences_per_s}, settings)
-        print(f"{label}: runtime {speed.sentences_per_s} sentences/s, {speed.alone_ms:.2f} ms alone")
-        common = {"model": label, "batching": True, "texts": texts, "languages": languages}
-        with compress_server(bundle, threads) as server:
-            measured = serve_rows(
-                server, name="compress", dialect="native", clients=options.clients, pace=pace, **common
-            )
-        _report("compress", measured, options.json, settings)
-        alone = next((row["p50_ms"] for row in measured if row["concurrency"] == 1), None)
-        if alone is not None:
-            overheads[label] = round(alone - speed.alone_ms, 2)
-            _write(options.json, "overhead_ms", overheads, settings)
-            print(f"{label}: HTTP adds {overheads[label]:.2f} ms to a sentence alone")
-        if label in peers:
-            with peer_server(peers[label], threads) as server:
-                measured = serve_rows(
-                    server, name=PEER, dialect="libretranslate", clients=options.clients, pace=pace, **common
-                )
-            _report(PEER, measured, options.json, settings)
-
-
-def _report(name: str, measured: list[Row], path: Path | None, settings: dict[str, object]) -> None:
-    _write(path, "load", measured, settings)
-    print(f"{name}:")
-    print_rows(measured)
-    sys.stdout.flush()
-
-
-def _write(path: Path | None, part: str, content: object, settings: dict[str, object]) -> None:
-    if path is not None:
-        result_rows.write_result(path, part, content, settings)
+        measure_model(setup, label, bundle, peers.get(label))
 
 
 def _labelled(values: Sequence[str], option: str) -> dict[str, Path]:

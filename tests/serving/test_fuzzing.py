@@ -8,7 +8,6 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
-from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
@@ -17,7 +16,6 @@ from schemathesis.specs.openapi.checks import (
 )
 
 CHECKS = [
-    not_a_server_error,
     status_code_conformance,
     content_type_conformance,
     response_headers_conformance,
@@ -48,7 +46,9 @@ def mistakes_of(operation: Any, mode: Any) -> list[str]:
     @EXAMPLES
     @given(case=operation.as_strategy(generation_mode=mode))
     def answers_fit(case: Any) -> None:
-        case.call_and_validate(checks=CHECKS)
+        answer = case.call_and_validate(checks=CHECKS)
+        late = answer.status_code == 504 and "timeout_ms" in case.body  # a deadline of a millisecond has passed
+        assert answer.status_code < 500 or late, answer.text
 
     try:
         answers_fit()

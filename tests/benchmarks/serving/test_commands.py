@@ -100,7 +100,7 @@ def test_overload_has_four_parts(tmp_path: Path) -> None:
 
 def test_a_server_that_does_not_start_is_an_error_with_its_last_line() -> None:
     with (
-        pytest.raises(CompressError, match="json.tool did not start: .*arguments: --nothing"),
+        pytest.raises(CompressError, match=r"json\.tool did not start: .*arguments: --nothing"),
         launched("json.tool", "--nothing"),
     ):
         pass
