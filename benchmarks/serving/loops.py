@@ -38,11 +38,22 @@ class Outcome(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Requests of a loop after its warm-up. ``start`` and ``end``: the seconds in which they were to start."""
+    """What a loop came to after its warm-up.
+
+    ``start`` and ``end``: the seconds in which ``outcomes`` were to start. ``answered``: requests that were answered in
+    these seconds, those that were to start in the warm-up included: under overload an answer takes long.
+    """
 
     start: float
     end: float
     outcomes: list[Outcome]
+    answered: int
+
+    @classmethod
+    def of(cls, start: float, end: float, outcomes: Sequence[Outcome]) -> Window:
+        """Returns the window of all outcomes of a loop."""
+        answered = sum(one.kind == OK and start <= one.end <= end for one in outcomes)
+        return cls(start, end, [one for one in outcomes if one.start >= start], answered)
 
 
 async def send(pool: Pool, message: bytes, start: float) -> Outcome:
@@ -86,14 +97,13 @@ async def closed_loop(
     async def client() -> None:
         while (start := time.perf_counter()) < begin + seconds:
             outcome = await send(pool, next(supply), start)
-            if start >= begin:
-                outcomes.append(outcome)
+            outcomes.append(outcome)
             if outcome.kind != OK:
                 await asyncio.sleep(_RETRY_SECONDS)
 
     await asyncio.gather(*(client() for _ in range(clients)))
     pool.close()
-    return Window(begin, begin + seconds, outcomes)
+    return Window.of(begin, begin + seconds, outcomes)
 
 
 async def open_loop(
@@ -126,7 +136,7 @@ async def open_loop(
     outcomes = await asyncio.gather(*tasks)
     pool.close()
     begin = origin + warmup_s
-    return Window(begin, begin + seconds, [outcome for outcome in outcomes if outcome.start >= begin])
+    return Window.of(begin, begin + seconds, outcomes)
 
 
 def arrivals(rate: float, seconds: float, seed: int) -> Iterator[float]:

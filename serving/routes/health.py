@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from serving.errors import Problem, documented
@@ -33,7 +34,7 @@ async def readyz(request: Request) -> Health:
     return Health(status="ready")
 
 
-@router.get("/metrics", responses=documented(401))
+@router.get("/metrics", responses=documented(401), response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Counters for Prometheus: the outputs of each model by the reason why they ended."""
     service: Service = request.app.state.service
