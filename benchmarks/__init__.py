@@ -18,5 +18,6 @@ Other measurements are commands: ``python -m benchmarks --help``.
 
 ``measure`` times calls and knows nothing of models. ``engines`` are the ways to run one: a folder for each, which says
 all that is known of that engine, and a process for each loaded model. ``quality`` scores outputs, ``latency`` times
-them, ``training`` times updates, ``roofline`` compares a search with the core's limits, and ``reports`` shows results.
+them, ``training`` times updates, ``serving`` loads HTTP servers, ``roofline`` compares a search with the core's limits,
+and ``reports`` shows results.
 """

@@ -10,6 +10,7 @@ from benchmarks.latency import peers
 from benchmarks.quality import batch_independence, compare, robustness
 from benchmarks.reports import docs
 from benchmarks.roofline import axes
+from benchmarks.serving import load, overload, servers, soak
 from benchmarks.training import corpus_start, throughput, update_cost
 from compressor.cli.errors import exit_code_of
 from compressor.errors import CompressError
@@ -23,6 +24,10 @@ COMMANDS = {
     "training-throughput": throughput,
     "corpus-start": corpus_start,
     "roofline": axes,
+    "servers": servers,
+    "load": load,
+    "overload": overload,
+    "soak": soak,
     "report": docs,
 }
 """Name to a module with ``add_arguments`` and ``run``; its docstring is the help."""

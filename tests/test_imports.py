@@ -49,7 +49,7 @@ ALLOWED = {
     "serving": {"base", "text", "runtime", "serving.routes"},
     "serving.routes": {"base", "text", "runtime", "serving"},
     "benchmarks": {"base"}
-    | {f"benchmarks.{name}" for name in ("latency", "quality", "reports", "roofline", "training")},
+    | {f"benchmarks.{name}" for name in ("latency", "quality", "reports", "roofline", "serving", "training")},
     "benchmarks.measure": {"base"},
     "benchmarks.engines": {
         "base",
@@ -87,6 +87,13 @@ ALLOWED = {
         "benchmarks.measure",
         "benchmarks.engines",
         "benchmarks.quality",
+    },
+    "benchmarks.serving": {
+        "base",
+        "runtime",
+        "serving",  # the engine of a set speed runs in the server itself
+        "benchmarks.measure",
+        "benchmarks.engines",
     },
     "benchmarks.roofline": {"base", "runtime", "benchmarks.measure", "benchmarks.engines"},
     "benchmarks.reports": {

@@ -30,18 +30,23 @@ class ConvertingConnector:
             ModelError: the model cannot be converted.
             DependencyError: the engine's environment cannot be made.
         """
-        engine = ENGINES[spec.engine]
-        if commands := engine.conversion(spec):
-            spec = spec.model_copy(update={"path": str(self._convert(spec, commands))})
-        return ProcessHost(spec, threads, python_of(engine))
+        spec = spec.model_copy(update={"path": str(convert(spec, self._folder))})
+        return ProcessHost(spec, threads, python_of(ENGINES[spec.engine]))
 
-    def _convert(self, spec: EngineSpec, commands: list[list[str]]) -> Path:
-        """Returns the folder of the converted model, which is made if it is not there."""
-        label = spec.model.replace("/", "-")
-        folder = self._folder / f"{label}-{Path(spec.path).name}-{spec.engine}-{spec.precision}"
-        if not is_converted(folder):
-            with new_folder(folder, force=True) as work:
-                for command in commands:
-                    if failure := failure_of([part.replace("{}", str(work)) for part in command]):
-                        raise ModelError(f"{spec.path}: cannot be converted to {spec.engine} ({failure})")
-        return folder
+
+def convert(spec: EngineSpec, parent: Path) -> Path:
+    """Returns the folder of a model in its engine's own format: in ``parent``, made if it is not there.
+
+    It is the model's own folder where the engine opens that. Raises ModelError if the model cannot be converted.
+    """
+    commands = ENGINES[spec.engine].conversion(spec)
+    if not commands:
+        return Path(spec.path)
+    label = spec.model.replace("/", "-")
+    folder = parent / f"{label}-{Path(spec.path).name}-{spec.engine}-{spec.precision}"
+    if not is_converted(folder):
+        with new_folder(folder, force=True) as work:
+            for command in commands:
+                if failure := failure_of([part.replace("{}", str(work)) for part in command]):
+                    raise ModelError(f"{spec.path}: cannot be converted to {spec.engine} ({failure})")
+    return folder

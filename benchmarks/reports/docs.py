@@ -9,12 +9,13 @@ import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from benchmarks.engines.base import TEACHER
 from benchmarks.engines.registry import BASELINE, OWN
 from benchmarks.latency.grid import QUALITY_KEYS
 from benchmarks.measure.result_file import Row, Table, load
-from benchmarks.reports import html, peers, robustness, roofline, small_tables, table
+from benchmarks.reports import html, peers, robustness, roofline, serving, small_tables, table
 from compressor.errors import ConfigError, DataError
 from compressor.files import write_atomic
 
@@ -62,6 +63,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "corpus-start": ("corpus-start.json", small_tables.corpus_start),
     "batch-independence": ("batch-independence.json", small_tables.batch_independence),
     "roofline": ("roofline.json", roofline.markdown),
+    "serving": ("serving.json", serving.markdown),
 }
 """Name of a table to its result file and to what makes the Markdown."""
 
@@ -101,13 +103,19 @@ def run(options: argparse.Namespace) -> None:
     if options.file is None:
         return
     results = load(options.file)
-    of_slices = bool(results["rows"]) and "slice" in results["rows"][0]
+    special = _report_of(results)
     if options.html:
         table.write_html(results, options.html)
     if options.plot:
-        drawing = robustness.plot_file(results) if of_slices else html.plot_file(results["rows"])
-        write_atomic(options.plot, drawing)
-    if options.markdown or of_slices:
-        print(robustness.markdown(results) if of_slices else table.markdown(results), end="")
+        write_atomic(options.plot, special.plot_file(results) if special else html.plot_file(results["rows"]))
+    if options.markdown or special:
+        print(special.markdown(results) if special else table.markdown(results), end="")
     elif not (options.html or options.plot):
         table.terminal(results)
+
+
+def _report_of(results: Table) -> ModuleType | None:
+    """Returns the module that shows a result of this kind; None for that of a bench."""
+    if "load" in results:
+        return serving
+    return robustness if results["rows"] and "slice" in results["rows"][0] else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from serving.errors import Problem, documented
@@ -34,7 +35,7 @@ async def readyz(request: Request) -> Health:
     return Health(status="ready")
 
 
-@metrics_router.get("/metrics", responses=documented(401))
+@metrics_router.get("/metrics", responses=documented(401), response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Counters for Prometheus (docs/serving.md lists them)."""
     service: Service = request.app.state.service

@@ -11,14 +11,14 @@ from serving.errors import documented
 from serving.generation import check, generate, work_of
 from serving.json_body import JsonRoute
 from serving.models import ServedModel, Service
-from serving.routes.native_stream import stream_response
+from serving.routes.native_stream import EVENTS, stream_response
 from serving.schemas import GenerateResponse, ModelList, Output, SummarizeRequest, TranslateRequest, Usage
 
 router = APIRouter(prefix="/v1", route_class=JsonRoute, tags=["native"])
 _PROBLEMS = documented(400, 401, 404, 413, 415, 422, 429, 500, 503, 504)
 
 
-@router.post("/translate", response_model=GenerateResponse, responses=_PROBLEMS)
+@router.post("/translate", response_model=GenerateResponse, responses=EVENTS | _PROBLEMS)
 async def translate(body: TranslateRequest, request: Request) -> Response | GenerateResponse:
     """Translates one text or several; outputs come in the order of the inputs."""
     service: Service = request.app.state.service
@@ -26,7 +26,7 @@ async def translate(body: TranslateRequest, request: Request) -> Response | Gene
     return await _answer(service, model, body, request)
 
 
-@router.post("/summarize", response_model=GenerateResponse, responses=_PROBLEMS)
+@router.post("/summarize", response_model=GenerateResponse, responses=EVENTS | _PROBLEMS)
 async def summarize(body: SummarizeRequest, request: Request) -> Response | GenerateResponse:
     """Summarizes one text or several; outputs come in the order of the inputs."""
     service: Service = request.app.state.service

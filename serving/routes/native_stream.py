@@ -20,6 +20,21 @@ from serving.models import ServedModel
 from serving.schemas import Output
 
 PING_SECONDS = 15.0  # proxies close a connection that is silent for longer
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            "text/event-stream": {
+                "schema": {
+                    "type": "object",
+                    "description": "An event of a stream: a piece of text, `done` or `error`; `data` is JSON.",
+                    "properties": {"event": {"enum": ["message", "done", "error"]}, "data": {"type": "string"}},
+                    "required": ["data"],
+                }
+            }
+        }
+    }
+}
+"""What the OpenAPI document says of a stream."""
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _log = logging.getLogger("serving")
 

@@ -1,0 +1,172 @@
+"""Measures servers beside the runtime that they run, one after the other, for models of several labels.
+
+For each model: the runtime alone at batch 1 and 32 in a process of its own; ``compress serve`` under load, with single
+texts and with 16 texts a request; and, where a run or checkpoint of the model is given, the FastAPI application around
+CTranslate2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.engines.base import EngineSpec
+from benchmarks.engines.folders import spec_of
+from benchmarks.engines.process import ProcessHost
+from benchmarks.measure.result_file import Row
+from benchmarks.measure.timing import interleave, median
+from benchmarks.serving import rows as result_rows
+from benchmarks.serving.client import Address
+from benchmarks.serving.dialects import DialectName, Languages, messages
+from benchmarks.serving.launch import Launched, launched
+from benchmarks.serving.load import SHARES, Pace, Target, check_answers, measure, print_rows, read_texts
+from compressor.bundle import base_precision
+from compressor.errors import ConfigError
+from compressor.processors import available_cpus
+
+BATCHES = (1, 32)
+MANY = 16
+"""Texts a request of the second kind of load, from `MANY_CLIENTS` clients."""
+MANY_CLIENTS = 8
+PEER, PEER_MODULE = "fastapi-ctranslate2", "benchmarks.serving.ctranslate2_app"
+
+
+class RuntimeSpeed(NamedTuple):
+    """Sentences a second of the runtime by batch size, and the median time of a sentence alone in ms."""
+
+    sentences_per_s: dict[str, float]
+    alone_ms: float
+
+
+class Setup(NamedTuple):
+    """What is alike for all servers and models."""
+
+    texts: list[str]
+    languages: Languages
+    threads: int
+    clients: list[int]
+    pace: Pace
+    repeats: int
+    json: Path | None
+    settings: dict[str, Any]
+
+    def write(self, part: str, content: object) -> None:
+        """Puts a part into the result file, if there is one."""
+        if self.json is not None:
+            result_rows.write_result(self.json, part, content, self.settings)
+
+
+def runtime_speed(spec: EngineSpec, texts: Sequence[str], threads: int, repeats: int) -> RuntimeSpeed:
+    """Measures the runtime in a process of its own; the batch sizes take turns.
+
+    Args:
+        spec: The bundle.
+        texts: Sources, at least as many as the largest batch.
+        threads: Batches at a time, with one thread each.
+        repeats: Passes over the texts.
+    """
+    with contextlib.closing(ProcessHost(spec.model_copy(update={"inter_threads": threads}), 1)) as host:
+
+        def probe(size: int) -> Callable[[None], float]:
+            batches = [texts[at : at + size] for at in range(0, len(texts), size)]
+            return lambda _: sum(host.translate(batch, 1).seconds for batch in batches)
+
+        seconds = interleave({size: probe(size) for size in BATCHES}, [None], repeats=repeats)
+        alone = [host.translate([text], 1).seconds for text in texts]
+    rates = {f"batch_{size}": round(len(texts) / median(seconds[size][0]), 1) for size in BATCHES}
+    return RuntimeSpeed(rates, median(alone) * 1e3)
+
+
+def server_rows(setup: Setup, server: Launched, name: str, model: str, dialect: DialectName) -> list[Row]:
+    """Returns the rows of one server: single texts with a saturation curve, and 16 texts a request."""
+    address = Address.of(server.url)
+
+    async def load() -> list[Row]:
+        measured: list[Row] = []
+        for count, clients, shares in ((1, setup.clients, list(SHARES)), (MANY, [MANY_CLIENTS], [])):
+            requests = messages(dialect, address, setup.texts, count, languages=setup.languages)
+            target = Target(address, requests, count, name, model)
+            await check_answers(target, dialect)
+            measured += await measure(target, clients, shares, [], setup.pace)
+        return measured
+
+    rows = asyncio.run(load())
+    setup.write("load", rows)
+    print(f"{model}, {name}:")
+    print_rows(rows)
+    sys.stdout.flush()
+    return rows
+
+
+def measure_model(setup: Setup, label: str, bundle: Path, peer: Path | None) -> None:
+    """Measures the runtime, ``compress serve`` and the peer of one model, and writes each part when it is done."""
+    spec = spec_of(bundle, label, None, None)
+    setup.settings[f"{label}_precision"] = spec.precision
+    speed = runtime_speed(spec, setup.texts, setup.threads, setup.repeats)
+    setup.write("runtime_sentences_per_s", {label: speed.sentences_per_s})
+    print(f"{label}, runtime: {speed.sentences_per_s} sentences/s, {speed.alone_ms:.2f} ms alone")
+    threads = str(setup.threads)
+    with launched("compressor", "serve", str(bundle), "--port", "0", "--threads", threads) as server:
+        rows = server_rows(setup, server, "compress", label, "native")
+    alone = next((row["p50_ms"] for row in rows if row["concurrency"] == 1), None)
+    if alone is not None:
+        overhead = round(alone - speed.alone_ms, 2)
+        setup.write("overhead_ms", {label: overhead})
+        print(f"{label}: HTTP adds {overhead:.2f} ms to a sentence alone")
+    if peer is not None:
+        arguments = [str(peer), "--threads", threads, "--precision", base_precision(spec.precision)]
+        with launched(PEER_MODULE, *arguments, ready="/health", seconds=300) as server:
+            server_rows(setup, server, PEER, label, "libretranslate")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument(
+        "--bundle", action="append", default=[], metavar="LABEL=DIR", help="bundle; LABEL is teacher or student"
+    )
+    parser.add_argument(
+        "--peer", action="append", default=[], metavar="LABEL=DIR", help="run or checkpoint of the same model"
+    )
+    parser.add_argument("--source", type=Path, required=True, metavar="FILE", help="texts, one a line")
+    parser.add_argument("--texts", type=int, default=512, metavar="N", help="how many of them to use")
+    parser.add_argument("--languages", nargs=2, default=["de", "en"], metavar=("FROM", "TO"), help="their codes")
+    parser.add_argument("--threads", type=int, help="batches at a time in every server; default: one a processor")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 32], metavar="N", help="clients of closed loops")
+    parser.add_argument("--seconds", type=float, default=10.0, help="measured seconds of each row")
+    parser.add_argument("--warmup", type=float, default=3.0, help="seconds of load before them")
+    parser.add_argument("--repeats", type=int, default=3, help="passes of the runtime over the texts")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="put the results into this file")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measures model after model."""
+    bundles, peers = _labelled(options.bundle, "bundle"), _labelled(options.peer, "peer")
+    if not bundles or not set(peers) <= set(bundles):
+        raise ConfigError("every label needs a {bundle}: give LABEL=DIR", options=["bundle", "peer"])
+    texts, threads = read_texts(options.source, options.texts), options.threads or available_cpus()
+    pace = Pace(options.seconds, options.warmup)
+    setup = Setup(
+        texts=texts,
+        languages=Languages(*options.languages),
+        threads=threads,
+        clients=options.clients,
+        pace=pace,
+        repeats=options.repeats,
+        json=options.json,
+        settings={**pace._asdict(), "source": options.source.name, "texts": len(texts), "threads": threads},
+    )
+    for label, bundle in bundles.items():
+        measure_model(setup, label, bundle, peers.get(label))
+
+
+def _labelled(values: Sequence[str], option: str) -> dict[str, Path]:
+    """Returns ``LABEL=DIR`` as a dictionary. Raises ConfigError for anything else."""
+    pairs = [value.partition("=") for value in values]
+    if wrong := [value for value, pair in zip(values, pairs, strict=True) if not (pair[0] and pair[2])]:
+        raise ConfigError(f"{{{option}}} is {wrong[0]!r}: give LABEL=DIR", options=[option])
+    return {label: Path(folder) for label, _, folder in pairs}
