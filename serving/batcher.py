@@ -11,7 +11,7 @@ from functools import partial
 
 from serving.jobs import Draining, Job, QueueFull, ServingEngine, WorkerDead
 from serving.schedule import Schedule
-from serving.turns import Batch, BatchRecord, Stream, fail
+from serving.turns import BatchRecord, JobBatch, JobStream, fail
 
 _log = logging.getLogger("serving")
 
@@ -149,7 +149,7 @@ class Batcher:
         except BaseException:
             self._die()
 
-    def _next(self, number: int) -> Batch | Stream | None:
+    def _next(self, number: int) -> JobBatch | JobStream | None:
         """Waits for what thread ``number`` runs next; returns None once the batcher is closed or dead."""
         with self._changed:
             while True:
@@ -160,7 +160,7 @@ class Batcher:
                 if self._closed or self._dead:
                     return None
                 turn = self._schedule.next(threads=1 + self._idle)
-                if isinstance(turn, Batch):
+                if isinstance(turn, JobBatch):
                     self._running[number] = len(turn.jobs)
                 if self._schedule:
                     self._changed.notify()  # another thread takes the rest
@@ -180,9 +180,9 @@ class Batcher:
             self._last_jobs, self._last_end = self._running[number], time.monotonic()
         self._busy_since[number], self._running[number] = None, 0
 
-    def _after(self, turn: Batch | Stream, again: bool) -> None:
+    def _after(self, turn: JobBatch | JobStream, again: bool) -> None:
         """Reports a batch; puts a stream back that needs another turn."""
-        if isinstance(turn, Batch):
+        if isinstance(turn, JobBatch):
             if turn.record is not None and self._on_batch is not None:
                 self._on_batch(turn.record)
         elif again:

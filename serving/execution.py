@@ -24,7 +24,7 @@ INLINE_CHARACTERS = 4096
 
 
 @dataclass(frozen=True)
-class Work:
+class RequestJobs:
     """The texts of one request, and the jobs of the sentences of each."""
 
     documents: list[Document]
@@ -46,7 +46,7 @@ async def make_jobs(
     truncation: Overlong | None,
     options: JobOptions,
     deadline: Deadline,
-) -> Work:
+) -> RequestJobs:
     """Returns the jobs of texts. Long texts are encoded in a thread, none while the queue is full.
 
     Raises:
@@ -70,10 +70,10 @@ async def make_jobs(
         [replace(job, places=0) for job in jobs[:-1]] + jobs[-1:]
         for jobs in ([Job(source, options, deadline) for source in one.sources] for one in documents)
     ]
-    return Work(documents, jobs, deadline)
+    return RequestJobs(documents, jobs, deadline)
 
 
-async def run_jobs(request: Request, batcher: Batcher, engine: ServingEngine, work: Work) -> list[Result]:
+async def run_jobs(request: Request, batcher: Batcher, engine: ServingEngine, work: RequestJobs) -> list[Result]:
     """Returns the results of the texts, in order. On any error, jobs that have not begun never run.
 
     Raises:
@@ -92,7 +92,7 @@ class DeltaStream:
         JobError: The queue is full or closed.
     """
 
-    def __init__(self, batcher: Batcher, engine: ServingEngine, work: Work) -> None:
+    def __init__(self, batcher: Batcher, engine: ServingEngine, work: RequestJobs) -> None:
         self._engine, self._work = engine, work
         self._deltas: asyncio.Queue[tuple[int, str] | None] = asyncio.Queue()
         self._stopped = False
@@ -209,7 +209,7 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _results(engine: ServingEngine, work: Work, outputs: Sequence[list[int]]) -> list[Result]:
+def _results(engine: ServingEngine, work: RequestJobs, outputs: Sequence[list[int]]) -> list[Result]:
     """Returns the results of texts from the token ids of all their jobs."""
     results = iter([_result(engine, job, token_ids) for job, token_ids in zip(work.all_jobs(), outputs, strict=True)])
     return [one.result(list(islice(results, len(one.sources)))) for one in work.documents]

@@ -13,7 +13,7 @@ from compressor.errors import TooLongError
 from compressor.runtime.results import Result
 from compressor.text.markup import Markup, XmlTags
 from serving.errors import Problem, ProblemItem
-from serving.execution import INLINE_CHARACTERS, Work, make_jobs, run_jobs
+from serving.execution import INLINE_CHARACTERS, RequestJobs, make_jobs, run_jobs
 from serving.jobs import Deadline
 from serving.models import ServedModel, Service
 from serving.schemas import SummarizeRequest
@@ -51,7 +51,7 @@ async def generate(
 
 async def work_of(
     request: Request, service: Service, model: ServedModel, body: SummarizeRequest, texts: Sequence[str]
-) -> Work:
+) -> RequestJobs:
     """Returns the jobs of texts with the options of a request. Raises what ``make_jobs`` does."""
     return await make_jobs(
         request,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Protocol, get_args
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from compressor.runtime.results import FinishReason, Result
 from serving.schemas import ModelInfo
+from serving.turns import BatchRecord
 
 WORKERS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable of the folder in which the workers of a server count together."""
@@ -22,22 +23,6 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _TOKENS = (8, 32, 128, 512, 1024, 2048, 4096, 8192)
-
-
-class BatchRecord(Protocol):
-    """Measurements of a batch that has run."""
-
-    @property
-    def waits(self) -> Sequence[float]:
-        """Seconds between the admission and the start of each job."""
-
-    @property
-    def tokens(self) -> int:
-        """Source tokens, padding included."""
-
-    @property
-    def seconds(self) -> float:
-        """Time of the inference."""
 
 
 class Metrics:

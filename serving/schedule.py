@@ -14,7 +14,7 @@ from itertools import chain, zip_longest
 
 from compressor.batching import bucket_by_length
 from serving.jobs import Job, ServingEngine
-from serving.turns import Batch, Stream, begin
+from serving.turns import JobBatch, JobStream, begin
 
 _WINDOW = 2
 """Batches' worth of tokens that a batch is chosen from: more makes the lengths of a batch more alike, and an uncommon
@@ -52,7 +52,7 @@ class Schedule:
     def __init__(self, batch_tokens: int) -> None:
         self.batch_tokens = batch_tokens
         self._requests: list[_Request] = []  # the first has waited longest since its last turn
-        self._streams: deque[Stream] = deque()
+        self._streams: deque[JobStream] = deque()
         self._stream_turns = 0
 
     def __bool__(self) -> bool:
@@ -71,15 +71,15 @@ class Schedule:
     def add(self, engine: ServingEngine, jobs: Sequence[Job]) -> None:
         """Adds the jobs of one request, at least one, which have the same options."""
         if jobs[0].on_delta is not None:
-            self._streams.append(Stream(engine, jobs))
+            self._streams.append(JobStream(engine, jobs))
         else:
             self._requests.append(_Request(engine, deque(jobs)))
 
-    def put_back(self, stream: Stream) -> None:
+    def put_back(self, stream: JobStream) -> None:
         """Adds a stream that needs another turn."""
         self._streams.append(stream)
 
-    def next(self, threads: int = 1) -> Batch | Stream | None:
+    def next(self, threads: int = 1) -> JobBatch | JobStream | None:
         """Returns what runs next; None if all that waited was cancelled or late.
 
         Args:
@@ -100,7 +100,7 @@ class Schedule:
         self._streams.clear()
         return waiting
 
-    def _batch(self, threads: int) -> Batch | None:
+    def _batch(self, threads: int) -> JobBatch | None:
         """Removes and returns the batch that holds the first job of the first request; None if all were cancelled."""
         engine, candidates = self._requests[0].engine, list(self._in_turn())
         if not candidates:
@@ -110,7 +110,7 @@ class Schedule:
         rows = next(rows for rows in bucket_by_length(lengths, self.batch_tokens, share) if 0 in rows)
         jobs = [candidates[row] for row in sorted(rows)]
         self._remove(jobs)
-        return Batch(engine, jobs)
+        return JobBatch(engine, jobs)
 
     def _in_turn(self) -> Iterator[Job]:
         """Yields jobs that may share a batch with the first: the first of each request, then the second, and so on."""

@@ -26,7 +26,7 @@ class BatchRecord(NamedTuple):
     """Time of the inference."""
 
 
-class Batch:
+class JobBatch:
     """Jobs that one search runs together: of one engine, with one number of beams and one size of blocked n-grams."""
 
     def __init__(self, engine: ServingEngine, jobs: Sequence[Job]) -> None:
@@ -78,7 +78,7 @@ class Batch:
             raise
 
 
-class Stream:
+class JobStream:
     """The streamed jobs of one request. They run one after another, a piece of text a turn."""
 
     def __init__(self, engine: ServingEngine, jobs: Sequence[Job]) -> None:

@@ -22,7 +22,7 @@ from benchmarks.engines.registry import ENGINES, OWN
 from benchmarks.measure.result_file import Row, write_json
 from benchmarks.quality.evaluate import read_test_set, translate_all
 from benchmarks.quality.slices import Slice, make_slices
-from compressor.bundle import Robustness, RobustnessSlice
+from compressor.bundle_records import Robustness, RobustnessSlice
 from compressor.data.examples import Example
 from compressor.data.text_changes import COPIED, NUMBER
 from compressor.errors import ConfigError

@@ -18,7 +18,7 @@ class Languages(NamedTuple):
     target: str | None = None
 
 
-class Dialect(NamedTuple):
+class WireFormat(NamedTuple):
     """A path, the JSON body of a request for some texts, and the reader of the texts in its answer."""
 
     path: str
@@ -41,9 +41,9 @@ def _translated_text(answer: Any) -> list[str]:
     return [translated] if isinstance(translated, str) else list(translated)
 
 
-DIALECTS: dict[DialectName, Dialect] = {
-    "native": Dialect("/v1/translate", _native, lambda answer: [output["text"] for output in answer["outputs"]]),
-    "libretranslate": Dialect("/translate", _libretranslate, _translated_text),
+DIALECTS: dict[DialectName, WireFormat] = {
+    "native": WireFormat("/v1/translate", _native, lambda answer: [output["text"] for output in answer["outputs"]]),
+    "libretranslate": WireFormat("/translate", _libretranslate, _translated_text),
 }
 
 

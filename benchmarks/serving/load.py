@@ -18,7 +18,7 @@ from benchmarks.serving import rows as result_rows
 from benchmarks.serving.client import Address, Pool
 from benchmarks.serving.dialects import DIALECTS, DialectName, Languages, messages
 from benchmarks.serving.loops import OK, Window, closed_loop, open_loop
-from benchmarks.serving.processes import Usage, listening_process, usage
+from benchmarks.serving.processes import ProcessUsage, listening_process, usage
 from compressor.errors import CompressError, ConfigError, DataError
 
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.0, 1.2)
@@ -26,7 +26,7 @@ SERVERS = ("compress", "libretranslate", "fastapi-ctranslate2")
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
-class Target(NamedTuple):
+class LoadTarget(NamedTuple):
     """A server, and the requests for it."""
 
     address: Address
@@ -37,7 +37,7 @@ class Target(NamedTuple):
     batching: bool = True
 
 
-class Pace(NamedTuple):
+class LoadWindow(NamedTuple):
     """How long each row is measured, in seconds, and how long its load runs before."""
 
     seconds: float = 10.0
@@ -46,7 +46,7 @@ class Pace(NamedTuple):
 
 
 async def measure(
-    target: Target, clients: list[int], shares: list[float], rates: list[float], pace: Pace, seed: int = 0
+    target: LoadTarget, clients: list[int], shares: list[float], rates: list[float], pace: LoadWindow, seed: int = 0
 ) -> list[Row]:
     """Returns a row for each number of clients, then one for each rate of an open loop.
 
@@ -63,7 +63,7 @@ async def measure(
     return measured + [await open_row(target, rate, pace, seed) for rate in rates if rate > 0]
 
 
-async def closed_row(target: Target, clients: int, pace: Pace) -> Row:
+async def closed_row(target: LoadTarget, clients: int, pace: LoadWindow) -> Row:
     """Returns the row of a closed loop."""
     meter = Meter(target.address)
     await closed_loop(target.address, target.requests, clients, pace.warmup_s, timeout_s=pace.timeout_s)
@@ -72,7 +72,7 @@ async def closed_row(target: Target, clients: int, pace: Pace) -> Row:
     return _row(target, window, meter.stop(), concurrency=clients)
 
 
-async def open_row(target: Target, rate: float, pace: Pace, seed: int) -> Row:
+async def open_row(target: LoadTarget, rate: float, pace: LoadWindow, seed: int) -> Row:
     """Returns the row of an open loop."""
     meter = Meter(target.address)
     starting = asyncio.get_running_loop().call_later(pace.warmup_s, meter.start)
@@ -84,7 +84,7 @@ async def open_row(target: Target, rate: float, pace: Pace, seed: int) -> Row:
 
 
 def _row(
-    target: Target,
+    target: LoadTarget,
     window: Window,
     cpu_seconds: dict[str, float],
     *,
@@ -118,11 +118,11 @@ class Meter:
         """Returns the seconds since the start, by what used them; those of a server elsewhere are unknown."""
         return result_rows.cpu_seconds(self._server, self._read(), time.process_time() - self._client)
 
-    def _read(self) -> Usage | None:
+    def _read(self) -> ProcessUsage | None:
         return None if self._pid is None else usage(self._pid)
 
 
-async def check_answers(target: Target, dialect: DialectName) -> None:
+async def check_answers(target: LoadTarget, dialect: DialectName) -> None:
     """Raises CompressError unless the server answers the first request with one text for each of its texts."""
     pool = Pool(target.address, timeout_s=60)
     try:
@@ -196,10 +196,10 @@ def run(options: argparse.Namespace) -> None:
         languages=Languages(*(options.languages or ())),
         key=options.key,
     )
-    target = Target(
+    target = LoadTarget(
         address, requests, options.texts_per_request, options.server, options.model, not options.no_batching
     )
-    pace = Pace(options.seconds, options.warmup, options.timeout)
+    pace = LoadWindow(options.seconds, options.warmup, options.timeout)
 
     async def checked() -> list[Row]:
         await check_answers(target, options.dialect)

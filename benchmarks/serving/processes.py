@@ -13,7 +13,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _LISTEN = "0A"
 
 
-class Usage(NamedTuple):
+class ProcessUsage(NamedTuple):
     """What a process and all its descendants use.
 
     ``main_seconds`` and ``other_seconds`` are processor seconds since their start, of the main threads (the event
@@ -43,7 +43,7 @@ def listening_process(port: int) -> int | None:
     return next((pid for pid in owners if (stat := parents[pid]) and int(stat[1]) not in owners), None)
 
 
-def usage(root: int) -> Usage | None:
+def usage(root: int) -> ProcessUsage | None:
     """Returns what a process and its descendants use; None once it has ended."""
     children: dict[int, list[int]] = defaultdict(list)
     stats = {pid: stat for pid in _processes() if (stat := _stat(pid))}
@@ -56,7 +56,7 @@ def usage(root: int) -> Usage | None:
         tree += children[pid]
     mains = [_cpu_seconds(stat) for pid in tree if (stat := _stat(pid, f"task/{pid}/stat"))]
     whole = sum(_cpu_seconds(stats[pid]) for pid in tree)
-    return Usage(
+    return ProcessUsage(
         main_seconds=sum(mains),
         other_seconds=max(0.0, whole - sum(mains)),
         rss_mb=sum(int(stats[pid][21]) for pid in tree) * _PAGE / 1e6,

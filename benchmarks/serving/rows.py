@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.measure.result_file import Row, Table, load, write_json
 from benchmarks.measure.timing import percentile
 from benchmarks.serving.loops import OK, Window
-from benchmarks.serving.processes import Usage
+from benchmarks.serving.processes import ProcessUsage
 from compressor.errors import DataError
 from compressor.provenance import provenance
 
@@ -68,7 +68,7 @@ def errors(window: Window) -> dict[str, int]:
     return dict(sorted(Counter(outcome.kind for outcome in window.outcomes if outcome.kind != OK).items()))
 
 
-def cpu_seconds(before: Usage | None, after: Usage | None, client_seconds: float) -> dict[str, float]:
+def cpu_seconds(before: ProcessUsage | None, after: ProcessUsage | None, client_seconds: float) -> dict[str, float]:
     """Returns processor seconds between two readings of a server; of the client alone where it could not be read."""
     used = {"client": client_seconds}
     if before is not None and after is not None:

@@ -24,7 +24,7 @@ from benchmarks.serving import rows as result_rows
 from benchmarks.serving.client import Address
 from benchmarks.serving.dialects import DialectName, Languages, messages
 from benchmarks.serving.launch import Launched, launched
-from benchmarks.serving.load import SHARES, Pace, Target, check_answers, measure, print_rows, read_texts
+from benchmarks.serving.load import SHARES, LoadTarget, LoadWindow, check_answers, measure, print_rows, read_texts
 from compressor.bundle import base_precision
 from compressor.errors import ConfigError
 from compressor.processors import available_cpus
@@ -43,14 +43,14 @@ class RuntimeSpeed(NamedTuple):
     alone_ms: float
 
 
-class Setup(NamedTuple):
+class ServerBench(NamedTuple):
     """What is alike for all servers and models."""
 
     texts: list[str]
     languages: Languages
     threads: int
     clients: list[int]
-    pace: Pace
+    pace: LoadWindow
     repeats: int
     json: Path | None
     settings: dict[str, Any]
@@ -82,7 +82,7 @@ def runtime_speed(spec: EngineSpec, texts: Sequence[str], threads: int, repeats:
     return RuntimeSpeed(rates, median(alone) * 1e3)
 
 
-def server_rows(setup: Setup, server: Launched, name: str, model: str, dialect: DialectName) -> list[Row]:
+def server_rows(setup: ServerBench, server: Launched, name: str, model: str, dialect: DialectName) -> list[Row]:
     """Returns the rows of one server: single texts with a saturation curve, and 16 texts a request."""
     address = Address.of(server.url)
 
@@ -90,7 +90,7 @@ def server_rows(setup: Setup, server: Launched, name: str, model: str, dialect: 
         measured: list[Row] = []
         for count, clients, shares in ((1, setup.clients, list(SHARES)), (MANY, [MANY_CLIENTS], [])):
             requests = messages(dialect, address, setup.texts, count, languages=setup.languages)
-            target = Target(address, requests, count, name, model)
+            target = LoadTarget(address, requests, count, name, model)
             await check_answers(target, dialect)
             measured += await measure(target, clients, shares, [], setup.pace)
         return measured
@@ -103,7 +103,7 @@ def server_rows(setup: Setup, server: Launched, name: str, model: str, dialect: 
     return rows
 
 
-def measure_model(setup: Setup, label: str, bundle: Path, peer: Path | None) -> None:
+def measure_model(setup: ServerBench, label: str, bundle: Path, peer: Path | None) -> None:
     """Measures the runtime, ``compress serve`` and the peer of one model, and writes each part when it is done."""
     spec = spec_of(bundle, label, None, None)
     setup.settings[f"{label}_precision"] = spec.precision
@@ -149,8 +149,8 @@ def run(options: argparse.Namespace) -> None:
     if not bundles or not set(peers) <= set(bundles):
         raise ConfigError("every label needs a {bundle}: give LABEL=DIR", options=["bundle", "peer"])
     texts, threads = read_texts(options.source, options.texts), options.threads or available_cpus()
-    pace = Pace(options.seconds, options.warmup)
-    setup = Setup(
+    pace = LoadWindow(options.seconds, options.warmup)
+    setup = ServerBench(
         texts=texts,
         languages=Languages(*options.languages),
         threads=threads,

@@ -19,7 +19,7 @@ from benchmarks.serving.client import Address
 from benchmarks.serving.dialects import DialectName, Languages, messages
 from benchmarks.serving.load import add_target_arguments, read_texts
 from benchmarks.serving.loops import closed_loop
-from benchmarks.serving.processes import Usage, listening_process, usage
+from benchmarks.serving.processes import ProcessUsage, listening_process, usage
 from compressor.errors import CompressError
 
 SAMPLES = 120
@@ -54,7 +54,7 @@ async def soak(address: Address, requests: Sequence[bytes], clients: int, minute
     if pid is None:
         raise CompressError(f"no process of this machine that this user may look at listens on port {address.port}")
     loading = asyncio.create_task(closed_loop(address, requests, clients, minutes * 60))
-    samples: list[Usage] = []
+    samples: list[ProcessUsage] = []
     start = time.monotonic()
     while not loading.done():
         reading = usage(pid)

@@ -16,7 +16,7 @@ from compressor.data_config import AugmentationConfig, DataConfig
 from compressor.text.tokenizer import load_tokenizer
 
 
-class Request(NamedTuple):
+class AugmentRequest(NamedTuple):
     """A part of a pass, see ``Augmentation``."""
 
     config: AugmentationConfig
@@ -28,11 +28,11 @@ class Request(NamedTuple):
 
 
 def main() -> None:
-    """Answers each ``Request`` with ``Replacements``."""
+    """Answers each ``AugmentRequest`` with ``Replacements``."""
     tokenizer = load_tokenizer(Path(sys.argv[1]))
     sources, targets = map_rows(Path(sys.argv[2]))
 
-    def answer(request: Request) -> Replacements:
+    def answer(request: AugmentRequest) -> Replacements:
         augmentation = Augmentation(request.config, request.data, tokenizer, request.seed, request.first_ids)
         return augmentation.replacements(sources, targets, request.visit, request.part)
 

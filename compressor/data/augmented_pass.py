@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from compressor.data.augmentation import Augmentation, Replacements, replaced_rows
-from compressor.data.augmentation_worker import Request
+from compressor.data.augmentation_worker import AugmentRequest
 from compressor.data.token_rows import TokenRows
 from compressor.data.worker_processes import WorkerProcesses
 from compressor.processors import available_cpus
@@ -60,7 +60,7 @@ class AugmentedPass:
     def _in_processes(self, corpus: Path, parts: list[range], visit: int) -> Iterator[Replacements]:
         """Yields what each part replaces, in order. Raises DataError if a process ended."""
         one = self.augmentation
-        requests = (Request(one.config, one.data, one.seed, tuple(one.first_ids), visit, part) for part in parts)
+        requests = (AugmentRequest(one.config, one.data, one.seed, tuple(one.first_ids), visit, part) for part in parts)
         with tempfile.TemporaryDirectory() as folder:
             self.tokenizer.save(Path(folder))
             arguments = [folder, str(corpus.resolve())]

@@ -14,7 +14,7 @@ from compressor.data_config import DataConfig
 from compressor.text.tokenizer import load_tokenizer
 
 
-class Request(NamedTuple):
+class EncodeRequest(NamedTuple):
     """A place in a file of texts (see ``TextRows``), and how to encode what is there (see ``encode``)."""
 
     path: str
@@ -25,10 +25,10 @@ class Request(NamedTuple):
 
 
 def main() -> None:
-    """Answers each ``Request`` with ``EncodedTexts``."""
+    """Answers each ``EncodeRequest`` with ``EncodedTexts``."""
     tokenizer = load_tokenizer(Path(sys.argv[1]))
 
-    def answer(request: Request) -> EncodedTexts:
+    def answer(request: EncodeRequest) -> EncodedTexts:
         with open(request.path, "rb") as file:
             examples = read_place(file.fileno(), request.offset, request.lengths)
         return encode(examples, tokenizer, request.data, request.first_ids)

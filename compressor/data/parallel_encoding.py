@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from compressor.data.encoding import EncodedTexts, encode
-from compressor.data.encoding_worker import Request
+from compressor.data.encoding_worker import EncodeRequest
 from compressor.data.text_rows import BLOCK, TextRows
 from compressor.data.worker_processes import WorkerProcesses
 from compressor.data_config import DataConfig
@@ -43,6 +43,6 @@ def encode_rows(
             yield encode(part[start : start + BLOCK], tokenizer, data, first_ids)
         return
     places = ((part, part.place(start, min(start + BLOCK, len(part)))) for part, start in blocks)
-    requests = (Request(str(part.path), *place, data, first_ids) for part, place in places)
+    requests = (EncodeRequest(str(part.path), *place, data, first_ids) for part, place in places)
     with WorkerProcesses("compressor.data.encoding_worker", [tokenizer_folder.resolve()], processes) as workers:
         yield from workers.answers(requests)

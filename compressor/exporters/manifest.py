@@ -5,17 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from compressor.bundle import (
-    PRECISIONS,
-    SHORTLIST,
-    WEIGHTS_FILE,
-    Lineage,
-    Manifest,
-    Precision,
-    ShortlistSizes,
-    file_records,
-    tokenizer_digest,
-)
+from compressor.bundle import PRECISIONS, SHORTLIST, WEIGHTS_FILE, Manifest, file_records, tokenizer_digest
+from compressor.bundle_records import Lineage, Precision, ShortlistSizes
 from compressor.decoding.shortlist import LexicalTable
 from compressor.exporters.graphs.modules import max_beams, max_source_tokens
 from compressor.models.base import count_parameters

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from compressor.bundle import Manifest, Quality
+from compressor.bundle import Manifest
+from compressor.bundle_records import Quality
 
 _COMMANDS = {"translation": "translate", "summarization": "summarize"}
 

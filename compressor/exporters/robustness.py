@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compressor.bundle import CARD_FILE, MANIFEST_FILE, Robustness, dump_manifest, file_record, open_bundle
+from compressor.bundle import CARD_FILE, MANIFEST_FILE, dump_manifest, file_record, open_bundle
+from compressor.bundle_records import Robustness
 from compressor.exporters.model_card import model_card
 from compressor.files import write_atomic
 

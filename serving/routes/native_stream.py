@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from serving.batcher import Batcher
 from serving.errors import as_problem, internal_error
-from serving.execution import DeltaStream, Work, wait
+from serving.execution import DeltaStream, RequestJobs, wait
 from serving.jobs import Deadline, DeadlineExceeded
 from serving.metrics import Metrics
 from serving.models import ServedModel
@@ -40,7 +40,7 @@ _log = logging.getLogger("serving")
 
 
 async def stream_response(
-    request: Request, batcher: Batcher, metrics: Metrics, model: ServedModel, work: Work
+    request: Request, batcher: Batcher, metrics: Metrics, model: ServedModel, work: RequestJobs
 ) -> StreamingResponse:
     """Returns the response once its first piece is there, so that an error before it has a status of its own.
 

@@ -10,13 +10,8 @@ import pytest
 
 from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.process import Info, Reply
-from compressor.bundle import (
-    FileRecord,
-    Manifest,
-    Precision,
-    dump_manifest,
-    tokenizer_digest,
-)
+from compressor.bundle import Manifest, dump_manifest, tokenizer_digest
+from compressor.bundle_records import FileRecord, Precision
 from compressor.generation_config import GenerationConfig
 
 GENERATION = GenerationConfig(start_id=3, eos_id=2, pad_id=3, max_new_tokens=20)

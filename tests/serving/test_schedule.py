@@ -10,7 +10,7 @@ import pytest
 from compressor.runtime.sources import Source
 from serving.jobs import Deadline, DeadlineExceeded, Job, JobOptions
 from serving.schedule import Schedule
-from serving.turns import Batch, Stream
+from serving.turns import JobBatch, JobStream
 
 ENGINE: Any = object()
 
@@ -24,7 +24,7 @@ def jobs_of(lengths: list[int], *, timeout_ms: int = 60_000, stream: bool = Fals
 
 def batches_of(schedule: Schedule) -> list[list[Job]]:
     batches = []
-    while isinstance(turn := schedule.next(), Batch):
+    while isinstance(turn := schedule.next(), JobBatch):
         batches.append(list(turn.jobs))
     return batches
 
@@ -89,7 +89,7 @@ def test_engines_have_batches_of_their_own() -> None:
     for engine in engines * 2:
         schedule.add(engine, jobs_of([3]))
     turns = [schedule.next(), schedule.next()]
-    assert [(turn.engine, len(turn.jobs)) for turn in turns if isinstance(turn, Batch)] == [
+    assert [(turn.engine, len(turn.jobs)) for turn in turns if isinstance(turn, JobBatch)] == [
         (engines[0], 2),
         (engines[1], 2),
     ]
@@ -100,7 +100,7 @@ def test_engines_have_batches_of_their_own() -> None:
 def test_idle_threads_share_what_waits_if_it_is_much(jobs: int, sizes: list[int]) -> None:
     schedule = scheduled(jobs_of([1] * jobs))
     turns = [schedule.next(threads) for threads in (4, 3, 2, 1)]
-    assert [len(turn.jobs) for turn in turns if isinstance(turn, Batch)] == sizes
+    assert [len(turn.jobs) for turn in turns if isinstance(turn, JobBatch)] == sizes
 
 
 def test_cancelled_and_late_jobs_are_not_scheduled() -> None:
@@ -120,8 +120,8 @@ def test_each_stream_has_one_turn_between_two_batches() -> None:
     for _ in range(9):
         turn = schedule.next()
         assert turn is not None
-        order.append("batch" if isinstance(turn, Batch) else f"stream {streams.index(turn.jobs())}")
-        if isinstance(turn, Stream):
+        order.append("batch" if isinstance(turn, JobBatch) else f"stream {streams.index(turn.jobs())}")
+        if isinstance(turn, JobStream):
             schedule.put_back(turn)
     both = ["stream 0", "stream 1"]
     assert order == ["batch", *both, "batch", *both, "batch", *both]

@@ -18,13 +18,8 @@ import numpy as np
 import torch
 
 from compressor.batching import bucket_by_length
-from compressor.bundle import (
-    DECODER_STEP,
-    ENCODER,
-    ParitySummary,
-    Quality,
-    base_precision,
-)
+from compressor.bundle import DECODER_STEP, ENCODER, base_precision
+from compressor.bundle_records import ParitySummary, Quality
 from compressor.decoding.constraints import Constraints, search_options
 from compressor.decoding.search import greedy, pad_sources
 from compressor.errors import ExportError

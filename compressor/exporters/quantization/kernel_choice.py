@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from compressor.bundle import DECODER_STEP, ENCODER, MatmulFormat
+from compressor.bundle import DECODER_STEP, ENCODER
+from compressor.bundle_records import MatmulFormat
 from compressor.exporters.quantization.rewrite import quantize, weight_matmuls
 from compressor.runtime.session import open_session
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from compressor.bundle import MatmulFormat
+from compressor.bundle_records import MatmulFormat
 from compressor.exporters.graphs.weights import write_graphs
 from compressor.exporters.quantization import kernel_choice
 from compressor.exporters.quantization.calibration import calibrate

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import onnx_ir as ir
 from torch import nn
 
-from compressor.bundle import Quality
+from compressor.bundle_records import Quality
 from compressor.errors import ExportError
 from compressor.exporters.quantization.rewrite import weight_key, weight_matmuls
 from compressor.models.base import Seq2SeqModel

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.reports import docs, serving
 from benchmarks.serving.loops import Outcome, Window
-from benchmarks.serving.processes import Usage
+from benchmarks.serving.processes import ProcessUsage
 from benchmarks.serving.rows import EMPTY, cpu_seconds, load_row, read_result, saturation, write_result
 from compressor.errors import DataError
 
@@ -55,7 +55,7 @@ def test_saturation_is_the_best_closed_loop() -> None:
 
 
 def test_processor_seconds_are_differences() -> None:
-    before, after = Usage(1.0, 2.0, 0, 0, 0), Usage(1.5, 4.0, 0, 0, 0)
+    before, after = ProcessUsage(1.0, 2.0, 0, 0, 0), ProcessUsage(1.5, 4.0, 0, 0, 0)
     used = {"client": 0.25, "server_event_loop": 0.5, "server_other_threads": 2.0}
     assert cpu_seconds(before, after, 0.25) == used
     assert cpu_seconds(None, None, 0.25) == {"client": 0.25}
