@@ -25,8 +25,9 @@ from pydantic import BaseModel
 from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.conversion import convert
 from benchmarks.engines.ctranslate2.engine import CTranslate2Engine
+from benchmarks.engines.registry import RIVAL
 
-NAME = "ctranslate2"
+NAME = RIVAL.name
 Translate = Callable[[list[str]], list[str]]
 
 

@@ -71,10 +71,11 @@ def test_load_measures_closed_and_open_loops(paced: Launched, source: Path, tmp_
     assert all(set(row["cpu_seconds"]) == {"client", "server_event_loop", "server_other_threads"} for row in rows)
 
 
-def test_a_server_of_another_dialect_is_refused(
+def test_a_server_that_does_not_answer_in_the_dialect_is_refused(
     paced: Launched, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["load", paced.url, "--source", str(source), "--dialect", "libretranslate"]) != 0
+    languages = ["--dialect", "libretranslate", "--languages", "de", "zz"]
+    assert main(["load", paced.url, "--source", str(source), *languages]) != 0
     assert "libretranslate dialect" in capsys.readouterr().err
 
 
