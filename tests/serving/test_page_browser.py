@@ -52,6 +52,7 @@ def open_page(browser: Any) -> Iterator[Open]:
             page.on("pageerror", lambda error: errors.append(str(error)))
             page.on("console", logged)
             page.goto("/")
+            expect(page.locator("textarea:focus, input:focus")).to_have_count(1)  # what is typed earlier is lost
             return page
 
         yield begin
