@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from compressor.distillation.contexts import Contexts
-from compressor.distillation.losses import hard_cross_entropy
+from compressor.distillation.losses import IGNORED, hard_cross_entropy
+from compressor.distillation.output_loss import StudentOutput
 
 TeacherLogits = Callable[[Tensor], Tensor]
 """Rows, bool [batch] -> the teacher's logits [positions of these rows, columns]."""
@@ -23,8 +24,7 @@ TeacherLogits = Callable[[Tensor], Tensor]
 class LossInputs(NamedTuple):
     """What a target may read."""
 
-    logits: Tensor
-    """The student's, [positions, columns]."""
+    output: StudentOutput
     contexts: Contexts
     label_columns: Tensor
     """int64 [batch, context_len]: the column of each label; ``IGNORED`` where it may not be generated."""
@@ -48,7 +48,7 @@ class OwnToken(Target):
     def loss(self, inputs: LossInputs) -> Tensor:
         """See Target."""
         labels = inputs.label_columns[inputs.contexts.loss_mask]
-        return hard_cross_entropy(inputs.logits, labels, inputs.label_smoothing)
+        return _mean_hard_loss(inputs, labels)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class BestToken(Target):
         if bool(from_student.any()):
             best = inputs.teacher_logits(from_student).argmax(dim=-1)
             labels = labels.masked_scatter(from_student[:, None] & contexts.loss_mask, best)
-        return hard_cross_entropy(inputs.logits, labels[contexts.loss_mask], inputs.label_smoothing)
+        return _mean_hard_loss(inputs, labels[contexts.loss_mask])
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,18 @@ class Distribution(Target):
     """The teacher's distribution."""
 
     divergence: Callable[[Tensor, Tensor], Tensor]
-    """Of ``losses``: the student's logits and the teacher's probabilities -> the mean over positions."""
+    """Of ``losses``: the student's logits and the teacher's probabilities -> the sum over positions."""
 
     def loss(self, inputs: LossInputs) -> Tensor:
         """See Target."""
         every_row = torch.ones_like(inputs.contexts.from_data)
         probabilities = inputs.teacher_logits(every_row).float().softmax(dim=-1)
-        return self.divergence(inputs.logits, probabilities)
+        total = inputs.output.total(lambda logits, piece: self.divergence(logits, probabilities[piece]))
+        return total / max(len(probabilities), 1)
+
+
+def _mean_hard_loss(inputs: LossInputs, labels: Tensor) -> Tensor:
+    """Returns the mean over positions whose label may be generated (a scalar); ``labels``: int64 [positions]."""
+    smoothing = inputs.label_smoothing
+    total = inputs.output.total(lambda logits, piece: hard_cross_entropy(logits, labels[piece], smoothing))
+    return total / (labels != IGNORED).sum().clamp(min=1)

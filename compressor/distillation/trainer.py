@@ -22,6 +22,7 @@ from compressor.distillation.distributed import accelerator, mixed_precision, su
 from compressor.distillation.losses import IGNORED
 from compressor.distillation.memory import reuse_freed_memory
 from compressor.distillation.methods import resolve
+from compressor.distillation.output_loss import StudentOutput
 from compressor.distillation.rollout import FULL_BATCH_ROLLOUT, SampleKey, rollout
 from compressor.distillation.schedules import beta, learning_rate
 from compressor.distillation.setup import Setup
@@ -214,7 +215,7 @@ class Trainer:
         """Returns the method's mean loss over positions (a scalar), over the tokens that may be generated."""
         features = self.model(batch.source, batch.source_mask, contexts.tokens)[contexts.loss_mask]
         inputs = LossInputs(
-            logits=self.student.project(features, self.tokens),
+            output=StudentOutput(features, *self.student.output_layer(self.tokens)),
             contexts=contexts,
             label_columns=self.columns[contexts.labels],
             teacher_logits=lambda rows: self.signal.logits(batch, contexts, rows, self.tokens),

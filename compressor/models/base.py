@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.model_config import ModelConfig
@@ -47,8 +48,12 @@ class Seq2SeqModel(nn.Module, ABC):
         """Last hidden layer [batch, context_len, d] after each prefix of ``context`` (int64 [batch, context_len])."""
 
     @abstractmethod
+    def output_layer(self, tokens: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Weight [vocab, d] and bias [vocab] of the output layer; rows of the given tokens (int64 [n]) alone."""
+
     def project(self, features: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Logits [..., vocab] from hidden states [..., d]; of the given tokens (int64 [n]) alone, [..., n]."""
+        return F.linear(features, *self.output_layer(tokens))
 
     def forward(self, source: Tensor, source_mask: Tensor, context: Tensor) -> Tensor:
         """Returns ``features`` for a batch. Training calls the module itself, as data-parallel wrappers require."""

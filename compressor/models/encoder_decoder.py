@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from compressor.model_config import ModelConfig
 from compressor.models.base import Memory, Seq2SeqModel
+from compressor.models.dropout import dropout
 from compressor.models.layer_copy import copy_embeddings, copy_layers
 from compressor.models.layers import EncoderLayer, sinusoidal_positions
 
@@ -83,7 +84,7 @@ class EncoderDecoder(Seq2SeqModel):
         """Returns embeddings [batch, len, d] of tokens [batch, len] at ``positions`` [len, d]."""
         embedded = F.embedding(tokens, self._table(side), padding_idx=self.config.pad_id) * self.scale
         normed = self.embedding_norm[side](embedded + positions)
-        return F.dropout(normed, self.config.dropout, self.training)
+        return dropout(normed, self.config.dropout, self.training)
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
         """See Seq2SeqModel."""
@@ -93,12 +94,10 @@ class EncoderDecoder(Seq2SeqModel):
             hidden = layer(hidden, mask, self.fused_attention)
         return Memory(self.encoder_norm(hidden), source_mask)
 
-    def project(self, features: Tensor, tokens: Tensor | None = None) -> Tensor:
+    def output_layer(self, tokens: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See Seq2SeqModel."""
-        table = self._table("output")
-        if tokens is None:
-            return F.linear(features, table, self.output_bias)
-        return F.linear(features, table.index_select(0, tokens), self.output_bias.index_select(0, tokens))
+        table, bias = self._table("output"), self.output_bias
+        return (table, bias) if tokens is None else (table.index_select(0, tokens), bias.index_select(0, tokens))
 
     def restrict_output(self, tokens: Tensor) -> None:
         """See Seq2SeqModel; the output layer no longer shares the embedding."""

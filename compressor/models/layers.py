@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.onnx.ops import attention as onnx_attention
 
 from compressor.model_config import ModelConfig
+from compressor.models.dropout import dropout
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "swish": F.silu}
 
@@ -141,7 +142,7 @@ class Residual(nn.Module):
 
     def leave(self, hidden: Tensor, change: Tensor) -> Tensor:
         """Returns the sum of the block's input and output."""
-        total = hidden + F.dropout(change, self.dropout, self.training)
+        total = hidden + dropout(change, self.dropout, self.training)
         output: Tensor = total if self.pre else self.norm(total)
         return output
 

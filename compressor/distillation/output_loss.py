@@ -1,0 +1,87 @@
+"""The output layer and a loss on it, some positions at a time: all logits of a batch are never in memory together.
+
+A batch of 4,000 positions and 16,000 columns has 256 MB of logits, and several passes over them cost more than the
+whole Transformer. A piece of them stays in the processor's cache; its gradient is computed at once, and what remains
+are the gradients of the features and of the output layer.
+
+Shapes: positions = those of a batch that carry loss, d = model width, columns = tokens that may be generated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PIECE = {"cpu": 2**23}
+"""Logits that are computed together, by device; see ``LARGE``."""
+
+IN_CACHE = {"cpu": 2**18}
+"""Logits whose loss is computed together, by device: 1 MB in float32; see ``LARGE``."""
+
+LARGE = 2**26
+"""Logits that are computed together on any other device: its memory is fast, and starting an operator is not."""
+
+PieceLoss = Callable[[Tensor, slice], Tensor]
+"""Logits [rows, columns] in float32, the places of the rows -> the sum of the losses there, a scalar."""
+
+
+class StudentOutput(NamedTuple):
+    """The student's last hidden layer at every position that carries loss, and its output layer."""
+
+    features: Tensor
+    """[positions, d]"""
+    weight: Tensor
+    """[columns, d]"""
+    bias: Tensor
+    """[columns]"""
+
+    def total(self, loss: PieceLoss) -> Tensor:
+        """Returns the sum of a loss over all positions (a scalar)."""
+        total: Tensor = _TotalLoss.apply(*self, loss)  # type: ignore[no-untyped-call]
+        return total
+
+
+class _TotalLoss(torch.autograd.Function):
+    """Sum of a loss over pieces, whose gradients are computed in the forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, loss: PieceLoss) -> Tensor:
+        device, columns = features.device.type, weight.shape[0]
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
+        inputs, matrix, offset = features.to(dtype), weight.to(dtype), bias.to(dtype)
+        size, rows = (max(1, of.get(device, LARGE) // columns) for of in (PIECE, IN_CACHE))
+        total = torch.zeros((), device=features.device)
+        by_features = torch.empty_like(features)
+        by_weight, by_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        with torch.autocast(device, enabled=False):
+            for start in range(0, len(features), size):
+                piece = slice(start, min(start + size, len(features)))
+                logits = F.linear(inputs[piece], matrix, offset)
+                for first in range(0, len(logits), rows):
+                    part = slice(first, min(first + rows, len(logits)))
+                    value, gradient = _with_gradient(loss, logits[part], slice(start + first, start + part.stop))
+                    total += value
+                    logits[part] = gradient
+                    by_bias += gradient.sum(dim=0)
+                by_features[piece] = logits @ matrix
+                by_weight += logits.T @ inputs[piece]
+        ctx.save_for_backward(by_features, by_weight, by_bias)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        by_features, by_weight, by_bias = ctx.saved_tensors
+        return by_features * upstream[0], by_weight * upstream[0], by_bias * upstream[0], None
+
+
+def _with_gradient(loss: PieceLoss, logits: Tensor, places: slice) -> tuple[Tensor, Tensor]:
+    """Returns a loss, and its gradient in float32."""
+    with torch.enable_grad():
+        logits = logits.float().requires_grad_()
+        value = loss(logits, places)
+        (gradient,) = torch.autograd.grad(value, logits)
+    return value.detach(), gradient
