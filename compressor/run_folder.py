@@ -132,8 +132,11 @@ class RunRecord(RunPart):
         None, exclude_if=_is_none, description="Updates whose weights were averaged; null: those of best_update."
     )
     epoch: int | None = Field(None, ge=0, exclude_if=_is_none, description="Whole passes that were made.")
+    stretch: int | None = Field(
+        None, ge=0, exclude_if=_is_none, description="Stretches that were made of the pass that was begun."
+    )
     batch: int | None = Field(
-        None, ge=0, exclude_if=_is_none, description="Batches of a process in the pass that was begun."
+        None, ge=0, exclude_if=_is_none, description="Batches of a process in the stretch that was begun."
     )
     seconds: float | None = Field(None, ge=0, description="Time of updates and of the teacher's outputs.")
     dev: DevScores | None = Field(None, description="Best dev scores.")

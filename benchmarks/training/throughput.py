@@ -32,7 +32,7 @@ from compressor.distillation.estimate import SAMPLE, PlaceholderOutputs
 from compressor.distillation.methods import METHODS
 from compressor.distillation.setup import Setup, set_up
 from compressor.distillation.thread_count import use_threads
-from compressor.distillation.trainer import Trainer
+from compressor.distillation.trainer import Trainer, examples_of
 from compressor.errors import CompressError, ConfigError
 from compressor.progress import Bar
 from compressor.provenance import provenance, sanitize
@@ -133,12 +133,7 @@ def _updates(trainer: Trainer) -> Work:
 
 def _rollouts(trainer: Trainer) -> Work:
     """Returns work that writes rollouts alone."""
-
-    def roll_out(group: list[Batch]) -> int:
-        indices = [index for batch in group for index in batch.indices]
-        return sum(map(len, trainer.roll_out(indices, [0] * len(indices))))
-
-    return roll_out
+    return lambda group: sum(map(len, trainer.roll_out(examples_of(group))))
 
 
 class _Marian:

@@ -21,7 +21,7 @@ from benchmarks.training.contenders import BETA, groups_of, settings_of, start_f
 from compressor.config import ROLLOUT_METHODS, dump_recipe, load_recipe
 from compressor.data.batching import Batch
 from compressor.distillation.setup import Setup, set_up
-from compressor.distillation.trainer import Trainer
+from compressor.distillation.trainer import Trainer, examples_of
 from compressor.errors import ConfigError
 from compressor.progress import Bar
 from compressor.provenance import provenance, sanitize
@@ -92,9 +92,9 @@ def _per_update(seconds: Sequence[Sequence[float]], work: Sequence[Sequence[Batc
 
 def _lengths(setup: Setup, trainer: Trainer, work: Sequence[Sequence[Batch]]) -> dict[str, float]:
     """Returns the mean tokens of rollouts and references on the first group of batches."""
-    chosen = [index for batch in work[0] for index in batch.indices]
-    written = sum(map(len, trainer.roll_out(chosen, [0] * len(chosen))))
-    given = sum(len(setup.train.targets[index]) for index in chosen)
+    chosen = examples_of(work[0])
+    written = sum(map(len, trainer.roll_out(chosen)))
+    given = sum(len(setup.train.targets[batch.indices[row]]) for batch, row in chosen)
     return {"rollout_tokens": round(written / len(chosen), 2), "reference_tokens": round(given / len(chosen), 2)}
 
 

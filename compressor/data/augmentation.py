@@ -47,7 +47,7 @@ class AugmentedRows(TokenRows):
 
     Args:
         rows: the corpus.
-        indices: the rows that are replaced, ascending.
+        indices: the rows that are replaced.
         replacements: a row for each of them.
     """
 
@@ -68,7 +68,7 @@ class AugmentedRows(TokenRows):
 
 @dataclass
 class Replacements:
-    """The rows that a part of a pass replaces: their places in the corpus, ascending, and their token ids."""
+    """The rows that a part of a pass replaces: their places in the corpus, and their token ids."""
 
     indices: array[int] = field(default_factory=lambda: array("q"))
     texts: EncodedTexts = field(default_factory=EncodedTexts)
@@ -91,8 +91,8 @@ class Augmentation:
         self.config, self.data, self.tokenizer, self.seed = config, data, tokenizer, seed
         self.first_ids = list(first_ids)
 
-    def replacements(self, sources: TokenRows, targets: TokenRows, visit: int, part: range) -> Replacements:
-        """Returns what a pass replaces in a part of the rows; ``visit`` counts from 0."""
+    def replacements(self, sources: TokenRows, targets: TokenRows, visit: int, part: Sequence[int]) -> Replacements:
+        """Returns what a pass replaces in the rows of these indices; ``visit`` counts from 0."""
         replaced = Replacements()
         texts = _Texts(self.tokenizer, sources, targets)
         for index, changed in changed_examples(texts, self.config, self.seed, visit, part):
@@ -119,7 +119,7 @@ def replaced_rows(
 
 
 def changed_examples(
-    texts: Sequence[Example], config: AugmentationConfig, seed: int, visit: int = 0, part: range | None = None
+    texts: Sequence[Example], config: AugmentationConfig, seed: int, visit: int = 0, part: Sequence[int] | None = None
 ) -> Iterator[tuple[int, Example]]:
     """Yields the examples that a pass changes, with their indices.
 
@@ -135,7 +135,7 @@ def changed_examples(
     draws = uniform(Stream.AUGMENTATION, seed, visit, part, 2)
     kinds = np.searchsorted(bounds, draws[:, 0], side="right")
     for place in np.flatnonzero(kinds < len(names)).tolist():
-        index, rng, name = part[place], random.Random(int(draws[place, 1] * 2**53)), names[kinds[place]]
+        index, rng, name = int(part[place]), random.Random(int(draws[place, 1] * 2**53)), names[kinds[place]]
         example = texts[index]
         changed = join(texts, index, rng) if name == "joined" else CHANGES[name](example, rng)
         if changed != example:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from compressor.data.augmentation import Augmentation, Replacements
 from compressor.data.token_files import map_rows
+from compressor.data.token_rows import IntArray
 from compressor.data.worker_processes import serve
 from compressor.data_config import AugmentationConfig, DataConfig
 from compressor.text.tokenizer import load_tokenizer
@@ -24,7 +25,7 @@ class AugmentRequest(NamedTuple):
     seed: int
     first_ids: tuple[int, ...]
     visit: int
-    part: range
+    part: IntArray
 
 
 def main() -> None:

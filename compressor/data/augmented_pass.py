@@ -1,4 +1,4 @@
-"""The rows of each pass over an augmented corpus, made on all processors where the corpus is in files."""
+"""The augmented rows of a part of a pass, made on all processors where the corpus is in files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compressor.data.augmentation import Augmentation, Replacements, replaced_rows
 from compressor.data.augmentation_worker import AugmentRequest
-from compressor.data.token_rows import TokenRows
+from compressor.data.token_rows import IntArray, TokenRows
 from compressor.data.worker_processes import WorkerProcesses
 from compressor.processors import available_cpus
 from compressor.text.tokenizer import Tokenizer
@@ -18,7 +18,7 @@ FEW = 20_000
 """Changed examples that are made here: starting processes takes as long."""
 
 PART = 16_384
-"""Rows that are looked at together."""
+"""Examples that are looked at together."""
 
 
 def processors() -> int:
@@ -27,10 +27,10 @@ def processors() -> int:
 
 
 class AugmentedPass:
-    """Makes the rows of a pass.
+    """Makes the rows of a pass, or of a part of it.
 
     Attributes:
-        progress: called with the number of rows looked at, and of all.
+        progress: called with the number of examples looked at, and of all that are asked for.
 
     Args:
         augmentation: what is changed.
@@ -42,22 +42,30 @@ class AugmentedPass:
         self.augmentation, self.tokenizer, self.corpus = augmentation, tokenizer, corpus
         self.progress: Callable[[int, int], object] = lambda done, total: None
 
-    def rows(self, sources: TokenRows, targets: TokenRows, visit: int) -> tuple[TokenRows, TokenRows]:
-        """Returns the sources and targets of one pass; row n belongs to example n. ``visit`` counts from 0.
+    def rows(
+        self, sources: TokenRows, targets: TokenRows, visit: int, indices: IntArray
+    ) -> tuple[TokenRows, TokenRows]:
+        """Returns sources and targets; row n belongs to example n.
+
+        Args:
+            sources: of the corpus.
+            targets: of the corpus.
+            visit: the pass, from 0.
+            indices: the examples that this pass may change; rows of others are those of the corpus.
 
         Raises:
             DataError: a process ended.
         """
-        parts = [range(start, min(start + PART, len(sources))) for start in range(0, len(sources), PART)]
+        parts = [indices[start : start + PART] for start in range(0, len(indices), PART)]
         share = sum(self.augmentation.config.shares().values())
         made: Iterator[Replacements]
-        if self.corpus is None or processors() == 1 or share * len(sources) <= FEW:
+        if self.corpus is None or processors() == 1 or share * len(indices) <= FEW:
             made = (self.augmentation.replacements(sources, targets, visit, part) for part in parts)
         else:
             made = self._in_processes(self.corpus, parts, visit)
         return replaced_rows(sources, targets, self._counted(made, parts))
 
-    def _in_processes(self, corpus: Path, parts: list[range], visit: int) -> Iterator[Replacements]:
+    def _in_processes(self, corpus: Path, parts: list[IntArray], visit: int) -> Iterator[Replacements]:
         """Yields what each part replaces, in order. Raises DataError if a process ended."""
         one = self.augmentation
         requests = (AugmentRequest(one.config, one.data, one.seed, tuple(one.first_ids), visit, part) for part in parts)
@@ -67,9 +75,10 @@ class AugmentedPass:
             with WorkerProcesses("compressor.data.augmentation_worker", arguments, processors()) as workers:
                 yield from workers.answers(requests)
 
-    def _counted(self, made: Iterator[Replacements], parts: list[range]) -> Iterator[Replacements]:
-        total = parts[-1].stop if parts else 0
-        self.progress(0, total)
+    def _counted(self, made: Iterator[Replacements], parts: list[IntArray]) -> Iterator[Replacements]:
+        done, total = 0, sum(map(len, parts))
+        self.progress(done, total)
         for replaced, part in zip(made, parts, strict=True):
-            self.progress(part.stop, total)
+            done += len(part)
+            self.progress(done, total)
             yield replaced

@@ -1,5 +1,8 @@
 """Length-bucketed batches under a token budget, decided by seed, epoch and batches per update alone.
 
+A pass over a large corpus is made in stretches: random parts of it that are changed (see ``augmentation``) and cut into
+batches one after another, so that training need not wait for a whole pass.
+
 Shapes: ``b`` rows of a batch, ``s`` longest source in it, ``t`` longest target in it (both in tokens).
 A plan is made from lengths alone: 200,000 pairs take a fraction of a second.
 """
@@ -7,6 +10,7 @@ A plan is made from lengths alone: 200,000 pairs take a fraction of a second.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +21,15 @@ from compressor.data.token_rows import IntArray, TokenRows
 from compressor.errors import DataError
 
 __all__ = ["Batch", "Batches", "IntArray", "TokenRows", "plan_batches"]
+
+STRETCH = 131_072
+"""Examples of a stretch: batches of equal lengths are found in it, and a change of a third takes seconds."""
+
+Rows = tuple[TokenRows, TokenRows]
+"""Sources and targets, by index in the corpus."""
+
+Change = Callable[[TokenRows, TokenRows, int, IntArray], Rows]
+"""Sources, targets, pass from 0, indices -> sources and targets in which these examples are as that pass has them."""
 
 
 class Batch(NamedTuple):
@@ -54,12 +67,13 @@ def plan_batches(
     rank: int = 0,
     world_size: int = 1,
     accumulation: int = 1,
+    stretch: int = 0,
 ) -> list[IntArray]:
-    """Cuts a corpus into batches of indices.
+    """Cuts a stretch of a corpus into batches of indices.
 
-    Every index is in exactly one batch of one shard. An update takes ``world_size * accumulation`` batches, and the
-    largest batches are halved until the count is a multiple of that. So an update has the same examples for any way to
-    divide its batches among processes, and all processes make equally many updates.
+    Every index of the stretch is in exactly one batch of one shard. An update takes ``world_size * accumulation``
+    batches, and the largest batches are halved until the count is a multiple of that. So an update has the same
+    examples for any way to divide its batches among processes, and all processes make equally many updates.
 
     Args:
         source_lengths: [rows] tokens of each source.
@@ -72,13 +86,13 @@ def plan_batches(
         rank: which shard to return.
         world_size: how many shards there are.
         accumulation: batches of a shard in an update.
+        stretch: which part of the epoch, see ``stretches``.
 
     Raises:
         DataError: one example alone is over the budget, or there are fewer rows than shards.
     """
     _check_budget(source_lengths, target_lengths, max_tokens)
-    rng = np.random.default_rng([seed, epoch])
-    rows = rng.permutation(len(source_lengths)) if shuffle else np.arange(len(source_lengths))
+    rows, rng = _rows_of_stretch(len(source_lengths), seed, epoch, stretch, shuffle)
     batches: list[IntArray] = []
     for group in (rows[target_lengths[rows] > 0], rows[target_lengths[rows] == 0]):
         ordered = _by_length(group, source_lengths, target_lengths)
@@ -87,6 +101,20 @@ def plan_batches(
     if shuffle:
         batches = [batches[i] for i in rng.permutation(len(batches))]
     return batches[rank::world_size]
+
+
+def stretches(rows: int) -> int:
+    """Returns how many stretches a pass over a corpus has."""
+    return max(1, -(-rows // STRETCH))
+
+
+def _rows_of_stretch(
+    count: int, seed: int, epoch: int, stretch: int, shuffle: bool
+) -> tuple[IntArray, np.random.Generator]:
+    """Returns indices of a corpus of ``count`` rows, and a generator for the order of their batches."""
+    rng = np.random.default_rng([seed, epoch])
+    rows = rng.permutation(count) if shuffle else np.arange(count)
+    return np.array_split(rows, stretches(count))[stretch], rng if stretch == 0 else rng.spawn(stretch)[-1]
 
 
 def _check_budget(source_lengths: IntArray, target_lengths: IntArray, max_tokens: int) -> None:
@@ -143,8 +171,7 @@ class Batches:
         rank: this process.
         world_size: number of processes.
         accumulation: batches of a process in an update.
-        change: returns the sources and targets of a pass, given those of the corpus and the number of the pass from 0;
-            None: every pass has the corpus itself.
+        change: changes a stretch of a pass; None: every pass has the corpus itself.
     """
 
     def __init__(
@@ -160,7 +187,7 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         accumulation: int = 1,
-        change: Callable[[TokenRows, TokenRows, int], tuple[TokenRows, TokenRows]] | None = None,
+        change: Change | None = None,
     ) -> None:
         if targets is not None and len(sources) != len(targets):
             raise DataError(f"{len(sources)} sources but {len(targets)} targets: they must correspond one to one")
@@ -171,26 +198,15 @@ class Batches:
         self.pad_id, self.max_tokens, self.max_rows = pad_id, max_tokens, max_rows
         self.seed, self.shuffle, self.rank, self.world_size = seed, shuffle, rank, world_size
         self.accumulation, self.change = accumulation, change
-        self._pass: tuple[int, TokenRows, TokenRows] | None = None
-        self._plan: tuple[int, list[IntArray]] | None = None
+        self.stretches = stretches(len(sources))
+        """Stretches of a pass."""
+        self._now: tuple[tuple[int, int], Rows] | None = None
+        self._next: tuple[tuple[int, int], Future[Rows]] | None = None
+        self._thread = ThreadPoolExecutor(1)
 
-    def rows(self, epoch: int) -> tuple[TokenRows, TokenRows]:
-        """The sources and targets of one epoch; those of the last one asked for stay in memory."""
-        if self.change is None:
-            return self.sources, self.targets
-        if self._pass is None or self._pass[0] != epoch:
-            self._pass = (epoch, *self.change(self.sources, self.targets, epoch))
-        return self._pass[1:]
-
-    def plan(self, epoch: int = 0) -> list[IntArray]:
-        """The index batches of one epoch, for this process; those of the last one asked for stay in memory."""
-        if self._plan is None or self._plan[0] != epoch:
-            self._plan = (epoch, self._make_plan(epoch))
-        return self._plan[1]
-
-    def _make_plan(self, epoch: int) -> list[IntArray]:
-        """Plans the batches of one epoch."""
-        sources, targets = self.rows(epoch)
+    def plan(self, epoch: int = 0, stretch: int = 0) -> list[IntArray]:
+        """The index batches of a stretch of an epoch, for this process."""
+        sources, targets = self._rows(epoch, stretch)
         return plan_batches(
             sources.lengths,
             targets.lengths,
@@ -202,18 +218,53 @@ class Batches:
             rank=self.rank,
             world_size=self.world_size,
             accumulation=self.accumulation,
+            stretch=stretch,
         )
 
-    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-        """Yields the batches of one epoch, from batch ``start`` on (where an interrupted run stopped)."""
-        for indices in self.plan(epoch)[start:]:
-            yield self.collate(indices.tolist(), epoch)
+    def in_a_pass(self) -> int:
+        """Returns how many batches of this process a pass has, as many in every stretch as in the first."""
+        return len(self.plan()) * self.stretches
 
-    def collate(self, indices: list[int], visit: int = 0) -> Batch:
-        """Pads the rows with these indices into one `Batch`; all have a target, or none has."""
-        sources, targets = self.rows(visit)
+    def epoch(self, epoch: int = 0) -> Iterator[Batch]:
+        """Yields the batches of one epoch."""
+        for stretch in range(self.stretches):
+            yield from self.stretch(epoch, stretch)
+
+    def stretch(self, epoch: int, stretch: int, start: int = 0) -> Iterator[Batch]:
+        """Yields the batches of a stretch, from batch ``start`` on (where an interrupted run stopped)."""
+        plan = self.plan(epoch, stretch)
+        self._prepare_next(epoch, stretch)
+        for indices in plan[start:]:
+            yield self._collate(indices.tolist(), epoch, self._rows(epoch, stretch))
+
+    def collate(self, indices: list[int]) -> Batch:
+        """Pads unchanged rows into one `Batch`; all have a target, or none has."""
+        return self._collate(indices, 0, (self.sources, self.targets))
+
+    def _collate(self, indices: list[int], visit: int, rows: Rows) -> Batch:
+        sources, targets = rows
         source, mask = pad([sources[i] for i in indices], self.pad_id)
         target = None
         if targets.lengths[indices].all():
             target = torch.from_numpy(pad([targets[i] for i in indices], self.pad_id)[0])
         return Batch(torch.from_numpy(source), torch.from_numpy(mask), target, indices, visit)
+
+    def _rows(self, epoch: int, stretch: int) -> Rows:
+        """Sources and targets of a stretch; those of the last one asked for stay in memory."""
+        if self.change is None:
+            return self.sources, self.targets
+        if self._now is None or self._now[0] != (epoch, stretch):
+            ready = self._next is not None and self._next[0] == (epoch, stretch)
+            rows = self._next[1].result() if self._next and ready else self._make(self.change, epoch, stretch)
+            self._now = ((epoch, stretch), rows)
+        return self._now[1]
+
+    def _prepare_next(self, epoch: int, stretch: int) -> None:
+        """Begins to make the stretch that comes next, beside training."""
+        if self.change is not None and self.stretches > 1:
+            following = (epoch, stretch + 1) if stretch + 1 < self.stretches else (epoch + 1, 0)
+            self._next = (following, self._thread.submit(self._make, self.change, *following))
+
+    def _make(self, change: Change, epoch: int, stretch: int) -> Rows:
+        indices, _ = _rows_of_stretch(len(self.sources), self.seed, epoch, stretch, self.shuffle)
+        return change(self.sources, self.targets, epoch, indices)

@@ -35,8 +35,10 @@ class Progress:
 
     updates: int = 0
     epoch: int = 0
+    stretch: int = 0
+    """Stretches of this epoch that are done, see ``compressor.data.batching``."""
     batch: int = 0
-    """Batches of this epoch that this process has trained on."""
+    """Batches of this stretch that this process has trained on."""
     seconds: float = 0.0
     best_score: float = -1.0
     best_update: int = 0
@@ -53,6 +55,7 @@ def progress_of(record: RunRecord) -> Progress:
     return Progress(
         updates=record.updates or 0,
         epoch=record.epoch or 0,
+        stretch=record.stretch or 0,
         batch=record.batch or 0,
         seconds=record.seconds or 0.0,
         best_score=next((score for score in scores if score is not None), -1.0),

@@ -66,7 +66,7 @@ def estimate(recipe: Recipe, label_engine: OpenLabelEngine | None = None) -> dic
         if number + 1 == GROUPS or seconds > ENOUGH_SECONDS:
             break
     written = estimated_seconds(setup, label_engine)
-    updates_per_pass = round(scale * len(trainer.batches.plan(0))) // recipe.training.accumulation
+    updates_per_pass = round(scale * trainer.batches.in_a_pass()) // recipe.training.accumulation
     updates = recipe.training.updates or max(1, round((recipe.training.epochs or 1) * updates_per_pass))
     student = count_parameters(setup.student)
     teacher = setup.teacher.parameters if setup.teacher else None

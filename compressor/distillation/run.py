@@ -102,8 +102,10 @@ def _distill(
     console.print(setup.data.report_text, highlight=False, markup=False)  # it quotes examples
     with Bar(console, shown=not console.quiet) as bar:
         if setup.augmentation is not None:
-            setup.augmentation.progress = bar.count("augmenting the first pass")
+            setup.augmentation.progress = bar.count("augmenting")
         trainer = Trainer(setup)
+    if setup.augmentation is not None:
+        setup.augmentation.progress = lambda done, total: None  # later parts of passes are made beside training
     with process.main_process_first():
         trainer.signal, labels = prepare_signal(setup, out, console, label_engine)
     state = _resumed(trainer, out, labels, console) if resume else Progress(seconds=labels.seconds)

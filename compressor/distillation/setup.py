@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -89,7 +90,7 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
     augmentation = _augmentation(recipe, tokenizer, generation, corpus.folder)
     if augmentation is not None and resolve(recipe.method).reads_teacher_outputs:  # written once, before training
         augmentation.progress = bar.count("augmenting")
-        encoded = Encoded(*augmentation.rows(encoded.sources, encoded.targets, 0))
+        encoded = Encoded(*augmentation.rows(*encoded, 0, np.arange(len(encoded.sources))))
         augmentation = None
     config = _model_config(recipe, teacher, tokenizer, generation)
     if recipe.tokenizer.output_vocabulary == "targets":

@@ -29,6 +29,14 @@ from compressor.distillation.setup import Setup
 from compressor.distillation.signals import LiveTeacher, Signal
 from compressor.distillation.targets import LossInputs
 
+Place = tuple[Batch, int]
+"""An example as its pass has it: a batch and a row of it."""
+
+
+def examples_of(group: Sequence[Batch]) -> list[Place]:
+    """Returns the examples of batches."""
+    return [(batch, row) for batch in group for row in range(len(batch.indices))]
+
 
 class UpdateStats(NamedTuple):
     """What one update reports, over all processes."""
@@ -83,7 +91,7 @@ class Trainer:
             accumulation=recipe.training.accumulation,
             change=setup.augmentation.rows if setup.augmentation else None,
         )
-        per_epoch = len(self.batches.plan(0)) // recipe.training.accumulation
+        per_epoch = self.batches.in_a_pass() // recipe.training.accumulation
         self.updates = recipe.training.updates or max(1, round((recipe.training.epochs or 1) * per_epoch))
         self.fresh_optimizer = 0
         """Update at which the optimizer began without moments."""
@@ -91,14 +99,14 @@ class Trainer:
     def groups(self, progress: Progress) -> Iterator[list[Batch]]:
         """Yields the batches whose rollouts are written together, from ``progress`` on, and advances epoch and batch.
 
-        A group is this process's share of one or several whole updates.
+        A group is this process's share of one or several whole updates. It has examples of one stretch.
         """
         together = self.recipe.method.rollout.batches if self.method.uses_rollouts else 1
         accumulation = self.recipe.training.accumulation
         if progress.updates >= self.updates:
             return
-        for epoch in itertools.count(progress.epoch):
-            stream = self.batches.epoch(epoch, start=progress.batch)
+        while True:
+            stream = self.batches.stretch(progress.epoch, progress.stretch, start=progress.batch)
             while group := list(
                 itertools.islice(stream, accumulation * min(together, self.updates - progress.updates))
             ):
@@ -106,7 +114,9 @@ class Trainer:
                 yield group
                 if progress.updates >= self.updates:
                     return
-            progress.epoch, progress.batch = epoch + 1, 0
+            progress.stretch, progress.batch = progress.stretch + 1, 0
+            if progress.stretch == self.batches.stretches:
+                progress.epoch, progress.stretch = progress.epoch + 1, 0
 
     def train_group(self, group: list[Batch], update: int) -> list[UpdateStats]:
         """Writes the contexts of a group of batches, then makes the updates; ``update`` counts from 0."""
@@ -126,22 +136,20 @@ class Trainer:
             share: β.
         """
         policy, seed = self.method.contexts, self.recipe.training.seed
-        references = self.setup.train.targets
+        examples = examples_of(group)
         origins: list[Origin] = []
         for batch in group:
             origins += policy.choose(batch.indices, share, seed, batch.visit)
-        indices = [index for batch in group for index in batch.indices]
-        visits = [batch.visit for batch in group for _ in batch.indices]
         places: dict[Origin, list[int]] = {origin: [] for origin in Origin}
-        for place, (index, origin) in enumerate(zip(indices, origins, strict=True)):
-            absent = origin is Origin.REFERENCE and not references.lengths[index]
+        for place, ((batch, _), origin) in enumerate(zip(examples, origins, strict=True)):
+            absent = origin is Origin.REFERENCE and batch.target is None
             places[Origin.STUDENT if absent else origin].append(place)
-        outputs: list[TokenIds] = [()] * len(indices)
+        outputs: list[TokenIds] = [()] * len(examples)
         for origin, chosen in places.items():
-            texts = self._outputs(origin, [indices[i] for i in chosen], [visits[i] for i in chosen])
+            texts = self._outputs(origin, [examples[place] for place in chosen])
             for place, tokens in zip(chosen, texts, strict=True):
                 outputs[place] = tokens
-        from_data = [True] * len(indices)
+        from_data = [True] * len(examples)
         for place in places[Origin.STUDENT]:
             from_data[place] = False
         contexts, start = [], 0
@@ -151,29 +159,29 @@ class Trainer:
             start = rows.stop
         return contexts
 
-    def _outputs(self, origin: Origin, indices: list[int], visits: list[int]) -> Sequence[TokenIds]:
+    def _outputs(self, origin: Origin, examples: Sequence[Place]) -> Sequence[TokenIds]:
         match origin:
-            case _ if not indices:
+            case _ if not examples:
                 return []
             case Origin.REFERENCE:
-                return [self.setup.train.targets[index] for index in indices]
+                return [batch.target[row].numpy() for batch, row in examples if batch.target is not None]
             case Origin.TEACHER:
-                return self.signal.outputs(indices)
+                return self.signal.outputs([batch.indices[row] for batch, row in examples])
             case Origin.STUDENT:
-                return self.roll_out(indices, visits)
+                return self.roll_out(examples)
 
-    def roll_out(self, indices: list[int], visits: list[int]) -> list[list[int]]:
-        """Returns the student's outputs for training sources; ``visits`` with ``indices`` key the samples."""
+    def roll_out(self, examples: Sequence[Place]) -> list[list[int]]:
+        """Returns the student's outputs for sources; an example's index and visit key its samples."""
         config, data, seed = self.recipe.method.rollout, self.recipe.data, self.recipe.training.seed
         limit = min(config.max_new_tokens or data.max_target_tokens, self.recipe.student.max_length - 1)
         return rollout(
             self.student,
-            [self.setup.train.sources[index] for index in indices],
+            [batch.source[row][batch.source_mask[row]].numpy() for batch, row in examples],
             self.setup.generation,
             config,
             max_new_tokens=limit,
             batch_tokens=FULL_BATCH_ROLLOUT * self.recipe.training.batch_tokens,
-            keys=[SampleKey(seed, visit, index) for visit, index in zip(visits, indices, strict=True)],
+            keys=[SampleKey(seed, batch.visit, batch.indices[row]) for batch, row in examples],
         )
 
     def _update(self, pairs: Sequence[tuple[Batch, Contexts]], share: float, update: int) -> UpdateStats:

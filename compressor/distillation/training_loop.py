@@ -71,10 +71,6 @@ class TrainingLoop:
         watch = SlowdownWatch()
         with _stop_requests() as stop, self._bar() as bar:
             task = bar.add_task("training", total=trainer.updates, completed=state.updates)
-            if trainer.setup.augmentation is not None:
-                trainer.setup.augmentation.progress = lambda done, total: bar.update(
-                    task, description=f"augmenting {done / total:4.0%}"
-                )
             for group in trainer.groups(state):
                 before = state.updates
                 start = time.monotonic()
@@ -170,6 +166,7 @@ class TrainingLoop:
             best_update=state.best_update,
             averaged=tuple(state.averaged) if state.averaged else None,
             epoch=state.epoch,
+            stretch=state.stretch or None,
             batch=state.batch,
             seconds=round(state.seconds, 1),
             dev=DevScores.model_validate(state.best_scores) if state.best_scores else None,

@@ -57,6 +57,10 @@ def tokenizer(corpus: list[Example], tmp_path_factory: pytest.TempPathFactory) -
     return load_tokenizer(folder)
 
 
+EVERY = np.arange(3000)
+"""Indices of the corpus."""
+
+
 @pytest.fixture(scope="module")
 def rows(corpus: list[Example], tokenizer: Tokenizer) -> tuple[TokenRows, TokenRows]:
     sources = TokenRows(tokenizer.encode_source(example.source) for example in corpus)
@@ -154,7 +158,7 @@ def test_join_takes_sentences_alone() -> None:
 
 
 def test_shares_of_a_pass(tokenizer: Tokenizer, rows: tuple[TokenRows, TokenRows], corpus: list[Example]) -> None:
-    sources, targets = augmentation(tokenizer, upper_case=0.2, no_stop=0.1).rows(*rows, visit=0)
+    sources, targets = augmentation(tokenizer, upper_case=0.2, no_stop=0.1).rows(*rows, 0, EVERY)
     decoded = [tokenizer.decode_source(sources[index].tolist()) for index in range(len(corpus))]
     upper = [index for index, text in enumerate(decoded) if text == corpus[index].source.upper()]
     bare = [index for index, text in enumerate(decoded) if text == corpus[index].source.rstrip(".")]
@@ -168,7 +172,7 @@ def test_shares_of_a_pass(tokenizer: Tokenizer, rows: tuple[TokenRows, TokenRows
 
 def test_limits_hold(tokenizer: Tokenizer, rows: tuple[TokenRows, TokenRows]) -> None:
     longest = max(rows[0].lengths.max(), rows[1].lengths.max())
-    sources, targets = augmentation(tokenizer, max_tokens=int(longest), joined=1.0).rows(*rows, visit=0)
+    sources, targets = augmentation(tokenizer, max_tokens=int(longest), joined=1.0).rows(*rows, 0, EVERY)
     assert max(sources.lengths.max(), targets.lengths.max()) <= longest
     assert (sources.lengths > rows[0].lengths).sum() > 100
 
@@ -177,7 +181,7 @@ def test_passes_differ_and_each_is_the_same_again(tokenizer: Tokenizer, rows: tu
     def batches(epoch: int, start: int = 0) -> list[list[int]]:
         change = augmentation(tokenizer, typos=0.3, joined=0.2).rows
         made = Batches(*rows, pad_id=0, max_tokens=300, seed=3, change=change)
-        return [batch.source.flatten().tolist() for batch in made.epoch(epoch, start)]
+        return [batch.source.flatten().tolist() for batch in made.stretch(epoch, 0, start)]
 
     assert batches(1, start=40) == batches(1)[40:]
     assert sorted(batches(0)) != sorted(batches(1))
@@ -189,13 +193,13 @@ def test_processes_make_the_same_pass_and_tell_how_far_they_are(
     for name, side in zip(SIDES, rows, strict=True):
         np.concatenate([side[index] for index in range(len(side))]).astype(np.int32).tofile(tmp_path / name)
     np.concatenate([side.lengths for side in rows]).astype(np.int32).tofile(tmp_path / LENGTHS_FILE)
-    expected = augmentation(tokenizer, typos=0.2, joined=0.2, copied=0.2).rows(*rows, visit=2)
+    expected = augmentation(tokenizer, typos=0.2, joined=0.2, copied=0.2).rows(*rows, 2, EVERY)
     monkeypatch.setattr(augmented_pass, "FEW", 0)
     monkeypatch.setattr(augmented_pass, "PART", 700)
     monkeypatch.setattr(augmented_pass, "processors", lambda: 2)
     in_processes, told = augmentation(tokenizer, corpus=tmp_path, typos=0.2, joined=0.2, copied=0.2), []
     in_processes.progress = lambda done, total: told.append((done, total))
-    for made, side in zip(in_processes.rows(*rows, visit=2), expected, strict=True):
+    for made, side in zip(in_processes.rows(*rows, 2, EVERY), expected, strict=True):
         assert [made[index].tolist() for index in range(3000)] == [side[index].tolist() for index in range(3000)]
     assert told == [(done, 3000) for done in (0, 700, 1400, 2100, 2800, 3000)]
 

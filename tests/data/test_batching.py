@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from compressor.data import batching
 from compressor.data.batching import (
     Batches,
     TokenRows,
@@ -119,7 +120,30 @@ def test_batches_hold_the_rows_that_their_indices_name() -> None:
 def test_an_epoch_resumes_where_it_stopped() -> None:
     batches = Batches(TokenRows([[1] * (i % 9 + 1) for i in range(100)]), None, pad_id=0, max_tokens=30, seed=4)
     whole = [batch.indices for batch in batches.epoch(3)]
-    assert [batch.indices for batch in batches.epoch(3, start=5)] == whole[5:]
+    assert [batch.indices for batch in batches.stretch(3, 0, start=5)] == whole[5:]
+
+
+def test_stretches_of_a_pass_have_each_row_once_and_are_changed_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "STRETCH", 30)
+    asked = []
+
+    def change(sources: TokenRows, targets: TokenRows, visit: int, indices: np.ndarray) -> tuple[TokenRows, TokenRows]:
+        asked.append((visit, sorted(indices.tolist())))
+        marked = [[100 + visit] if row in indices else sources[row].tolist() for row in range(100)]
+        return TokenRows(marked), targets
+
+    rows = TokenRows([[1] * (row % 9 + 1) for row in range(100)])
+    batches = Batches(rows, None, pad_id=0, max_tokens=30, seed=4, change=change)
+    assert batches.stretches == 4
+    for epoch in range(2):
+        parts = [list(batches.stretch(epoch, stretch)) for stretch in range(4)]
+        seen = [sorted(index for batch in part for index in batch.indices) for part in parts]
+        assert [len(part) for part in seen] == [25] * 4 and sorted(index for part in seen for index in part) == list(
+            range(100)
+        )
+        assert all(set(batch.source.flatten().tolist()) == {100 + epoch} for part in parts for batch in part)
+        assert sorted(asked)[4 * epoch : 4 * epoch + 4] == sorted((epoch, part) for part in seen)
+    assert batches.in_a_pass() == 4 * len(batches.plan(0, 0))
 
 
 def test_sources_and_targets_must_correspond() -> None:

@@ -11,15 +11,17 @@ from torch import Tensor
 
 from compressor.config import ROLLOUT_METHODS, Recipe, RolloutConfig, TokenizerConfig
 from compressor.data.batching import Batch
+from compressor.data_config import AugmentationConfig
 from compressor.decoding.search import greedy
 from compressor.distillation import contexts as contexts_module
 from compressor.distillation import evaluation as evaluation_module
+from compressor.distillation import trainer as trainer_module
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, build_contexts, cut_by_length
 from compressor.distillation.evaluation import dev_scores
 from compressor.distillation.rollout import SampleKey, rollout, sample_top_k
 from compressor.distillation.setup import set_up
-from compressor.distillation.trainer import Trainer
+from compressor.distillation.trainer import Trainer, examples_of
 
 
 def first_batch(trainer: Trainer, share: float) -> tuple[Batch, Contexts]:
@@ -83,6 +85,24 @@ def test_sources_without_a_reference_always_use_rollouts(make_recipe: Callable[.
     ]
     contexts = trainer.write_contexts([trainer.batches.collate(mono)], 1.0)[0]
     assert not contexts.from_data.any()
+
+
+def test_contexts_and_rollouts_are_those_of_the_augmented_text(make_recipe: Callable[..., Recipe]) -> None:
+    recipe = make_recipe("imitkd")
+    data = recipe.data.model_copy(update={"augmentation": AugmentationConfig(no_stop=1.0)})
+    trainer = Trainer(set_up(recipe.model_copy(update={"data": data})))
+    tokenizer, targets = trainer.setup.tokenizer, trainer.setup.train.targets
+    batch, contexts = first_batch(trainer, 1.0)
+    for row, index in enumerate(batch.indices):
+        learned = tokenizer.decode([token for token in contexts.labels[row].tolist() if token])
+        assert learned == tokenizer.decode(targets[index].tolist()).rstrip(".")
+    given: list[list[int]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer_module, "rollout", lambda _, sources, *rest, **options: given.extend(sources) or sources)
+        trainer.roll_out(examples_of([batch]))
+    read = [tokenizer.decode_source(ids.tolist()) for ids in given]
+    original = [tokenizer.decode_source(trainer.setup.train.sources[index].tolist()) for index in batch.indices]
+    assert read == [text.rstrip(".") for text in original] != original
 
 
 def test_dev_sources_are_cut_at_their_end_like_training_sources(
