@@ -42,7 +42,10 @@ _log = logging.getLogger("serving")
 
 
 def build_app(
-    settings: Settings | Sequence[Path], load: Load = load_bundle, limits: RateLimits | None = None
+    settings: Settings | Sequence[Path],
+    load: Load = load_bundle,
+    limits: RateLimits | None = None,
+    loads_first: bool = False,
 ) -> FastAPI:
     """Builds the application; models load in the background once it has started.
 
@@ -50,6 +53,8 @@ def build_app(
         settings: Settings, or just bundle folders.
         load: Returns the engine of a bundle folder.
         limits: Counts requests; None: a counter of its own.
+        loads_first: Start only with all models loaded: until then, others answer. A bundle that cannot be loaded is
+            an error of the start.
 
     Returns:
         The application; ``app.state.service`` is its Service, whose ``failure`` is the error of a bundle that could not
@@ -61,8 +66,10 @@ def build_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(service.load_models())
-        if settings.workers > 1:  # other workers answer until this one can
+        if loads_first or settings.workers > 1:  # others answer until this one can
             await loading
+        if loads_first and service.failure is not None:
+            raise service.failure
         yield
         service.leave()
         loading.cancel()

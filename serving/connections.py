@@ -1,4 +1,4 @@
-"""Limits on a connection that uvicorn does not have: time and size of a request's head."""
+"""Limits on a connection that uvicorn does not have: time and size of a request's head, time to take an answer."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ def protocol_class(settings: Settings) -> type[asyncio.Protocol]:
 
     A connection is closed when the head of its first request, or of a later one that has begun, has not arrived within
     ``receive_seconds``, however slowly its bytes come. A kept-alive connection without a byte has uvicorn's own limit.
+    It is closed, too, when the client has not read for ``send_seconds`` while more waits to be sent than the transport
+    buffers; what was being made for it is then dropped.
     """
     base: Any = AutoHTTPProtocol  # of httptools where it is installed, else of h11
 
@@ -25,6 +27,7 @@ def protocol_class(settings: Settings) -> type[asyncio.Protocol]:
         """One connection."""
 
         _head_timer: asyncio.TimerHandle | None = None
+        _send_timer: asyncio.TimerHandle | None = None
         _head_bytes = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:
@@ -50,7 +53,20 @@ def protocol_class(settings: Settings) -> type[asyncio.Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             """See asyncio.Protocol."""
             self._stop_timer()
+            self.resume_writing()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            """See asyncio.Protocol."""
+            super().pause_writing()
+            self._send_timer = self.loop.call_later(settings.send_seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            """See asyncio.Protocol."""
+            super().resume_writing()
+            if self._send_timer is not None:
+                self._send_timer.cancel()
+                self._send_timer = None
 
         def _start_timer(self) -> None:
             self._head_timer = self.loop.call_later(settings.receive_seconds, self._refuse, _TOO_SLOW)

@@ -64,6 +64,14 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 is every address.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    engine: Literal["local", "ray"] = Field(
+        default="local", description="Serve from this machine, or as a Ray Serve application; needs the extra ray."
+    )
+    min_replicas: int = Field(default=1, ge=1, description="With Ray: replicas that always run.")
+    max_replicas: int = Field(default=4, ge=1, description="With Ray: most replicas, each with `threads` processors.")
+    replica_requests: float = Field(
+        default=16.0, gt=0, description="With Ray: requests at a time that a replica should have; more start another."
+    )
     workers: int = Field(
         default=1, ge=1, le=256, description="Server processes; threads and the queue are divided among them."
     )
@@ -126,6 +134,9 @@ class Settings(BaseSettings):
     receive_seconds: float = Field(
         default=20.0, gt=0, description="Time in which the head of a request, and then its body, must have arrived."
     )
+    send_seconds: float = Field(
+        default=30.0, gt=0, description="Time in which a client must take some of an answer that waits for it."
+    )
     keep_alive_seconds: float = Field(
         default=30.0, gt=0, description="Time after an answer in which a connection may be idle."
     )
@@ -166,6 +177,10 @@ class Settings(BaseSettings):
             raise ValueError(f"two bundles have the same folder name ({', '.join(sorted(names))}): rename one")
         if self.expect_digest is not None and len(self.bundles) > 1:
             raise ValueError("expect_digest checks one bundle, and several are served")
+        if self.engine == "ray" and self.workers > 1:
+            raise ValueError("workers are for engine local; Ray starts replicas: set min_replicas, max_replicas")
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas ({self.min_replicas}) cannot exceed max_replicas ({self.max_replicas})")
         if self.api_key is not None and not self.api_key.get_secret_value():
             raise ValueError("api_key is empty: set a key, or leave it out to serve without one")
         if self.max_items > self.queue_items // self.workers:

@@ -22,6 +22,9 @@ ApiKey = Annotated[
 ]
 FILE_ONLY = (
     "keys",
+    "min_replicas",
+    "max_replicas",
+    "replica_requests",
     "max_items",
     "max_body_bytes",
     "max_header_bytes",
@@ -32,6 +35,7 @@ FILE_ONLY = (
     "timeout_ms",
     "max_timeout_ms",
     "receive_seconds",
+    "send_seconds",
     "keep_alive_seconds",
     "stuck_seconds",
     "grace_seconds",
@@ -48,6 +52,7 @@ def command(config: Settings) -> None:
     models is at /. Each setting may also be in the environment (COMPRESS_PORT) or in a file (--config); docs/serving.md
     lists all.
     """
+    from serving.ray_cluster import serve_on_ray
     from serving.workers import serve_with_workers
 
-    serve_with_workers(config)
+    serve_on_ray(config) if config.engine == "ray" else serve_with_workers(config)

@@ -210,6 +210,21 @@ def test_a_stream_whose_client_does_not_read_holds_up_nothing_and_ends_with_it(s
     wait_until(lambda: len(running.server.server_state.connections) <= before)
 
 
+def test_a_client_that_reads_nothing_for_too_long_is_closed_and_its_work_dropped(
+    survives: Any, wait_until: Any
+) -> None:
+    running = survives(send_seconds=0.5)
+    for listener in running.server.servers[0].sockets:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with connect(running, received=4096) as raw:
+        post(raw, inputs=["x" * 15_000] * 32 + ["a slowly b", "never"], stream=True)
+        assert raw.recv(12) == b"HTTP/1.1 200"
+        wait_until(lambda: len(running.server.server_state.connections) <= 1, 10)  # while the client waits
+    running.engine.release.set()
+    wait_until(lambda: queue_of(running) == 0)
+    assert "never" not in running.engine.seen
+
+
 def test_a_stream_that_is_left_is_cancelled(survives: Any, wait_until: Any) -> None:
     running = survives()
     with connect(running) as raw:
