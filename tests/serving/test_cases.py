@@ -210,9 +210,7 @@ def test_a_stream_whose_client_does_not_read_holds_up_nothing_and_ends_with_it(s
     wait_until(lambda: len(running.server.server_state.connections) <= before)
 
 
-def test_a_client_that_reads_nothing_for_too_long_is_closed_and_its_work_dropped(
-    survives: Any, wait_until: Any
-) -> None:
+def test_a_client_that_reads_nothing_for_long_is_closed_and_its_work_dropped(survives: Any, wait_until: Any) -> None:
     running = survives(send_seconds=0.5)
     for listener in running.server.servers[0].sockets:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
