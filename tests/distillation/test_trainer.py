@@ -16,7 +16,7 @@ from compressor.distillation import contexts as contexts_module
 from compressor.distillation import evaluation as evaluation_module
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, build_contexts, cut_by_length
-from compressor.distillation.evaluation import dev_scores
+from compressor.distillation.evaluation import dev_outputs
 from compressor.distillation.rollout import SampleKey, rollout, sample_top_k
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
@@ -95,7 +95,7 @@ def test_dev_sources_are_cut_at_their_end_like_training_sources(
     monkeypatch.setattr(
         evaluation_module, "rollout", lambda _, sources, *rest, **options: seen.extend(sources) or [[2]] * len(sources)
     )
-    dev_scores(trainer.setup)
+    dev_outputs(trainer.setup)
     whole = [trainer.setup.tokenizer.encode_source(example.source) for example in trainer.setup.dev]
     assert all(len(ids) > 4 for ids in whole)
     assert seen == [[*ids[:3], trainer.setup.tokenizer.eos_id] for ids in whole]
