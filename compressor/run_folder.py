@@ -141,10 +141,10 @@ class RunRecord(RunPart):
     )
     processes: int | None = Field(None, ge=1, exclude_if=_is_none, description="Processes that shared the run.")
     seconds: float | None = Field(None, ge=0, description="Time of updates and of the teacher's outputs.")
-    positions: int | None = Field(
-        None, ge=0, exclude_if=_is_none, description="Target tokens trained on: positions that carried loss."
+    target_tokens: int | None = Field(
+        None, ge=0, exclude_if=_is_none, description="Positions that carried loss, over all updates."
     )
-    positions_per_second: float | None = Field(
+    target_tokens_per_second: float | None = Field(
         None, ge=0, exclude_if=_is_none, description="Over the time of updates, rollouts included."
     )
     rollout_time: float | None = Field(

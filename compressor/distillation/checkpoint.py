@@ -43,7 +43,7 @@ class Progress:
     """Processes that share the run; 0 where an older checkpoint does not say."""
     seconds: float = 0.0
     """Of updates and of the teacher's outputs."""
-    positions: int = 0
+    target_tokens: int = 0
     """Positions that carried loss, over all updates."""
     update_seconds: float = 0.0
     """Of updates, rollouts included."""
@@ -62,15 +62,15 @@ class Progress:
 def progress_of(record: RunRecord) -> Progress:
     """Returns the counters of a finished run, whose optimizer is gone."""
     scores = [record.dev.bleu, record.dev.rouge1] if record.dev else []
-    positions, speed = record.positions or 0, record.positions_per_second
-    update_seconds = positions / speed if speed else 0.0
+    tokens, speed = record.target_tokens or 0, record.target_tokens_per_second
+    update_seconds = tokens / speed if speed else 0.0
     return Progress(
         updates=record.updates or 0,
         epoch=record.epoch or 0,
         batch=record.batch or 0,
         processes=record.processes or 0,
         seconds=record.seconds or 0.0,
-        positions=positions,
+        target_tokens=tokens,
         update_seconds=update_seconds,
         rollout_seconds=update_seconds * (record.rollout_time or 0.0),
         best_score=next((score for score in scores if score is not None), -1.0),

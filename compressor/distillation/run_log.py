@@ -15,7 +15,7 @@ from compressor.run_folder import METRICS_FILE, SAMPLES_FILE, TENSORBOARD_FOLDER
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-NOT_CURVES = frozenset({"update", "seconds", "positions"})
+NOT_CURVES = frozenset({"update", "seconds", "positions", "target_tokens"})
 """Numbers of a line of ``metrics.jsonl`` that TensorBoard gets no curve of."""
 
 

@@ -127,15 +127,15 @@ class TrainingLoop:
         duration, rollouts = time.monotonic() - start, trainer.rollout_seconds - rollouts
         positions = sum(one.positions for one in stats)
         state.updates += len(stats)
-        state.positions += positions
+        state.target_tokens += positions
         state.update_seconds += duration
         state.rollout_seconds += rollouts
         self.log.training(
             {
                 "update": state.updates,
                 **stats[-1]._asdict(),
-                "positions": state.positions,
-                "positions_per_second": round(positions / duration, 1) if duration else None,
+                "target_tokens": state.target_tokens,
+                "target_tokens_per_second": round(positions / duration, 1) if duration else None,
                 "rollout_time": round(rollouts / duration, 3) if duration else 0.0,
                 "seconds": round(state.seconds + duration, 1),
             }
@@ -186,7 +186,7 @@ class TrainingLoop:
         return {
             "update": state.updates,
             "dev": scores.to_dict(),
-            "positions": state.positions,
+            "target_tokens": state.target_tokens,
             "seconds": round(state.seconds, 1),
         }
 
@@ -220,11 +220,11 @@ class TrainingLoop:
         state, updates = self.state, self.trainer.updates
         patience = self.trainer.recipe.training.patience
         early = f" of {updates}, ended by {patience} dev scores without a gain" if state.updates < updates else ""
-        speed = _positions_per_second(state)
+        speed = _tokens_per_second(state)
         rollouts = f", {_rollout_time(state):.0%} of it in rollouts" if self.trainer.method.uses_rollouts else ""
         self.console.print(
             f"finished at update {state.updates}{early}: best dev score {state.best_score:.2f} (update "
-            f"{state.best_update}); {state.seconds:.0f} s{rollouts}; {state.positions} target tokens"
+            f"{state.best_update}); {state.seconds:.0f} s{rollouts}; {state.target_tokens} target tokens"
             + (f", {speed:.0f} a second" if speed else ""),
             highlight=False,
             soft_wrap=True,
@@ -249,8 +249,8 @@ class TrainingLoop:
             batch=state.batch,
             processes=state.processes,
             seconds=round(state.seconds, 1),
-            positions=state.positions,
-            positions_per_second=_positions_per_second(state),
+            target_tokens=state.target_tokens,
+            target_tokens_per_second=_tokens_per_second(state),
             rollout_time=round(_rollout_time(state), 4),
             stopped_early=finished and state.updates < self.trainer.updates,
             dev=DevScores.model_validate(state.best_scores) if state.best_scores else None,
@@ -277,9 +277,9 @@ def _rollout_time(state: Progress) -> float:
     return min(1.0, state.rollout_seconds / state.update_seconds) if state.update_seconds else 0.0
 
 
-def _positions_per_second(state: Progress) -> float | None:
+def _tokens_per_second(state: Progress) -> float | None:
     """Returns the target tokens a second, over the time of updates; None before the first."""
-    return round(state.positions / state.update_seconds, 1) if state.update_seconds else None
+    return round(state.target_tokens / state.update_seconds, 1) if state.update_seconds else None
 
 
 @contextmanager
