@@ -141,7 +141,7 @@ def divide_among_processes(progress: Progress, recorded: Recipe, recipe: Recipe,
         )
         raise ModelError(
             f"the run's updates have {together} batches (processes × training.accumulation), and would now have {now}; "
-            f"with {processes} processes {cure}"
+            f"with {processes} process{'es' * (processes > 1)} {cure}"
         )
     progress.batch = progress.batch * before // processes
     progress.processes = processes

@@ -183,3 +183,29 @@ def test_output_vocabulary_can_be_the_target_tokens(make_recipe: Callable[..., R
     assert suppressed.isdisjoint(contexts.tokens[:, 1:][contexts.loss_mask[:, 1:]].tolist())
     expected = expected_loss(trainer, batch, contexts, True)
     assert trainer.loss(batch, contexts).item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["vanilla", "vanilla+full"])
+def test_accumulated_batches_have_loss_and_gradient_of_one_large_batch(
+    make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    recipe = make_recipe(method, training={"accumulation": 3, "clip_norm": 0.5})
+    trainer, peer = (Trainer(set_up(recipe)) for _ in range(2))
+    group = next(trainer.groups(Progress()))
+    assert len({batch.indices[0] for batch in group}) == 3 and len({len(batch.indices) for batch in group}) > 1
+    gradients: dict[str, torch.Tensor] = {}
+    weights = dict(trainer.student.named_parameters())
+    monkeypatch.setattr(
+        trainer.optimizer, "step", lambda: gradients.update({name: one.grad.clone() for name, one in weights.items()})
+    )
+    (stats,) = trainer.train_group(group, 0)
+    large = peer.batches.collate([index for batch in group for index in batch.indices])
+    (contexts,) = peer.write_contexts([large], 1.0)
+    loss = peer.loss(large, contexts)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(peer.student.parameters(), 0.5)
+    assert norm > 0.5
+    assert stats.loss == pytest.approx(loss.item(), rel=1e-6)
+    assert stats.positions == int(contexts.loss_mask.sum())
+    for name, parameter in peer.student.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-7, rtol=1e-4, msg=name)
