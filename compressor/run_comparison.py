@@ -78,11 +78,11 @@ def _summary(run: Path) -> RunSummary:
     training, dev = [line for line in lines if "loss" in line], [line for line in lines if "dev" in line]
     last = lines[-1] if lines else {}
     scores = [(line.get("target_tokens"), _selection(line["dev"])) for line in dev if "averaged" not in line]
-    best = record.dev and _selection(record.dev.model_dump())
+    best = _selection(record.dev.model_dump()) if record.dev else None
     return RunSummary(
         run=str(run),
-        method=recipe and _method(recipe),
-        student=recipe and _student(recipe),
+        method=_method(recipe) if recipe else None,
+        student=_student(recipe) if recipe else None,
         parameters=record.parameters,
         updates=record.updates if record.finished else last.get("update"),
         target_tokens=record.target_tokens if record.finished else last.get("target_tokens"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from compressor.batching import TokenIds, bucket_by_length
+from compressor.batching import bucket_by_length
 from compressor.decoding.search import pad_sources
 from compressor.distillation.contexts import build_contexts
 from compressor.distillation.rollout import FULL_BATCH_ROLLOUT, rollout
@@ -32,7 +32,7 @@ def dev_outputs(setup: Setup) -> list[list[int]]:
     )
 
 
-def dev_scores(setup: Setup, outputs: Sequence[TokenIds]) -> Scores:
+def dev_scores(setup: Setup, outputs: Sequence[list[int]]) -> Scores:
     """Returns the scores of the outputs that ``dev_outputs`` returned."""
     references = [example.target or "" for example in setup.dev]
     return score(setup.recipe.task, [setup.tokenizer.decode(tokens) for tokens in outputs], references)
@@ -45,7 +45,7 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 @torch.no_grad()
-def teacher_agreement(setup: Setup, outputs: Sequence[TokenIds]) -> float | None:
+def teacher_agreement(setup: Setup, outputs: Sequence[list[int]]) -> float | None:
     """Returns the share of positions of the student's own outputs at which its token is the teacher's best one.
 
     The teacher's best token is that of the tokens that may be generated. Tokens that the rules of generation force are
