@@ -166,6 +166,13 @@ class TrainingConfig(Section):
         description="At the end, the weights of that many last dev scores are averaged, and taken if dev is better.",
     )
 
+    patience: int | None = Field(
+        None, ge=1, description="The run ends after that many dev scores without a gain; null: at its length."
+    )
+    tensorboard: bool = Field(
+        False, description="The curves and sample outputs are written for TensorBoard, too: `tensorboard/` in the run."
+    )
+
     @property
     def initial_run(self) -> Path | None:
         """The run whose weights training starts from; None if it starts from something else."""

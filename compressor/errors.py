@@ -13,6 +13,8 @@
     ├── ExportError             a model cannot be exported, or the export computes something else
     ├── OutputExistsError       the output folder exists; nothing was overwritten
     ├── StorageError            the disk is full or the folder is not writable
+    ├── DivergedRun             a loss or a gradient is not finite; the update was not made
+    ├── LostProcess             another process of a distributed run has ended
     ├── DependencyError         a package is missing, or two packages exclude each other
     └── InterruptedRun          the user stopped a run; its last checkpoint can be resumed
 
@@ -204,6 +206,14 @@ class StorageError(CompressError):
 
 class DependencyError(CompressError):
     """A package is missing, or two installed packages exclude each other."""
+
+
+class DivergedRun(CompressError):
+    """A loss or a gradient is not finite; the update was not made, and what is on disk is from before."""
+
+
+class LostProcess(CompressError):
+    """Another process of a distributed run has ended; the last checkpoint can be resumed."""
 
 
 class InterruptedRun(CompressError):

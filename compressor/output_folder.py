@@ -17,6 +17,9 @@ from compressor.run_folder import METRICS_FILE, MODEL_FILE, PROGRESS_FILE, RUN_F
 OUTPUT_FILES = (MANIFEST_FILE, MODEL_FILE, RUN_FILE, METRICS_FILE, PROGRESS_FILE, TEACHER_OUTPUTS_FILE)
 """Files that mark a folder as the output of a command of the project."""
 
+REPLACED = "content"
+"""Name of a folder that is being replaced, inside a temporary one; only a kill leaves it there."""
+
 
 def check_replaceable(folder: Path) -> None:
     """Refuses to replace a folder that no command of the project wrote, so that ``force`` deletes no user files.
@@ -72,6 +75,6 @@ def _replace(temporary: Path, path: Path) -> None:
         os.replace(temporary, path)
         return
     old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-    os.replace(path, old / "content")
+    os.replace(path, old / REPLACED)
     os.replace(temporary, path)
     shutil.rmtree(old, ignore_errors=True)

@@ -8,6 +8,8 @@
     recipe.yaml            the whole recipe, defaults included
     tokenizer/             as ``compressor.text.tokenizer`` saves it
     metrics.jsonl          training curves
+    samples.jsonl          outputs for a few dev sources at every dev score
+    tensorboard/           curves and samples for TensorBoard, if the recipe asks for them
     teacher_outputs.jsonl  the teacher's outputs, for the methods that learn from them
     label_engine/          the exported teacher that writes them; removed when they are written
     checkpoint/            what ``--resume`` reads (model.safetensors, optimizer.safetensors, progress.json); removed
@@ -17,6 +19,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +35,8 @@ from compressor.model_config import ModelConfig
 from compressor.output_limit import OutputLimit
 
 MODEL_FILE, WEIGHTS_FILE, RUN_FILE, RECIPE_FILE = "model.json", "model.safetensors", "run.json", "recipe.yaml"
-METRICS_FILE, TEACHER_OUTPUTS_FILE = "metrics.jsonl", "teacher_outputs.jsonl"
+METRICS_FILE, SAMPLES_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "samples.jsonl", "tensorboard"
+TEACHER_OUTPUTS_FILE = "teacher_outputs.jsonl"
 TOKENIZER_FOLDER, CHECKPOINT_FOLDER, PROGRESS_FILE = "tokenizer", "checkpoint", "progress.json"
 WEIGHTS_FOLDER, LABEL_ENGINE_FOLDER = "checkpoints", "label_engine"
 
@@ -138,7 +142,20 @@ class RunRecord(RunPart):
     batch: int | None = Field(
         None, ge=0, exclude_if=_is_none, description="Batches of a process in the stretch that was begun."
     )
+    processes: int | None = Field(None, ge=1, exclude_if=_is_none, description="Processes that shared the run.")
     seconds: float | None = Field(None, ge=0, description="Time of updates and of the teacher's outputs.")
+    target_tokens: int | None = Field(
+        None, ge=0, exclude_if=_is_none, description="Positions that carried loss, over all updates."
+    )
+    target_tokens_per_second: float | None = Field(
+        None, ge=0, exclude_if=_is_none, description="Over the time of updates, rollouts included."
+    )
+    rollout_time: float | None = Field(
+        None, ge=0, le=1, exclude_if=_is_none, description="Share of the time of updates that rollouts took."
+    )
+    stopped_early: bool = Field(
+        False, exclude_if=operator.not_, description="Whether `training.patience` ended the run."
+    )
     dev: DevScores | None = Field(None, description="Best dev scores.")
     teacher: TeacherRecord | None = Field(None, description="Null without a teacher.")
     labels: LabelRecord | None = Field(

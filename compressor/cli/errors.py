@@ -14,9 +14,11 @@ from compressor.errors import (
     ConfigError,
     DataError,
     DependencyError,
+    DivergedRun,
     ExportError,
     InputError,
     InterruptedRun,
+    LostProcess,
     ModelError,
     OutputExistsError,
     StorageError,
@@ -36,6 +38,8 @@ EXIT_CODES: dict[type[CompressError], int] = {
     OutputExistsError: 7,
     StorageError: 8,
     DependencyError: 9,
+    DivergedRun: 10,
+    LostProcess: 11,
     InterruptedRun: 130,
 }
 """Exit code of an error class and of its subclasses."""
@@ -59,6 +63,7 @@ _EXTRA_OF = {
     "onnxscript": "train",
     "prometheus_client": "serve",
     "safetensors": "train",
+    "tensorboard": "train",
     "torch": "train",
     "transformers": "train",
     "uvicorn": "serve",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,18 @@ from compressor.config import Recipe, dump_recipe
 from compressor.errors import ModelError
 from compressor.files import write_atomic
 from compressor.models.weights import load_weights, save_weights
-from compressor.output_folder import new_folder
+from compressor.output_folder import REPLACED, new_folder
 from compressor.run_folder import CHECKPOINT_FOLDER, PROGRESS_FILE, RECIPE_FILE, WEIGHTS_FILE, RunRecord, read_recipe
 
-LENGTH_FIELDS = ("updates", "epochs")
+LENGTH_FIELDS = ("updates", "epochs", "patience")
 """Fields of ``training`` that a resumed run may change: it then becomes longer."""
 FREE_FIELDS = {
     "data": {"root", "cache"},
     "teacher": {"path", "label_engine"},
-    "training": {*LENGTH_FIELDS, "threads", "checkpoint_minutes", "keep_checkpoints"},
+    "training": {*LENGTH_FIELDS, "accumulation", "threads", "checkpoint_minutes", "keep_checkpoints", "tensorboard"},
 }
-"""Fields that a resumed run may change: its length, and what does not decide its result."""
+"""Fields that a resumed run may change: its length, and what does not decide its result. ``accumulation`` may change
+with the number of processes alone, see ``divide_among_processes``."""
 
 
 @dataclass
@@ -39,9 +41,19 @@ class Progress:
     """Stretches of this epoch that are done, see ``compressor.data.batching``."""
     batch: int = 0
     """Batches of this stretch that this process has trained on."""
+    processes: int = 0
+    """Processes that share the run; 0 where an older checkpoint does not say."""
     seconds: float = 0.0
+    """Of updates and of the teacher's outputs."""
+    target_tokens: int = 0
+    """Positions that carried loss, over all updates."""
+    update_seconds: float = 0.0
+    """Of updates, rollouts included."""
+    rollout_seconds: float = 0.0
     best_score: float = -1.0
     best_update: int = 0
+    without_gain: int = 0
+    """Dev scores since the best one."""
     best_scores: dict[str, float | None] | None = None
     averaged: list[int] | None = None
     """Updates whose weights were averaged, if the best weights are an average."""
@@ -52,12 +64,18 @@ class Progress:
 def progress_of(record: RunRecord) -> Progress:
     """Returns the counters of a finished run, whose optimizer is gone."""
     scores = [record.dev.bleu, record.dev.rouge1] if record.dev else []
+    tokens, speed = record.target_tokens or 0, record.target_tokens_per_second
+    update_seconds = tokens / speed if speed else 0.0
     return Progress(
         updates=record.updates or 0,
         epoch=record.epoch or 0,
         stretch=record.stretch or 0,
         batch=record.batch or 0,
+        processes=record.processes or 0,
         seconds=record.seconds or 0.0,
+        target_tokens=tokens,
+        update_seconds=update_seconds,
+        rollout_seconds=update_seconds * (record.rollout_time or 0.0),
         best_score=next((score for score in scores if score is not None), -1.0),
         best_update=record.best_update or 0,
         best_scores=record.dev.model_dump() if record.dev else None,
@@ -108,6 +126,37 @@ def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
         state.setdefault(int(index), {})[moment] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return progress
+
+
+def divide_among_processes(progress: Progress, recorded: Recipe, recipe: Recipe, processes: int) -> None:
+    """Makes the counters those of another number of processes, whose updates have the same batches.
+
+    Raises:
+        ModelError: an update would have another number of batches than those before it.
+    """
+    before = progress.processes or processes
+    together, now = before * recorded.training.accumulation, processes * recipe.training.accumulation
+    if together != now:
+        cure = (
+            f"give training.accumulation={together // processes}"
+            if together % processes == 0
+            else f"start a number of processes that divides {together}"
+        )
+        raise ModelError(
+            f"the run's updates have {together} batches (processes × training.accumulation), and would now have {now}; "
+            f"with {processes} process{'es' * (processes > 1)} {cure}"
+        )
+    progress.batch = progress.batch * before // processes
+    progress.processes = processes
+
+
+def restore_replaced(run: Path) -> None:
+    """Undoes a replacement of the checkpoint that a kill cut short, and removes what it left."""
+    for left in sorted(run.glob(f".{CHECKPOINT_FOLDER}.*")):
+        old = left / REPLACED
+        if old.is_dir() and not (run / CHECKPOINT_FOLDER).exists():
+            old.replace(run / CHECKPOINT_FOLDER)
+        shutil.rmtree(left)
 
 
 def recorded_recipe(run: Path) -> Recipe | None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from torch.distributed import DistError
 
+from compressor.errors import LostProcess
 from compressor.provenance import cpu
 
 LONGEST_WAIT = timedelta(days=7)
 """Time limit of collective operations: the other processes wait while the main one writes the teacher's outputs."""
+
+COLLECTIVES = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+"""Parts of the messages of collective operations that fail; not all of them have an exception of their own."""
 
 
 def this_process() -> PartialState:
@@ -25,6 +32,24 @@ def accelerator(mixed_precision: str) -> Accelerator:
     # accelerate keeps the precision of a program's first run, and refuses another one afterwards.
     AcceleratorState._reset_state()
     return Accelerator(cpu=_on_processor(), mixed_precision=mixed_precision)
+
+
+@contextmanager
+def lost_processes() -> Iterator[None]:
+    """Turns the failure of a collective operation, which another process's end causes, into LostProcess."""
+    try:
+        yield
+    except RuntimeError as error:
+        message = str(error)
+        if this_process().num_processes == 1 or not (
+            isinstance(error, DistError) or any(name in message for name in COLLECTIVES)
+        ):
+            raise
+        raise LostProcess(
+            "another process of this run has ended, see its message; start all of them again with {resume}: the run "
+            "goes on from its last checkpoint",
+            options={"resume": True},
+        ) from error
 
 
 def any_process(accelerator: Accelerator, flag: bool) -> bool:

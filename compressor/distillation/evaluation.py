@@ -1,25 +1,95 @@
-"""The dev score that selects a run's weights."""
+"""Greedy outputs on the dev set: their scores, which select a run's weights, and their agreement with the teacher."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
+
+from compressor.batching import bucket_by_length
+from compressor.decoding.search import pad_sources
+from compressor.distillation.contexts import build_contexts
 from compressor.distillation.rollout import FULL_BATCH_ROLLOUT, rollout
 from compressor.distillation.setup import Setup
+from compressor.errors import ModelError
 from compressor.text.metrics import Scores, score
 from compressor.text.tokenizer import cut
 
+AGREEMENT_SOURCES = 64
+"""Dev sources on which agreement with the teacher is computed."""
 
-def dev_scores(setup: Setup) -> Scores:
-    """Returns the scores of the student's greedy outputs on the dev set."""
-    recipe, tokenizer, eos = setup.recipe, setup.tokenizer, setup.tokenizer.eos_id
-    limit = recipe.data.max_source_tokens
-    sources = [cut(tokenizer.encode_source(example.source), limit, eos) or [eos] for example in setup.dev]
-    outputs = rollout(
+
+def dev_outputs(setup: Setup) -> list[list[int]]:
+    """Returns the student's greedy output for each dev source, as token ids."""
+    recipe = setup.recipe
+    return rollout(
         setup.student,
-        sources,
+        _sources(setup),
         setup.generation,
         recipe.method.rollout.model_copy(update={"strategy": "greedy", "max_source_ratio": None}),
         max_new_tokens=setup.generation.max_new_tokens,
         batch_tokens=FULL_BATCH_ROLLOUT * recipe.training.batch_tokens,
     )
+
+
+def dev_scores(setup: Setup, outputs: Sequence[list[int]]) -> Scores:
+    """Returns the scores of the outputs that ``dev_outputs`` returned."""
     references = [example.target or "" for example in setup.dev]
-    return score(recipe.task, [tokenizer.decode(tokens) for tokens in outputs], references)
+    return score(setup.recipe.task, [setup.tokenizer.decode(tokens) for tokens in outputs], references)
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """Returns up to ``wanted`` of ``count`` indices, evenly spaced."""
+    chosen = min(count, wanted)
+    return [index * count // chosen for index in range(chosen)]
+
+
+@torch.no_grad()
+def teacher_agreement(setup: Setup, outputs: Sequence[list[int]]) -> float | None:
+    """Returns the share of positions of the student's own outputs at which its token is the teacher's best one.
+
+    The teacher's best token is that of the tokens that may be generated. Tokens that the rules of generation force are
+    not counted. Only ``AGREEMENT_SOURCES`` dev sources are read.
+
+    Args:
+        setup: with or without a teacher in memory.
+        outputs: of ``dev_outputs``.
+
+    Returns:
+        A number in [0, 1]; None without a teacher in memory, or without a position.
+
+    Raises:
+        ModelError: the teacher's output has NaN.
+    """
+    teacher, rules = setup.teacher, setup.generation
+    if teacher is None:
+        return None
+    device = next(setup.student.parameters()).device
+    tokens = torch.tensor(rules.allowed_ids(setup.student.config.vocab_size), device=device)
+    sources, same, count = _sources(setup), 0, 0
+    first = int(rules.forced_bos_id is not None)
+    last = rules.max_new_tokens - int(rules.forced_eos_id is not None)
+    chosen = spread(len(sources), AGREEMENT_SOURCES)
+    lengths = [max(len(sources[row]), len(outputs[row])) for row in chosen]
+    for bucket in bucket_by_length(lengths, setup.recipe.training.batch_tokens):
+        rows = [chosen[place] for place in bucket]
+        source, source_mask = pad_sources([sources[row] for row in rows], rules.pad_id, device)
+        contexts = build_contexts([outputs[row] for row in rows], [False] * len(rows), rules).to(device)
+        ends = torch.tensor([min(len(outputs[row]), last) for row in rows], device=device)
+        places = torch.arange(contexts.tokens.shape[1], device=device)
+        counted = (places >= first) & (places < ends[:, None])
+        if not bool(counted.any()):
+            continue
+        logits = teacher.logits(source, source_mask, contexts.tokens, counted, tokens)
+        if bool(logits.sum().isnan()):
+            raise ModelError(f"teacher {teacher.name}: its output has NaN on the dev set; its weights are damaged")
+        same += int((tokens[logits.argmax(dim=-1)] == contexts.labels[counted]).sum())
+        count += int(counted.sum())
+    return same / count if count else None
+
+
+def _sources(setup: Setup) -> list[list[int]]:
+    """Returns the dev sources as token ids, cut at the limit of training."""
+    tokenizer, eos = setup.tokenizer, setup.tokenizer.eos_id
+    limit = setup.recipe.data.max_source_tokens
+    return [cut(tokenizer.encode_source(example.source), limit, eos) or [eos] for example in setup.dev]

@@ -17,13 +17,16 @@ from compressor.distillation.averaging import (
 from compressor.distillation.checkpoint import (
     Progress,
     differences,
+    divide_among_processes,
     load_checkpoint,
     progress_of,
     recorded_recipe,
+    restore_replaced,
     same_length,
 )
-from compressor.distillation.distributed import this_process
+from compressor.distillation.distributed import lost_processes, this_process
 from compressor.distillation.labels import Labels, OpenLabelEngine
+from compressor.distillation.run_log import RunLog, check_tensorboard
 from compressor.distillation.setup import set_up
 from compressor.distillation.signals import prepare_signal
 from compressor.distillation.thread_count import use_threads
@@ -38,6 +41,7 @@ from compressor.progress import Bar
 from compressor.run_folder import (
     CHECKPOINT_FOLDER,
     METRICS_FILE,
+    SAMPLES_FILE,
     WEIGHTS_FILE,
     is_finished,
     read_recipe,
@@ -72,10 +76,12 @@ def distill(
         OutputExistsError: ``out`` exists, and neither ``resume`` nor ``force`` is set; or another process writes it.
         ModelError: there is no run to resume, or it has another recipe.
         InterruptedRun: Ctrl-C or SIGTERM; the checkpoint was written first.
+        DivergedRun: a loss or a gradient is not finite; the last checkpoint and the best weights stay.
+        LostProcess: another process of a distributed run has ended.
         DataError, ModelError, VocabularyError, StorageError: see ``compressor.errors``.
     """
     main = this_process().is_main_process
-    with _run_lock(out) if main else nullcontext():
+    with _run_lock(out) if main else nullcontext(), lost_processes():
         return _distill(recipe, out, resume=resume, force=force, progress=progress and main, label_engine=label_engine)
 
 
@@ -83,6 +89,11 @@ def _distill(
     recipe: Recipe, out: Path, *, resume: bool, force: bool, progress: bool, label_engine: OpenLabelEngine | None
 ) -> Path:
     """Does what ``distill`` says, while the run is locked."""
+    process = this_process()
+    if resume and out.is_dir():
+        if process.is_main_process:
+            restore_replaced(out)
+        process.wait_for_everyone()
     if resume and _is_done(out, recipe):
         return out
     if out.exists() and not (resume or force) and any(out.iterdir()):
@@ -90,7 +101,8 @@ def _distill(
             f"{out}: exists already; continue it with {{resume}}, replace it with {{force}}, or choose another",
             options={"resume": True, "force": True},
         )
-    process = this_process()
+    if recipe.training.tensorboard:
+        check_tensorboard()
     process.wait_for_everyone()  # no process writes before all have checked that the folder is free
     console = Console(stderr=True, quiet=not progress or not process.is_main_process)
     use_threads(recipe.training.threads, console)
@@ -109,11 +121,14 @@ def _distill(
     with process.main_process_first():
         trainer.signal, labels = prepare_signal(setup, out, console, label_engine)
     state = _resumed(trainer, out, labels, console) if resume else Progress(seconds=labels.seconds)
+    state.processes = process.num_processes
     process.wait_for_everyone()  # the main one is about to change what all have read
     if resume and process.is_main_process:
-        _cut_metrics(out / METRICS_FILE, state.updates)
+        for name in (METRICS_FILE, SAMPLES_FILE):
+            _cut_lines(out / name, state.updates)
         delete_numbered(out, number_kept(recipe), state.updates)
-    TrainingLoop(trainer, state, labels, out, console).run()
+    with RunLog(out, state.updates, recipe.training.tensorboard, writes=process.is_main_process) as log:
+        TrainingLoop(trainer, state, labels, out, console, log).run()
     if process.is_main_process:
         shutil.rmtree(out / CHECKPOINT_FOLDER, ignore_errors=True)
     return out
@@ -171,6 +186,7 @@ def _resumed(trainer: Trainer, out: Path, labels: Labels, console: Console) -> P
     else:
         return Progress(seconds=labels.seconds)
     trainer.fresh_optimizer = state.fresh_optimizer
+    divide_among_processes(state, recorded or trainer.recipe, trainer.recipe, trainer.accelerator.num_processes)
     if recorded is not None and not same_length(recorded, trainer.recipe):
         if state.updates >= trainer.updates:
             made = f"has made {state.updates} updates, and the recipe asks for {trainer.updates}"
@@ -188,10 +204,12 @@ def _make_folder(out: Path, *, fresh: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
 
 
-def _cut_metrics(path: Path, updates: int) -> None:
+def _cut_lines(path: Path, updates: int) -> None:
     """Removes the lines logged after the checkpoint, which will be logged again, and a line that a kill cut short."""
+    if not path.exists():
+        return
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         try:
             record = json.loads(line)
             if record["update"] <= updates and "averaged" not in record:

@@ -7,6 +7,8 @@ vocabulary that may be generated.
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
@@ -28,6 +30,7 @@ from compressor.distillation.schedules import beta, learning_rate
 from compressor.distillation.setup import Setup
 from compressor.distillation.signals import LiveTeacher, Signal
 from compressor.distillation.targets import LossInputs
+from compressor.errors import DivergedRun, ModelError
 
 Place = tuple[Batch, int]
 """An example as its pass has it: a batch and a row of it."""
@@ -95,6 +98,8 @@ class Trainer:
         self.updates = recipe.training.updates or max(1, round((recipe.training.epochs or 1) * per_epoch))
         self.fresh_optimizer = 0
         """Update at which the optimizer began without moments."""
+        self.rollout_seconds = 0.0
+        """Time that this process has spent in rollouts."""
 
     def groups(self, progress: Progress) -> Iterator[list[Batch]]:
         """Yields the batches whose rollouts are written together, from ``progress`` on, and advances epoch and batch.
@@ -168,7 +173,10 @@ class Trainer:
             case Origin.TEACHER:
                 return self.signal.outputs([batch.indices[row] for batch, row in examples])
             case Origin.STUDENT:
-                return self.roll_out(examples)
+                start = time.monotonic()
+                written = self.roll_out(examples)
+                self.rollout_seconds += time.monotonic() - start
+                return written
 
     def roll_out(self, examples: Sequence[Place]) -> list[list[int]]:
         """Returns the student's outputs for sources; an example's index and visit key its samples."""
@@ -185,7 +193,11 @@ class Trainer:
         )
 
     def _update(self, pairs: Sequence[tuple[Batch, Contexts]], share: float, update: int) -> UpdateStats:
-        """Makes one update with the mean loss over the positions of the batches of all processes."""
+        """Makes one update with the mean loss over the positions of the batches of all processes.
+
+        Raises:
+            DivergedRun: loss or gradient is not finite; the weights stay as they are.
+        """
         rate = learning_rate(self.recipe.training, update, self.updates, self.fresh_optimizer)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
@@ -209,10 +221,16 @@ class Trainer:
                 # Data parallel averages gradients over processes; the loss is already divided by all positions.
                 self.accelerator.backward(loss * self.accelerator.num_processes)
             total += loss.item()
-        self.accelerator.clip_grad_norm_(self.student.parameters(), self.recipe.training.clip_norm)
+        norm = float(self.accelerator.clip_grad_norm_(self.student.parameters(), self.recipe.training.clip_norm))
+        (total,) = sum_over_processes(self.accelerator, total)
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            raise DivergedRun(
+                f"update {update + 1}: training has diverged (loss {total:g}, norm of the gradient {norm:g}, learning "
+                f"rate {rate:g}); try a lower training.learning_rate, more training.warmup_updates or "
+                "training.precision=fp32"
+            )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        (total,) = sum_over_processes(self.accelerator, total)
         return UpdateStats(total, share, rate, written / examples, int(positions))
 
     def _seed_dropout(self, part: Batch) -> None:
@@ -226,7 +244,21 @@ class Trainer:
             output=StudentOutput(features, *self.student.output_layer(self.tokens)),
             contexts=contexts,
             label_columns=self.columns[contexts.labels],
-            teacher_logits=lambda rows: self.signal.logits(batch, contexts, rows, self.tokens),
+            teacher_logits=lambda rows: self._teacher_logits(batch, contexts, rows),
             label_smoothing=self.recipe.method.label_smoothing,
         )
         return self.method.target.loss(inputs)
+
+    def _teacher_logits(self, batch: Batch, contexts: Contexts, rows: Tensor) -> Tensor:
+        """Returns what ``Signal.logits`` does. Raises ModelError at a NaN, which hard targets would hide."""
+        logits = self.signal.logits(batch, contexts, rows, self.tokens)
+        if bool(logits.sum().isnan()):
+            owners = contexts.loss_mask[rows].nonzero()[:, 0].to(logits.device)
+            first = int(owners[logits.sum(dim=-1).isnan()][0])
+            example = batch.indices[int(rows.nonzero()[first, 0])] + 1
+            name = self.setup.teacher.name if self.setup.teacher else "on disk"
+            raise ModelError(
+                f"teacher {name}: its output has NaN at training example {example}; its weights are damaged, or its "
+                "arithmetic overflows: get them again, or give training.precision=fp32"
+            )
+        return logits

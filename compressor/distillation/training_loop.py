@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 
 from compressor.config import Recipe
+from compressor.data.batching import Batch
 from compressor.distillation.averaging import (
     delete_numbered,
     load_average,
@@ -27,23 +27,25 @@ from compressor.distillation.checkpoint import (
     save_checkpoint,
 )
 from compressor.distillation.distributed import any_process
-from compressor.distillation.evaluation import dev_scores
+from compressor.distillation.evaluation import dev_outputs, dev_scores, spread, teacher_agreement
 from compressor.distillation.labels import Labels
+from compressor.distillation.run_log import RunLog, Sample
 from compressor.distillation.slowdown import SlowdownWatch
 from compressor.distillation.trainer import Trainer, UpdateStats
-from compressor.errors import InterruptedRun
-from compressor.files import storage_errors
+from compressor.errors import DivergedRun, InterruptedRun
 from compressor.models.base import count_parameters
 from compressor.models.weights import Run, save_run
 from compressor.output_limit import learn_output_limit
 from compressor.provenance import provenance
 from compressor.run_folder import (
-    METRICS_FILE,
     DevScores,
     RunRecord,
     TeacherRecord,
 )
 from compressor.text.metrics import Scores
+
+SAMPLES = 5
+"""Dev sources whose outputs are written at every dev score."""
 
 
 def number_kept(recipe: Recipe) -> int:
@@ -54,8 +56,11 @@ def number_kept(recipe: Recipe) -> int:
 class TrainingLoop:
     """Updates, with the logging, dev scores and checkpoints between them."""
 
-    def __init__(self, trainer: Trainer, state: Progress, labels: Labels, out: Path, console: Console) -> None:
+    def __init__(
+        self, trainer: Trainer, state: Progress, labels: Labels, out: Path, console: Console, log: RunLog
+    ) -> None:
         self.trainer, self.state, self.labels, self.out, self.console = trainer, state, labels, out, console
+        self.log = log
         self.main = trainer.accelerator.is_main_process
         self.eval_every = trainer.recipe.training.eval_every or max(1, trainer.updates // 10)
         self.provenance = provenance(seed=trainer.recipe.training.seed)
@@ -63,7 +68,24 @@ class TrainingLoop:
         self.output_limit = learn_output_limit(train.sources.lengths, train.targets.lengths)
 
     def run(self) -> None:
-        """Trains to the end; a stop request (SIGINT, SIGTERM) takes effect between two groups of batches."""
+        """Trains to the end; a stop request (SIGINT, SIGTERM) takes effect between two groups of batches.
+
+        Raises:
+            InterruptedRun: there was a stop request.
+            DivergedRun: a loss or a gradient is not finite.
+        """
+        try:
+            self._train()
+        except DivergedRun as error:
+            best = f", the best weights are those of update {self.state.best_update}" if self.state.best_update else ""
+            raise DivergedRun(f"{self.out}: {error.message}; what was written before stays{best}") from None
+        self._average()
+        self._save(finished=True)
+        self._summarize()
+        if self.main:
+            delete_numbered(self.out, self.trainer.recipe.training.keep_checkpoints)
+
+    def _train(self) -> None:
         trainer, state = self.trainer, self.state
         clock, saved = time.monotonic(), time.monotonic()
         if state.fresh_optimizer == state.updates > 0:
@@ -73,16 +95,15 @@ class TrainingLoop:
             task = bar.add_task("training", total=trainer.updates, completed=state.updates)
             for group in trainer.groups(state):
                 before = state.updates
-                start = time.monotonic()
-                stats = trainer.train_group(group, before)
-                duration = time.monotonic() - start
-                state.updates += len(stats)
+                duration, stats = self._train_group(group)
                 state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
                 self._warn(watch.observe(duration, sum(one.positions for one in stats)))
-                bar.update(task, completed=state.updates, description=f"loss {stats[-1].loss:.3f}")
-                self._log(stats, before)
+                rollouts = f", rollouts {_rollout_time(state):.0%} of the time" if trainer.method.uses_rollouts else ""
+                bar.update(task, completed=state.updates, description=f"loss {stats[-1].loss:.3f}{rollouts}")
                 if state.updates // self.eval_every > before // self.eval_every or state.updates >= trainer.updates:
                     self._evaluate()
+                    if self._out_of_patience():
+                        return
                     clock = time.monotonic()
                 stopping = any_process(trainer.accelerator, bool(stop))
                 if stopping or time.monotonic() - saved > 60 * trainer.recipe.training.checkpoint_minutes:
@@ -93,10 +114,29 @@ class TrainingLoop:
                         f"stopped at update {state.updates} of {trainer.updates}; continue with {{resume}} {{out}}",
                         options={"resume": True, "out": str(self.out)},
                     )
-        self._average()
-        self._save(finished=True)
-        if self.main:
-            delete_numbered(self.out, trainer.recipe.training.keep_checkpoints)
+
+    def _train_group(self, group: list[Batch]) -> tuple[float, list[UpdateStats]]:
+        """Makes the updates of a group of batches, counts and logs them; returns their seconds and what they report."""
+        trainer, state = self.trainer, self.state
+        start, rollouts = time.monotonic(), trainer.rollout_seconds
+        stats = trainer.train_group(group, state.updates)
+        duration, rollouts = time.monotonic() - start, trainer.rollout_seconds - rollouts
+        positions = sum(one.positions for one in stats)
+        state.updates += len(stats)
+        state.target_tokens += positions
+        state.update_seconds += duration
+        state.rollout_seconds += rollouts
+        self.log.training(
+            {
+                "update": state.updates,
+                **stats[-1]._asdict(),
+                "target_tokens": state.target_tokens,
+                "target_tokens_per_second": round(positions / duration, 1) if duration else None,
+                "rollout_time": round(rollouts / duration, 3) if duration else 0.0,
+                "seconds": round(state.seconds + duration, 1),
+            }
+        )
+        return duration, stats
 
     def _warn(self, ratio: float | None) -> None:
         """Prints a warning if an update was suddenly slow."""
@@ -113,23 +153,43 @@ class TrainingLoop:
             )
 
     def _evaluate(self) -> None:
-        state = self.state
-        scores = dev_scores(self.trainer.setup)
-        self._append({"update": state.updates, "dev": scores.to_dict(), "seconds": round(state.seconds, 1)})
+        state, setup = self.state, self.trainer.setup
+        outputs = dev_outputs(setup)
+        scores, agreement = dev_scores(setup, outputs), teacher_agreement(setup, outputs)
+        record = self._dev_record(scores)
+        if agreement is not None:
+            record["agreement"] = round(agreement, 4)
+        shown = [(setup.dev[row], setup.tokenizer.decode(outputs[row])) for row in spread(len(outputs), SAMPLES)]
+        self.log.dev(record, [Sample(example.source, output, example.target or "") for example, output in shown])
         if self.main:
             save_numbered(self.out, self.trainer.student, state.updates, number_kept(self.trainer.recipe))
         self._keep_better(f"update {state.updates}", scores)
 
     def _average(self) -> None:
         """Takes the mean of the weights at the last dev scores, if it scores better than the best of all."""
-        wanted, state = self.trainer.recipe.training.average_last, self.state
+        wanted, setup = self.trainer.recipe.training.average_last, self.trainer.setup
         updates = numbered(self.out)[-wanted:] if wanted and self.main else []
         if len(updates) < 2:
             return
         load_average(self.out, updates, self.trainer.student)
-        scores = dev_scores(self.trainer.setup)
-        self._append({"update": state.updates, "averaged": updates, "dev": scores.to_dict()})
+        scores = dev_scores(setup, dev_outputs(setup))
+        self.log.dev({**self._dev_record(scores), "averaged": updates})
         self._keep_better(f"average of the last {len(updates)} dev scores' weights", scores, updates)
+
+    def _dev_record(self, scores: Scores) -> dict[str, Any]:
+        """Returns a dev score as a line of ``metrics.jsonl``."""
+        state = self.state
+        return {
+            "update": state.updates,
+            "dev": scores.to_dict(),
+            "target_tokens": state.target_tokens,
+            "seconds": round(state.seconds, 1),
+        }
+
+    def _out_of_patience(self) -> bool:
+        """Returns whether too many dev scores in a row gained nothing."""
+        patience = self.trainer.recipe.training.patience
+        return patience is not None and self.state.without_gain >= patience
 
     def _keep_better(self, name: str, scores: Scores, averaged: list[int] | None = None) -> None:
         """Prints a dev score, and writes the weights to the run folder if it is the best."""
@@ -137,6 +197,7 @@ class TrainingLoop:
         mark = " (best)" if better else ""
         shown = f"{name}: dev {scores.selection_metric} {scores.selection:.2f}{mark}, {state.seconds:.0f} s"
         self.console.print(shown, highlight=False)
+        state.without_gain = 0 if better else state.without_gain + 1
         if better:
             state.best_score, state.best_update, state.averaged = scores.selection, state.updates, averaged
             state.best_scores = scores.to_dict()
@@ -149,6 +210,21 @@ class TrainingLoop:
         setup = self.trainer.setup
         run = Run(setup.student, setup.generation, setup.tokenizer, setup.recipe, self._record(finished))
         save_run(self.out, run, weights=not finished)
+
+    def _summarize(self) -> None:
+        """Prints the best dev score, time and speed of a run that came to its end."""
+        state, updates = self.state, self.trainer.updates
+        patience = self.trainer.recipe.training.patience
+        early = f" of {updates}, ended by {patience} dev scores without a gain" if state.updates < updates else ""
+        speed = _tokens_per_second(state)
+        rollouts = f", {_rollout_time(state):.0%} of it in rollouts" if self.trainer.method.uses_rollouts else ""
+        self.console.print(
+            f"finished at update {state.updates}{early}: best dev score {state.best_score:.2f} (update "
+            f"{state.best_update}); {state.seconds:.0f} s{rollouts}; {state.target_tokens} target tokens"
+            + (f", {speed:.0f} a second" if speed else ""),
+            highlight=False,
+            soft_wrap=True,
+        )
 
     def _record(self, finished: bool) -> RunRecord:
         setup, state = self.trainer.setup, self.state
@@ -168,7 +244,12 @@ class TrainingLoop:
             epoch=state.epoch,
             stretch=state.stretch or None,
             batch=state.batch,
+            processes=state.processes,
             seconds=round(state.seconds, 1),
+            target_tokens=state.target_tokens,
+            target_tokens_per_second=_tokens_per_second(state),
+            rollout_time=round(_rollout_time(state), 4),
+            stopped_early=finished and state.updates < self.trainer.updates,
             dev=DevScores.model_validate(state.best_scores) if state.best_scores else None,
             teacher=teacher and TeacherRecord(name=teacher.name, revision=revision, parameters=teacher.parameters),
             labels=self.labels.record if self.labels.outputs else None,
@@ -182,19 +263,20 @@ class TrainingLoop:
             trainer = self.trainer
             save_checkpoint(self.out, trainer.recipe, trainer.student, trainer.optimizer, self.state)
 
-    def _log(self, stats: list[UpdateStats], first: int) -> None:
-        last = stats[-1]
-        self._append({"update": first + len(stats), **last._asdict(), "seconds": round(self.state.seconds, 1)})
-
-    def _append(self, record: dict[str, Any]) -> None:
-        if self.main:
-            with storage_errors(self.out), (self.out / METRICS_FILE).open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(record) + "\n")
-
     def _bar(self) -> ProgressBar:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         quiet = self.console.quiet or not self.console.is_terminal or not self.main
         return ProgressBar(*columns, console=self.console, disable=quiet)
+
+
+def _rollout_time(state: Progress) -> float:
+    """Returns the share of the time of updates that rollouts took."""
+    return min(1.0, state.rollout_seconds / state.update_seconds) if state.update_seconds else 0.0
+
+
+def _tokens_per_second(state: Progress) -> float | None:
+    """Returns the target tokens a second, over the time of updates; None before the first."""
+    return round(state.target_tokens / state.update_seconds, 1) if state.update_seconds else None
 
 
 @contextmanager

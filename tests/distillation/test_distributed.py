@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,15 +21,19 @@ from compressor.distillation.contexts import build_contexts
 from compressor.distillation.run import distill
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
+from compressor.errors import ModelError
 from compressor.models.weights import load_run
 
 
-def launch(recipe: Recipe, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def command_of(recipe: Recipe, folder: Path, *more: str) -> list[str]:
     file, out = folder / "recipe.yaml", folder / "run"
     file.write_text(dump_recipe(recipe), encoding="utf-8")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "compressor"]
-    command = [*torchrun, "distill", str(file), "--out", str(out), *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return [*torchrun, "distill", str(file), "--out", str(out), *more]
+
+
+def launch(recipe: Recipe, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command_of(recipe, folder, *more), capture_output=True, text=True, timeout=300)
 
 
 def loss_curve(run: Path) -> list[float]:
@@ -33,19 +41,38 @@ def loss_curve(run: Path) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
+SAMPLED = {"schedule": {"name": "constant", "value": 0.5}, "rollout": {"strategy": "topk", "top_k": 3, "batches": 2}}
+
+
+def whole_and_halves(recipe: Recipe) -> tuple[Recipe, Recipe]:
+    """The recipe with two batches an update, for one process and for two."""
+    both = (recipe.training.model_copy(update={"accumulation": count}) for count in (2, 1))
+    whole, halves = (recipe.model_copy(update={"training": training}) for training in both)
+    return whole, halves
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("method", "section", "mono", "dropout"),
+    [
+        ("vanilla", {}, False, 0.0),
+        ("imitkd", SAMPLED, True, 0.0),
+        ("imitkd", SAMPLED, True, 0.3),
+        ("imitkd+full", {"schedule": {"name": "linear"}, "rollout": {"batches": 2}}, True, 0.0),
+    ],
+)
 def test_two_processes_have_the_loss_curve_of_one(
-    make_recipe: Callable[..., Recipe], tmp_path: Path, dropout: float
+    make_recipe: Callable[..., Recipe],
+    tmp_path: Path,
+    method: str,
+    section: dict[str, Any],
+    mono: bool,
+    dropout: float,
 ) -> None:
-    method = {
-        "schedule": {"name": "constant", "value": 0.5},
-        "rollout": {"strategy": "topk", "top_k": 3, "batches": 2},
-    }
-    training = {"accumulation": 2, "eval_every": 50, "learning_rate": 0.003}
-    whole = make_recipe("imitkd", updates=50, mono=True, method_section=method, training=training)
-    whole = whole.model_copy(update={"student": whole.student.model_copy(update={"dropout": dropout})})
-    halves = whole.model_copy(update={"training": whole.training.model_copy(update={"accumulation": 1})})
+    training = {"eval_every": 50, "learning_rate": 0.003}
+    recipe = make_recipe(method, updates=50, mono=mono, method_section=section, training=training)
+    recipe = recipe.model_copy(update={"student": recipe.student.model_copy(update={"dropout": dropout})})
+    whole, halves = whole_and_halves(recipe)
     expected = loss_curve(distill(whole, tmp_path / "one", progress=False))
     done = launch(halves, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -99,3 +126,47 @@ def test_all_processes_refuse_an_existing_run(make_recipe: Callable[..., Recipe]
     done = launch(make_recipe("imitkd+full"), tmp_path)
     assert done.returncode != 0 and "exists already" in done.stderr
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["keep"]
+
+
+def workers(launcher: int) -> list[int]:
+    """The processes that a launcher started and that are alive, by rank."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                variables = (folder / "environ").read_text() if parent == launcher else ""
+            except OSError:
+                continue
+            ranks = [word for word in variables.split("\0") if word.startswith("RANK=")]
+            found.update({int(rank.removeprefix("RANK=")): int(folder.name) for rank in ranks})
+    return [found[rank] for rank in sorted(found)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("lost", "processes"), [(0, 2), (1, 1)])
+def test_a_lost_process_stops_the_others_and_the_run_resumes_on_any_number(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, lost: int, processes: int
+) -> None:
+    training = {"eval_every": 20, "learning_rate": 0.003, "checkpoint_minutes": 1e-9}
+    recipe = make_recipe("imitkd", updates=120, mono=True, method_section=SAMPLED, training=training)
+    whole, halves = whole_and_halves(recipe)
+    expected = loss_curve(distill(whole, tmp_path / "one", progress=False))
+    run = tmp_path / "run"
+    with subprocess.Popen(command_of(halves, tmp_path), stderr=subprocess.PIPE, text=True) as started:
+        while started.poll() is None and (not (run / "checkpoint").is_dir() or len(loss_curve(run)) < 20):
+            time.sleep(0.05)
+        os.kill(workers(started.pid)[lost], signal.SIGKILL)
+        begin = time.monotonic()
+        _, message = started.communicate(timeout=60)
+        assert time.monotonic() - begin < 60 and started.returncode != 0
+    assert "error: another process of this run has ended" in message and "--resume" in message
+    assert "Traceback" not in message.partition("error: another process")[0]
+    assert 20 <= len(loss_curve(run)) < len(expected)
+    if processes == 1:
+        with pytest.raises(ModelError, match=r"with 1 process give training\.accumulation=2"):
+            distill(halves, run, resume=True, progress=False)
+        distill(whole, run, resume=True, progress=False)
+    else:
+        assert launch(halves, tmp_path, "--resume").returncode == 0
+    assert loss_curve(run) == pytest.approx(expected, rel=1e-4)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import operator
 import os
+import random
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from compressor.config import Recipe
+from compressor.config import Recipe, dump_recipe
 from compressor.decoding.search import beam_search, pad_sources
 from compressor.distillation import labels as labels_module
 from compressor.distillation import training_loop as loop_module
@@ -29,7 +34,7 @@ from compressor.errors import (
     StorageError,
 )
 from compressor.models.weights import load_run
-from compressor.run_folder import CHECKPOINT_FOLDER, TEACHER_OUTPUTS_FILE, is_finished
+from compressor.run_folder import CHECKPOINT_FOLDER, TEACHER_OUTPUTS_FILE, is_finished, read_record
 from compressor.teachers.native import NativeTeacher
 
 Make = Callable[..., Recipe]
@@ -94,6 +99,78 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     assert resumed.record.dev == whole.record.dev
     updates = [json.loads(line)["update"] for line in (tmp_path / "resumed/metrics.jsonl").read_text().splitlines()]
     assert updates == sorted(updates)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "section"), [("vanilla", {}), ("imitkd+full", TOPK)])
+def test_a_run_killed_at_random_moments_ends_with_the_same_weights(
+    make_recipe: Make, tmp_path: Path, method: str, section: dict[str, Any]
+) -> None:
+    training = {"eval_every": 10, "checkpoint_minutes": 1e-9, "patience": 4, "average_last": 2, "keep_checkpoints": 2}
+    recipe = make_recipe(method, updates=150, training=training, method_section=section)
+    whole, out = distill(recipe, tmp_path / "whole", progress=False), tmp_path / "killed"
+    recipe_file, draws, kills = tmp_path / "recipe.yaml", random.Random(), 0
+    recipe_file.write_text(dump_recipe(recipe), encoding="utf-8")
+    command = [sys.executable, "-m", "compressor", "distill", str(recipe_file), "--out", str(out)]
+    while not (out.is_dir() and is_finished(out)):
+        started = subprocess.Popen([*command, "--resume"] if out.is_dir() else command, stderr=subprocess.DEVNULL)
+        before = updates_logged(out)
+        while kills < 3 and started.poll() is None and updates_logged(out) <= before:
+            time.sleep(0.01)
+        try:
+            started.wait(draws.uniform(0, 2) if kills < 3 else 300)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            kills += 1
+            started.wait()
+        else:
+            assert started.returncode == 0
+    assert kills >= 1
+    for name in ("model.safetensors", *(f"checkpoints/{path.name}" for path in (whole / "checkpoints").iterdir())):
+        weights = load_file(out / name)
+        assert all(torch.equal(weights[key], value) for key, value in load_file(whole / name).items())
+    same = {"updates", "best_update", "dev", "averaged", "stopped_early", "target_tokens", "epoch", "batch"}
+    records = [read_record(folder).model_dump(include=same) for folder in (whole, out)]
+    assert records[0] == records[1]
+    assert updates_logged(out) == updates_logged(whole)
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+
+
+def updates_logged(run: Path) -> int:
+    """The number of whole lines of the training curves."""
+    path = run / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_a_checkpoint_whose_replacement_was_cut_short_is_read(
+    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, out = make_recipe("vanilla", updates=8, training={"checkpoint_minutes": 1e-9}), tmp_path / "run"
+    replace, moved = os.replace, list[str]()
+
+    def killed(source: Any, target: Any) -> None:
+        replace(source, target)
+        moved.extend([str(target)] if Path(target).name == "content" else [])
+        if len(moved) == 3:  # the old checkpoint is away, the new one not yet there
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("compressor.output_folder.os.replace", killed)
+        patch.setattr("compressor.output_folder.shutil.rmtree", lambda *_, **__: None)
+        with pytest.raises(Killed):
+            distill(recipe, out, progress=False)
+    assert not (out / CHECKPOINT_FOLDER).exists()
+    first: list[int] = []
+    train_group = Trainer.train_group
+
+    def watched(self: Trainer, group: list, update: int) -> list:
+        first.append(update)
+        return train_group(self, group, update)
+
+    monkeypatch.setattr(Trainer, "train_group", watched)
+    assert is_finished(distill(recipe, out, resume=True, progress=False))
+    assert first == [3, 4, 5, 6, 7]
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
 
 
 def test_interrupt_writes_a_checkpoint(make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from compressor.distillation import evaluation as evaluation_module
 from compressor.distillation import trainer as trainer_module
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, build_contexts, cut_by_length
-from compressor.distillation.evaluation import dev_scores
+from compressor.distillation.evaluation import dev_outputs
 from compressor.distillation.rollout import SampleKey, rollout, sample_top_k
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer, examples_of
@@ -115,7 +115,7 @@ def test_dev_sources_are_cut_at_their_end_like_training_sources(
     monkeypatch.setattr(
         evaluation_module, "rollout", lambda _, sources, *rest, **options: seen.extend(sources) or [[2]] * len(sources)
     )
-    dev_scores(trainer.setup)
+    dev_outputs(trainer.setup)
     whole = [trainer.setup.tokenizer.encode_source(example.source) for example in trainer.setup.dev]
     assert all(len(ids) > 4 for ids in whole)
     assert seen == [[*ids[:3], trainer.setup.tokenizer.eos_id] for ids in whole]
@@ -203,3 +203,29 @@ def test_output_vocabulary_can_be_the_target_tokens(make_recipe: Callable[..., R
     assert suppressed.isdisjoint(contexts.tokens[:, 1:][contexts.loss_mask[:, 1:]].tolist())
     expected = expected_loss(trainer, batch, contexts, True)
     assert trainer.loss(batch, contexts).item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["vanilla", "vanilla+full"])
+def test_accumulated_batches_have_loss_and_gradient_of_one_large_batch(
+    make_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    recipe = make_recipe(method, training={"accumulation": 3, "clip_norm": 0.5})
+    trainer, peer = (Trainer(set_up(recipe)) for _ in range(2))
+    group = next(trainer.groups(Progress()))
+    assert len({batch.indices[0] for batch in group}) == 3 and len({len(batch.indices) for batch in group}) > 1
+    gradients: dict[str, torch.Tensor] = {}
+    weights = dict(trainer.student.named_parameters())
+    monkeypatch.setattr(
+        trainer.optimizer, "step", lambda: gradients.update({name: one.grad.clone() for name, one in weights.items()})
+    )
+    (stats,) = trainer.train_group(group, 0)
+    large = peer.batches.collate([index for batch in group for index in batch.indices])
+    (contexts,) = peer.write_contexts([large], 1.0)
+    loss = peer.loss(large, contexts)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(peer.student.parameters(), 0.5)
+    assert norm > 0.5
+    assert stats.loss == pytest.approx(loss.item(), rel=1e-6)
+    assert stats.positions == int(contexts.loss_mask.sum())
+    for name, parameter in peer.student.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-7, rtol=1e-4, msg=name)
