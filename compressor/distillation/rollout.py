@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from compressor.batching import TokenIds, bucket_by_length
-from compressor.config import RolloutConfig
 from compressor.data.random_draws import Stream, uniform
 from compressor.decoding.greedy import Choose
 from compressor.decoding.search import Chooser, greedy, pad_sources
 from compressor.generation_config import GenerationConfig
+from compressor.method_config import RolloutConfig
 from compressor.models.base import Seq2SeqModel
 
 FULL_BATCH_ROLLOUT = 4

@@ -158,7 +158,7 @@ class Trainer:
             case Origin.REFERENCE:
                 return [self.setup.train.targets[index] for index in indices]
             case Origin.TEACHER:
-                return self.signal.outputs(indices)
+                return self.signal.outputs(indices, visits)
             case Origin.STUDENT:
                 return self.roll_out(indices, visits)
 

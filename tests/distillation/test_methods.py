@@ -9,19 +9,19 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from compressor.config import (
-    ROLLOUT_METHODS,
-    TEACHER_CONTEXT_METHODS,
-    TEACHERLESS_METHODS,
-    MethodConfig,
-    MethodName,
-    Recipe,
-)
+from compressor.config import Recipe
 from compressor.data_config import AugmentationConfig
 from compressor.distillation.contexts import Origin
 from compressor.distillation.methods import METHODS, TEACHER_CONTEXTS, resolve
 from compressor.distillation.setup import set_up
 from compressor.distillation.targets import OwnToken
+from compressor.method_config import (
+    ROLLOUT_METHODS,
+    TEACHER_CONTEXT_METHODS,
+    TEACHERLESS_METHODS,
+    MethodConfig,
+    MethodName,
+)
 
 
 @pytest.mark.parametrize(

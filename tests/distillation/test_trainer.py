@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compressor.config import ROLLOUT_METHODS, Recipe, RolloutConfig, TokenizerConfig
+from compressor.config import Recipe, TokenizerConfig
 from compressor.data.batching import Batch
 from compressor.decoding.search import greedy
 from compressor.distillation import contexts as contexts_module
@@ -20,6 +20,7 @@ from compressor.distillation.evaluation import dev_scores
 from compressor.distillation.rollout import SampleKey, rollout, sample_top_k
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
+from compressor.method_config import ROLLOUT_METHODS, RolloutConfig
 
 
 def first_batch(trainer: Trainer, share: float) -> tuple[Batch, Contexts]:
