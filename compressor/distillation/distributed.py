@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 
 from compressor.provenance import cpu
+
+Value = TypeVar("Value")
 
 LONGEST_WAIT = timedelta(days=7)
 """Time limit of collective operations: the other processes wait while the main one writes the teacher's outputs."""
@@ -40,6 +43,15 @@ def sum_over_processes(accelerator: Accelerator, *numbers: float) -> tuple[float
         return numbers
     local = torch.tensor(numbers, dtype=torch.float64, device=accelerator.device)
     return tuple(accelerator.reduce(local, reduction="sum").tolist())
+
+
+def gather_objects(accelerator: Accelerator, value: Value) -> list[Value]:
+    """Returns each process's value, in the order of the processes."""
+    if accelerator.num_processes == 1:
+        return [value]
+    values: list[Any] = [None] * accelerator.num_processes
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def mixed_precision(precision: str) -> str:

@@ -18,16 +18,19 @@ from compressor.data.batching import Batch, Batches
 from compressor.data.random_draws import Stream, torch_seed
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, Origin, TokenIds, build_contexts, cut_by_length
-from compressor.distillation.distributed import accelerator, mixed_precision, sum_over_processes
+from compressor.distillation.distributed import accelerator, gather_objects, mixed_precision, sum_over_processes
 from compressor.distillation.losses import IGNORED
 from compressor.distillation.memory import reuse_freed_memory
 from compressor.distillation.methods import resolve
 from compressor.distillation.output_loss import StudentOutput
+from compressor.distillation.replay import ReplayBuffer
 from compressor.distillation.rollout import FULL_BATCH_ROLLOUT, SampleKey, rollout
 from compressor.distillation.schedules import beta, learning_rate
 from compressor.distillation.setup import Setup
 from compressor.distillation.signals import LiveTeacher, Signal
 from compressor.distillation.targets import LossInputs
+from compressor.errors import ConfigError
+from compressor.models.base import Seq2SeqModel
 
 
 class UpdateStats(NamedTuple):
@@ -65,6 +68,8 @@ class Trainer:
         self.student = setup.student
         if setup.teacher is not None:
             setup.teacher.to(self.accelerator.device)
+        self.replay = ReplayBuffer(recipe.method.rollout.replay, recipe.training.seed)
+        self.speculating_teacher = self._speculating_teacher()
         vocab_size, device = setup.student.config.vocab_size, self.accelerator.device
         allowed = setup.generation.allowed_ids(vocab_size)
         self.tokens = torch.tensor(allowed, device=device)
@@ -141,6 +146,10 @@ class Trainer:
             texts = self._outputs(origin, [indices[i] for i in chosen], [visits[i] for i in chosen])
             for place, tokens in zip(chosen, texts, strict=True):
                 outputs[place] = tokens
+        if self.replay.probability:  # those of all processes, so that their number changes nothing
+            rollouts = {indices[place]: outputs[place] for place in places[Origin.STUDENT]}
+            for of_process in gather_objects(self.accelerator, rollouts):
+                self.replay.store(of_process)
         from_data = [True] * len(indices)
         for place in places[Origin.STUDENT]:
             from_data[place] = False
@@ -160,7 +169,29 @@ class Trainer:
             case Origin.TEACHER:
                 return self.signal.outputs(indices, visits)
             case Origin.STUDENT:
-                return self.roll_out(indices, visits)
+                return self._replayed_or_rolled_out(indices, visits)
+
+    def _replayed_or_rolled_out(self, indices: list[int], visits: list[int]) -> list[TokenIds]:
+        """Returns the student's outputs, some of them earlier ones."""
+        earlier = self.replay.draw(indices, visits)
+        fresh = [place for place, output in enumerate(earlier) if output is None]
+        written = self.roll_out([indices[place] for place in fresh], [visits[place] for place in fresh])
+        by_place = dict(zip(fresh, written, strict=True))
+        return [by_place[place] if output is None else output for place, output in enumerate(earlier)]
+
+    def _speculating_teacher(self) -> Seq2SeqModel | None:
+        """Returns the teacher that takes part in rollouts, if it does. Raises ConfigError if it cannot."""
+        if self.recipe.method.rollout.strategy != "speculative":
+            return None
+        teacher = self.setup.teacher
+        assert teacher is not None  # the recipe's validation
+        model = teacher.as_model()
+        if model is None:
+            raise ConfigError(
+                "method.rollout.strategy: speculative needs a teacher that is a run, or has Marian's or BART's layout; "
+                f"{teacher.name} has another"
+            )
+        return model.to(self.accelerator.device)
 
     def roll_out(self, indices: list[int], visits: list[int]) -> list[list[int]]:
         """Returns the student's outputs for training sources; ``visits`` with ``indices`` key the samples."""
@@ -174,6 +205,7 @@ class Trainer:
             max_new_tokens=limit,
             batch_tokens=FULL_BATCH_ROLLOUT * self.recipe.training.batch_tokens,
             keys=[SampleKey(seed, visit, index) for visit, index in zip(visits, indices, strict=True)],
+            teacher=self.speculating_teacher,
         )
 
     def _update(self, pairs: Sequence[tuple[Batch, Contexts]], share: float, update: int) -> UpdateStats:

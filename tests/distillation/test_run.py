@@ -61,8 +61,15 @@ class Killed(Exception):
 TOPK = {"schedule": {"name": "constant", "value": 0.5}, "rollout": {"strategy": "topk", "batches": 2}}
 
 
+REPLAYED = {
+    "schedule": {"name": "constant", "value": 0.2},
+    "rollout": {"strategy": "speculative", "replay": 0.7, "batches": 2},
+}
+
+
 @pytest.mark.parametrize(
-    ("method", "section", "dropout"), [("vanilla", {}, 0.0), ("imitkd+full", {}, 0.0), ("imitkd", TOPK, 0.3)]
+    ("method", "section", "dropout"),
+    [("vanilla", {}, 0.0), ("imitkd+full", {}, 0.0), ("imitkd", TOPK, 0.3), ("imitkd+full", REPLAYED, 0.0)],
 )
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     make_recipe: Make,

@@ -20,7 +20,8 @@ from compressor.distillation import output_loss
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, build_contexts, cut_by_length
 from compressor.distillation.evaluation import dev_scores
-from compressor.distillation.rollout import SampleKey, rollout, sample_top_k
+from compressor.distillation.rollout import SampleKey, rollout
+from compressor.distillation.sampling import sample_top_k
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
 from compressor.method_config import ROLLOUT_METHODS, RolloutConfig
