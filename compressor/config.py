@@ -55,7 +55,11 @@ class TeacherConfig(Section):
     source_prefix: str = Field("", description="Text before every source: a T5 task prefix, or a >>lang<< token.")
     source_language: str | None = Field(None, description="Language code of the source, for mBART, M2M100 and NLLB.")
     target_language: str | None = Field(None, description="Language code of the target, for mBART, M2M100 and NLLB.")
-    num_beams: int = Field(5, ge=1, description="Beams of the outputs that SeqKD and ImitKD* learn from.")
+    num_beams: int = Field(
+        5,
+        ge=1,
+        description="Beams of the outputs that SeqKD, ImitKD*, seqinter and mbr learn from; the latter two choose among as many.",
+    )
     label_engine: Literal["auto", "onnx", "torch"] = Field(
         "auto",
         description="What writes these outputs: the teacher in PyTorch (torch), or exported to int8, which is several "
