@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from compressor.data_config import DataConfig, Task
 from compressor.errors import ConfigError
+from compressor.method_config import N_BEST_METHODS, ROLLOUT_METHODS, TEACHERLESS_METHODS, MethodConfig
 from compressor.mistakes import list_mistakes
 from compressor.model_config import Conflict, Section, StudentConfig, TransformerConfig
 
@@ -22,14 +23,7 @@ Options = TypeVar("Options", bound=BaseModel)
 RANDOM, TEACHER_EMBEDDINGS, TEACHER_LAYERS = "random", "teacher_embeddings", "teacher_layers"
 INITIALIZATIONS = (RANDOM, TEACHER_EMBEDDINGS, TEACHER_LAYERS)
 """Names that ``training.initialization`` may have; anything else there is the folder of a run."""
-MethodName = Literal["vanilla", "vanilla+full", "seqkd", "seqkd+full", "imitkd", "imitkd+full"]
 LabelEngineName = Literal["onnx", "torch"]
-TEACHERLESS_METHODS: frozenset[MethodName] = frozenset({"vanilla"})
-"""Methods that read nothing of a teacher."""
-ROLLOUT_METHODS: frozenset[MethodName] = frozenset({"imitkd", "imitkd+full"})
-"""Methods whose contexts the student writes; they alone learn from sources without a reference."""
-TEACHER_CONTEXT_METHODS: frozenset[MethodName] = frozenset({"imitkd", "imitkd+full"})
-"""Methods that have a variant with the teacher's outputs in place of references (ImitKD*)."""
 
 
 class TokenizerConfig(Section):
@@ -61,7 +55,12 @@ class TeacherConfig(Section):
     source_prefix: str = Field("", description="Text before every source: a T5 task prefix, or a >>lang<< token.")
     source_language: str | None = Field(None, description="Language code of the source, for mBART, M2M100 and NLLB.")
     target_language: str | None = Field(None, description="Language code of the target, for mBART, M2M100 and NLLB.")
-    num_beams: int = Field(5, ge=1, description="Beams of the outputs that SeqKD and ImitKD* learn from.")
+    num_beams: int = Field(
+        5,
+        ge=1,
+        description="Beams of the outputs that SeqKD, ImitKD*, seqinter and mbr learn from; the latter two choose among "
+        "as many.",
+    )
     label_engine: Literal["auto", "onnx", "torch"] = Field(
         "auto",
         description="What writes these outputs: the teacher in PyTorch (torch), or exported to int8, which is several "
@@ -72,55 +71,6 @@ class TeacherConfig(Section):
     no_repeat_ngram_size: int | None = Field(
         None, ge=0, description="Overrides the teacher's generation configuration."
     )
-
-
-class ScheduleConfig(Section):
-    """β, the probability that an example's contexts come from the data set, over progress u in [0, 1]."""
-
-    name: Literal["exponential", "linear", "reversed_sigmoid", "constant"] = Field(
-        "exponential", description="β(u): r^-u, 1-u, 1/(1+exp(20(u-0.5))), or `value`."
-    )
-    r: float = Field(200.0, ge=1, description="exponential: β falls from 1 to 1/r.")
-    value: float = Field(0.0, ge=0, le=1, description="constant: β itself.")
-    warmup: float = Field(0.0, ge=0, lt=1, description="Share of the run, at its start, in which β is 1.")
-
-
-class RolloutConfig(Section):
-    """How the student writes contexts."""
-
-    batches: int = Field(4, ge=1, description="Updates whose rollouts are written together.")
-    strategy: Literal["greedy", "topk"] = Field("greedy", description="Best token, or a sample among the best `top_k`.")
-    top_k: int = Field(5, ge=1, description="Candidates of the topk strategy.")
-    max_new_tokens: int | None = Field(None, ge=1, description="Longest rollout; null: data.max_target_tokens.")
-    max_source_ratio: float | None = Field(
-        2.0,
-        gt=0,
-        description="Second limit of a rollout: this multiple of the source's tokens, plus 10; null: none.",
-    )
-
-
-class MethodConfig(Section):
-    """Where contexts come from, and what is learned there."""
-
-    name: MethodName = Field("imitkd+full", description="Name of the method; the training guide compares them.")
-    contexts: Literal["references", "teacher"] = Field(
-        "references", description="Data-set side of the ImitKD mixture: references, or the teacher's outputs (ImitKD*)."
-    )
-    schedule: ScheduleConfig = Field(
-        default_factory=ScheduleConfig, description="How β falls, for the names with `imitkd`."
-    )
-    rollout: RolloutConfig = Field(
-        default_factory=RolloutConfig, description="How the student writes contexts, for the names with `imitkd`."
-    )
-    label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="Of losses that learn one token (names without `+full`); 0 is off."
-    )
-
-    def conflicts(self) -> Iterator[Conflict]:
-        """See Section."""
-        if self.contexts == "teacher" and self.name not in TEACHER_CONTEXT_METHODS:
-            choices = ", ".join(sorted(TEACHER_CONTEXT_METHODS))
-            yield Conflict(f"contexts: teacher is for {choices}, not for {self.name}", ("contexts", "name"))
 
 
 class TrainingConfig(Section):
@@ -229,9 +179,17 @@ class Recipe(Section):
                 place = f"data.{split}.{index}"
                 if not source.has_target:
                     yield Conflict(f"{place}: has no target; sources without one belong into data.mono", (place,))
+        if self.teacher is not None and name in N_BEST_METHODS:
+            beams, taken = self.teacher.num_beams, self.method.mbr_hypotheses
+            if beams < max(2, taken):
+                message = f"teacher.num_beams: {name} chooses {taken} of {beams} hypotheses; give more beams"
+                yield Conflict(message, ("teacher.num_beams", "method.name", "method.mbr_hypotheses"))
         if data.mono and name not in ROLLOUT_METHODS:
             message = f"data.mono: {name} cannot learn from sources without a reference"
             yield Conflict(message, ("data.mono", "method.name"))
+        if data.augmentation.shares() and self.method.rollout.replay:
+            message = "method.rollout.replay: needs sources that stay as they are: leave out data.augmentation"
+            yield Conflict(message, ("method.rollout.replay", "data.augmentation"))
         longest = max(data.max_source_tokens, data.max_target_tokens)
         if longest > self.student.max_length:
             message = f"student.max_length: {self.student.max_length} is less than the data's {longest} tokens"
@@ -312,7 +270,9 @@ def _without_teacher(values: dict[str, Any]) -> dict[str, Any]:
     sections = {
         name: dict(values[name]) for name in ("method", "data", "training") if isinstance(values.get(name), dict)
     }
-    sections.setdefault("method", {})["name"] = "vanilla"
+    method = sections.get("method", {})
+    ignored = MethodConfig.model_fields.keys() - {"label_smoothing"}
+    sections["method"] = {name: value for name, value in method.items() if name not in ignored} | {"name": "vanilla"}
     sections.get("data", {}).pop("mono", None)
     training = sections.get("training", {})
     if training.get("initialization") in (TEACHER_EMBEDDINGS, TEACHER_LAYERS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from compressor.distillation.setup import Setup
 from compressor.distillation.signals import Signal
 from compressor.distillation.trainer import Trainer
 from compressor.errors import ModelError
+from compressor.method_config import ROLLOUT_METHODS, MethodConfig
 from compressor.models.weights import load_run
 
 BETA = 0.0
@@ -20,9 +22,15 @@ BETA = 0.0
 
 
 def settings_of(method: str) -> list[str]:
-    """Returns overrides that give all methods the same data, sources with references, and ImitKD rollouts alone."""
+    """Returns overrides that give all methods the same data, sources with references, and ImitKD rollouts alone.
+
+    What the recipe sets for its own method, and another would refuse, gets its default.
+    """
     schedule = [f"method.schedule={{name: constant, value: {BETA}}}"]  # replaces the whole schedule, warm-up included
-    return [f"method.name={method}", "method.contexts=references", "data.mono=[]", *schedule]
+    fields = MethodConfig.model_fields.keys() - {"name", "schedule", "rollout", "label_smoothing"}
+    defaults = [f"method.{field}={json.dumps(MethodConfig.model_fields[field].default)}" for field in sorted(fields)]
+    rollout = [] if method in ROLLOUT_METHODS else ["method.rollout.strategy=greedy", "method.rollout.replay=0.0"]
+    return [f"method.name={method}", "data.mono=[]", *defaults, *schedule, *rollout]
 
 
 def start_from(run: Path, setup: Setup) -> None:

@@ -25,7 +25,7 @@ from benchmarks.measure import memory
 from benchmarks.measure.result_file import load, write_json
 from benchmarks.measure.timing import interleave, median, stopwatch
 from benchmarks.training.contenders import BETA, groups_of, settings_of, start_from, trainer_of
-from compressor.config import ROLLOUT_METHODS, TEACHERLESS_METHODS, MethodName, dump_recipe, load_recipe
+from compressor.config import dump_recipe, load_recipe
 from compressor.data.batching import Batch
 from compressor.distillation.distributed import mixed_precision
 from compressor.distillation.estimate import SAMPLE, PlaceholderOutputs
@@ -34,6 +34,7 @@ from compressor.distillation.setup import Setup, set_up
 from compressor.distillation.thread_count import use_threads
 from compressor.distillation.trainer import Trainer, examples_of
 from compressor.errors import CompressError, ConfigError
+from compressor.method_config import ROLLOUT_METHODS, TEACHERLESS_METHODS, MethodName
 from compressor.progress import Bar
 from compressor.provenance import provenance, sanitize
 from compressor.teachers.conversion.marian import to_marian

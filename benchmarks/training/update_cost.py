@@ -18,11 +18,12 @@ from rich.console import Console
 from benchmarks.measure.result_file import write_json
 from benchmarks.measure.timing import interleave, median, percentile, stopwatch
 from benchmarks.training.contenders import BETA, groups_of, settings_of, start_from, trainer_of
-from compressor.config import ROLLOUT_METHODS, dump_recipe, load_recipe
+from compressor.config import dump_recipe, load_recipe
 from compressor.data.batching import Batch
 from compressor.distillation.setup import Setup, set_up
 from compressor.distillation.trainer import Trainer, examples_of
 from compressor.errors import ConfigError
+from compressor.method_config import ROLLOUT_METHODS
 from compressor.progress import Bar
 from compressor.provenance import provenance, sanitize
 

@@ -24,6 +24,8 @@ class Stream(IntEnum):
     ROLLOUT = 2
     DROPOUT = 3
     AUGMENTATION = 4
+    REPLACEMENT = 5
+    REPLAY = 6
 
 
 def uniform(

@@ -29,8 +29,8 @@ from compressor.decoding.greedy import (
 from compressor.generation_config import GenerationConfig, until_eos
 from compressor.models.base import Seq2SeqModel
 
-Chooser = Callable[[Tensor, int], Choose]
-"""(open rows of the batch, int64 [n]; step) -> function that chooses their columns at that step."""
+Chooser = Callable[[Tensor, int, Tensor], Choose]
+"""(open rows of the batch, ascending; step; the rows' last tokens, both int64 [n]) -> function that chooses columns."""
 
 WORTH_SHRINKING = 0.75
 """Finished sentences are removed when at most this share of the batch is unfinished, or at a sentence's limit."""
@@ -68,7 +68,7 @@ def greedy(
     search_state = search.start(rows)
     for step in range(limit):
         if chooser is not None:
-            search.choose = chooser(rows, step)
+            search.choose = chooser(rows, step, search_state.sequences[:, -1])
         _, state, search_state = search.advance(model, state, search_state, torch.tensor(step, device=device), options)
         outputs[rows, step] = search_state.sequences[:, -1]
         below_limit = step + 1 < options.max_new_tokens

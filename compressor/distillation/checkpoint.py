@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from compressor.config import Recipe, dump_recipe
+from compressor.distillation.replay import ReplayBuffer
 from compressor.errors import ModelError
 from compressor.files import write_atomic
 from compressor.models.weights import load_weights, save_weights
@@ -85,7 +86,12 @@ def progress_of(record: RunRecord) -> Progress:
 
 
 def save_checkpoint(
-    run: Path, recipe: Recipe, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+    run: Path,
+    recipe: Recipe,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    replay: ReplayBuffer | None = None,
 ) -> None:
     """Replaces the run's checkpoint in one step; raises StorageError and leaves the old one if that fails."""
     with new_folder(run / CHECKPOINT_FOLDER, force=True) as folder:
@@ -96,12 +102,16 @@ def save_checkpoint(
             for name, value in state.items()
         }
         save_weights(folder / "optimizer.safetensors", moments)
+        if replay is not None and replay.probability:
+            replay.save(folder)
         write_atomic(folder / RECIPE_FILE, dump_recipe(recipe))
         write_atomic(folder / PROGRESS_FILE, json.dumps(asdict(progress), indent=1) + "\n")
 
 
-def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Loads the last checkpoint into ``model`` and ``optimizer`` and returns its counters.
+def load_checkpoint(
+    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, replay: ReplayBuffer | None = None
+) -> Progress:
+    """Loads the last checkpoint into ``model``, ``optimizer`` and ``replay``, and returns its counters.
 
     Raises:
         ModelError: the checkpoint is missing or damaged.
@@ -120,6 +130,8 @@ def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
         message = f"{folder}: the checkpoint is damaged ({error}); start again with {{force}}"
         raise ModelError(message, options={"force": True}) from None
     load_weights(folder / WEIGHTS_FILE, model)
+    if replay is not None and replay.probability:
+        replay.load(folder)
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
         index, moment = name.split(".")

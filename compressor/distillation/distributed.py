@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -13,6 +14,8 @@ from torch.distributed import DistError
 
 from compressor.errors import LostProcess
 from compressor.provenance import cpu
+
+Value = TypeVar("Value")
 
 LONGEST_WAIT = timedelta(days=7)
 """Time limit of collective operations: the other processes wait while the main one writes the teacher's outputs."""
@@ -65,6 +68,15 @@ def sum_over_processes(accelerator: Accelerator, *numbers: float) -> tuple[float
         return numbers
     local = torch.tensor(numbers, dtype=torch.float64, device=accelerator.device)
     return tuple(accelerator.reduce(local, reduction="sum").tolist())
+
+
+def gather_objects(accelerator: Accelerator, value: Value) -> list[Value]:
+    """Returns each process's value, in the order of the processes."""
+    if accelerator.num_processes == 1:
+        return [value]
+    values: list[Any] = [None] * accelerator.num_processes
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def mixed_precision(precision: str) -> str:

@@ -88,7 +88,7 @@ def estimate(recipe: Recipe, label_engine: OpenLabelEngine | None = None) -> dic
 class PlaceholderOutputs(LiveTeacher):
     """Signal with references, or sources where there are none, for the teacher's outputs, which are timed apart."""
 
-    def outputs(self, indices: Sequence[int]) -> list[TokenIds]:
+    def outputs(self, indices: Sequence[int], visits: Sequence[int]) -> list[TokenIds]:
         """See Signal."""
         train = self.setup.train
         return [train.targets[index] if train.targets.lengths[index] else train.sources[index] for index in indices]

@@ -23,7 +23,6 @@ from rich.progress import Progress as ProgressBar
 
 from compressor.batching import bucket_by_length
 from compressor.config import LabelEngineName
-from compressor.data.batching import TokenRows
 from compressor.decoding.search import pad_sources
 from compressor.distillation.methods import resolve
 from compressor.distillation.setup import Setup
@@ -45,14 +44,14 @@ Measured with 6+6 layers of d 256 and five beams on one core: the export takes 4
 
 
 class LabelEngine(Protocol):
-    """Writes the teacher's best outputs."""
+    """Writes the teacher's n-best outputs."""
 
     name: LabelEngineName
     chunk_tokens: int
     """Padded source tokens of a call."""
 
-    def outputs(self, sources: Sequence[list[int]], num_beams: int) -> list[list[int]]:
-        """Returns the best output of each source, as token ids."""
+    def outputs(self, sources: Sequence[list[int]], num_beams: int, num_return: int = 1) -> list[list[list[int]]]:
+        """Returns the ``num_return`` best outputs of each source, best first, as token ids."""
 
 
 OpenLabelEngine = Callable[[Setup, Path], LabelEngine]
@@ -69,26 +68,21 @@ class TorchEngine:
         self.teacher, self.setup = setup.teacher, setup
         self.chunk_tokens = max(1, 4 * setup.recipe.training.batch_tokens // setup.recipe.teacher.num_beams)
 
-    def outputs(self, sources: Sequence[list[int]], num_beams: int) -> list[list[int]]:
+    def outputs(self, sources: Sequence[list[int]], num_beams: int, num_return: int = 1) -> list[list[list[int]]]:
         """See LabelEngine."""
-        return best_outputs(self.teacher, self.setup, sources, num_beams)
+        return best_outputs(self.teacher, self.setup, sources, num_beams, num_return)
 
 
 @dataclass
 class Labels:
     """The teacher's outputs in a run folder."""
 
-    outputs: dict[int, list[int]] = field(default_factory=dict)
-    """By the source's index."""
+    outputs: dict[int, list[list[int]]] = field(default_factory=dict)
+    """By the source's index: its n-best list, best first."""
     seconds: float = 0.0
     """Time that they took."""
     engine: dict[str, Any] = field(default_factory=dict)
     """What wrote them: fields of ``LabelRecord``."""
-
-    @property
-    def rows(self) -> TokenRows:
-        """The outputs in the order of the sources; all must be there."""
-        return TokenRows(self.outputs[index] for index in range(len(self.outputs)))
 
     @property
     def record(self) -> LabelRecord:
@@ -125,9 +119,10 @@ def write_labels(setup: Setup, out: Path, console: Console, open_exported: OpenL
             labels.engine = described
         task = bar.add_task(f"teacher's outputs, {beams} beams", total=len(sources), completed=len(labels.outputs))
         for rows in _chunks(setup, missing, engine.chunk_tokens):
-            for index, tokens in zip(rows, _outputs(engine, setup, rows), strict=True):
-                labels.outputs[index] = tokens
-                stream.write(json.dumps({"index": index, "source": sources[index].tolist(), "tokens": tokens}) + "\n")
+            for index, (best, *more) in zip(rows, _outputs(engine, setup, rows), strict=True):
+                labels.outputs[index] = [best, *more]
+                line = {"index": index, "source": sources[index].tolist(), "tokens": best}
+                stream.write(json.dumps(line | ({"more": more} if more else {})) + "\n")
             labels.seconds, clock = labels.seconds + time.monotonic() - clock, time.monotonic()
             stream.write(json.dumps({"seconds": round(labels.seconds, 1)}) + "\n")
             stream.flush()
@@ -159,12 +154,15 @@ def estimated_seconds(setup: Setup, open_exported: OpenLabelEngine | None = None
         return (time.perf_counter() - start) / len(sample) * setup.examples
 
 
-def best_outputs(teacher: Teacher, setup: Setup, sources: Sequence[list[int]], beams: int) -> list[list[int]]:
-    """Returns the teacher's best output of each source, by PyTorch."""
+def best_outputs(
+    teacher: Teacher, setup: Setup, sources: Sequence[list[int]], beams: int, count: int = 1
+) -> list[list[list[int]]]:
+    """Returns the teacher's ``count`` best outputs of each source, best first, by PyTorch."""
     device = next(setup.student.parameters()).device
     source, mask = pad_sources(sources, setup.generation.pad_id, device)
     with torch.no_grad():
-        return [hypotheses[0].tokens for hypotheses in teacher.generate(source, mask, beams)]
+        n_best = teacher.generate(source, mask, beams, count)
+    return [[hypothesis.tokens for hypothesis in hypotheses[:count]] for hypotheses in n_best]
 
 
 def cut_outputs(setup: Setup, outputs: Sequence[list[int]]) -> list[list[int]]:
@@ -212,12 +210,12 @@ def _compare(setup: Setup, engine: LabelEngine, in_torch: LabelEngine, console: 
     """Returns the description of an engine with its BLEU against PyTorch. Raises ExportError if that is too low."""
     indices, texts, rates = _sample(setup), {}, {}
     for one in (engine, in_torch):
-        outputs: dict[int, list[int]] = {}
+        outputs: dict[int, list[list[int]]] = {}
         start = time.monotonic()
         for rows in _chunks(setup, indices, one.chunk_tokens):
             outputs |= dict(zip(rows, _outputs(one, setup, rows), strict=True))
         rates[one.name] = len(indices) / (time.monotonic() - start)
-        texts[one.name] = [setup.tokenizer.decode(outputs[index]) for index in indices]
+        texts[one.name] = [setup.tokenizer.decode(outputs[index][0]) for index in indices]
     bleu = score("translation", texts[engine.name], texts[in_torch.name]).headline
     compared = f"BLEU {bleu:.2f} against PyTorch's outputs on {len(indices)} sources"
     if bleu < LEAST_BLEU:
@@ -244,10 +242,17 @@ def _chunks(setup: Setup, indices: list[int], tokens: int) -> list[list[int]]:
     return [[indices[position] for position in bucket] for bucket in reversed(buckets)]
 
 
-def _outputs(engine: LabelEngine, setup: Setup, rows: list[int]) -> list[list[int]]:
+def hypothesis_count(setup: Setup) -> int:
+    """Returns how many outputs of each source the method reads: one, or all those of the beam search."""
+    assert setup.recipe.teacher is not None  # the recipe's validation
+    return setup.recipe.teacher.num_beams if resolve(setup.recipe.method).choice.compares else 1
+
+
+def _outputs(engine: LabelEngine, setup: Setup, rows: list[int]) -> list[list[list[int]]]:
     assert setup.recipe.teacher is not None
     sources = [setup.train.sources[index].tolist() for index in rows]
-    return cut_outputs(setup, engine.outputs(sources, setup.recipe.teacher.num_beams))
+    n_best = engine.outputs(sources, setup.recipe.teacher.num_beams, hypothesis_count(setup))
+    return [cut_outputs(setup, outputs) for outputs in n_best]
 
 
 def _key(setup: Setup) -> str:
@@ -256,6 +261,8 @@ def _key(setup: Setup) -> str:
         include={"data", "teacher"}, exclude={"data": {"root"}, "teacher": {"path", "label_engine"}}
     )
     digest = hashlib.sha256(settings.encode())
+    if (count := hypothesis_count(setup)) > 1:
+        digest.update(f"{count} outputs".encode())
     if setup.teacher is not None:
         digest.update(f"{setup.teacher.name} {setup.teacher.parameters}".encode())
     for index in range(len(setup.train.sources)):
@@ -281,7 +288,7 @@ def _read(path: Path, key: str) -> Labels:
     labels = Labels()
     for record in records:
         if "index" in record:
-            labels.outputs[record["index"]] = record["tokens"]
+            labels.outputs[record["index"]] = [record["tokens"], *record.get("more", ())]
         elif "engine" in record:
             labels.engine = record
         labels.seconds = max(labels.seconds, record.get("seconds", 0.0))

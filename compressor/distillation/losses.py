@@ -55,6 +55,63 @@ def soft_cross_entropy(logits: Tensor, probabilities: Tensor) -> Tensor:
     return loss
 
 
+def reverse_kl(logits: Tensor, probabilities: Tensor) -> Tensor:
+    """Returns Σ_v π(v) (log π(v) - log π*(v)), the reverse KL divergence; arguments as ``soft_cross_entropy``'s.
+
+    Where the teacher's probability is less than a float's smallest number, that number takes its place.
+    """
+    log_student = logits.log_softmax(dim=-1)
+    return torch.linalg.vecdot(log_student.exp(), log_student - _log(probabilities)).sum()
+
+
+def jensen_shannon(logits: Tensor, probabilities: Tensor, weight: float) -> Tensor:
+    """Returns λ KL(π* ‖ M) + (1-λ) KL(π ‖ M) with M = λ π* + (1-λ) π, the generalised Jensen-Shannon divergence.
+
+    Agarwal et al. 2024 (GKD), equation 1. Divided by λ it is forward KL in the limit λ = 0, and divided by 1-λ reverse
+    KL in the limit λ = 1.
+
+    Args:
+        logits, probabilities: as ``soft_cross_entropy``'s.
+        weight: λ, between 0 and 1.
+    """
+    log_student = logits.log_softmax(dim=-1)
+    student = log_student.exp()
+    log_mixture = _log(weight * probabilities + (1 - weight) * student)
+    of_teacher = torch.xlogy(probabilities, probabilities).sum() - (probabilities * log_mixture).sum()
+    of_student = torch.linalg.vecdot(student, log_student - log_mixture).sum()
+    return weight * of_teacher + (1 - weight) * of_student
+
+
+def skew_kl(logits: Tensor, probabilities: Tensor, skew: float) -> Tensor:
+    """Returns KL(π* ‖ α π* + (1-α) π), the skew KL divergence (Ko et al. 2024, DistiLLM, equation 3).
+
+    Args:
+        logits, probabilities: as ``soft_cross_entropy``'s.
+        skew: α, between 0 and 1.
+    """
+    log_mixture = _log(skew * probabilities + (1 - skew) * logits.softmax(dim=-1))
+    return torch.xlogy(probabilities, probabilities).sum() - (probabilities * log_mixture).sum()
+
+
+def best_and_rest(logits: Tensor, best: Tensor) -> Tensor:
+    """Returns logits [positions, k + 1] of a distribution over chosen tokens and, as one, over all others.
+
+    The others' logit is the logarithm of the sum of their exponentials, so that a softmax of the result has the
+    probabilities of the softmax of ``logits``, added up.
+
+    Args:
+        logits: [positions, columns].
+        best: int64 [positions, k], the chosen columns of each position, none twice.
+    """
+    rest = logits.scatter(1, best, -torch.inf).logsumexp(dim=-1, keepdim=True)
+    return torch.cat([logits.gather(1, best), rest], dim=-1)
+
+
+def _log(probabilities: Tensor) -> Tensor:
+    """Returns logarithms that are finite at 0."""
+    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+
+
 def hard_cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Returns -log π(label), optionally smoothed over all columns.
 

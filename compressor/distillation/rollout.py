@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from compressor.batching import TokenIds, bucket_by_length
-from compressor.config import RolloutConfig
 from compressor.data.random_draws import Stream, uniform
-from compressor.decoding.greedy import Choose
 from compressor.decoding.search import Chooser, greedy, pad_sources
+from compressor.distillation.sampling import sample_top_k
+from compressor.distillation.speculation import SpeculativeSampler
 from compressor.generation_config import GenerationConfig
+from compressor.method_config import RolloutConfig
 from compressor.models.base import Seq2SeqModel
 
 FULL_BATCH_ROLLOUT = 4
@@ -37,6 +38,7 @@ def rollout(
     max_new_tokens: int,
     batch_tokens: int,
     keys: Sequence[SampleKey] | None = None,
+    teacher: Seq2SeqModel | None = None,
 ) -> list[list[int]]:
     """Returns one output per source, in order.
 
@@ -50,6 +52,7 @@ def rollout(
         max_new_tokens: longest output.
         batch_tokens: padded source tokens decoded together.
         keys: of each source's random numbers, needed where the strategy samples; an output depends on nothing else.
+        teacher: the one that takes part, needed by the strategy speculative.
     """
     rules = generation.model_copy(update={"no_repeat_ngram_size": 0})
     device = next(model.parameters()).device
@@ -62,11 +65,18 @@ def rollout(
         for rows in bucket_by_length(lengths, batch_tokens):
             source, mask = pad_sources([sources[row] for row in rows], generation.pad_id, device)
             longest = [limits[row] for row in rows]
-            chooser = None
-            if config.strategy == "topk":
+            chooser: Chooser | None = None
+            if config.strategy != "greedy":
                 if keys is None:
                     raise ValueError("sampled rollouts need keys")
-                chooser = _top_k_sampler(config.top_k, [keys[row] for row in rows], max(longest), device)
+                own = [keys[row] for row in rows]
+                proposals = _draws(Stream.ROLLOUT, own, max(longest), device)
+                if config.strategy == "topk":
+                    chooser = _top_k_sampler(config.top_k, proposals)
+                else:
+                    assert teacher is not None  # the trainer's
+                    replacements = _draws(Stream.REPLACEMENT, own, max(longest), device)
+                    chooser = SpeculativeSampler(teacher, source, mask, config, proposals, replacements)
             for row, tokens in zip(rows, greedy(model, rules, source, mask, longest, chooser), strict=True):
                 outputs[row] = tokens
     finally:
@@ -81,24 +91,12 @@ def _limit(source_tokens: int, config: RolloutConfig, max_new_tokens: int) -> in
     return min(max_new_tokens, int(config.max_source_ratio * source_tokens) + 10)
 
 
-def _top_k_sampler(k: int, keys: Sequence[SampleKey], limit: int, device: torch.device) -> Chooser:
-    """Returns a chooser that samples by numbers of each row's own key, one per step."""
+def _draws(stream: Stream, keys: Sequence[SampleKey], limit: int, device: torch.device) -> Tensor:
+    """Returns numbers of each row's own key, one per step: float64 [rows, limit]."""
     visits, examples = [key.visit for key in keys], [key.example for key in keys]
-    draws = torch.from_numpy(uniform(Stream.ROLLOUT, keys[0].seed, visits, examples, limit)).to(device)
-    return lambda rows, step: sample_top_k(k, draws[rows, step])
+    return torch.from_numpy(uniform(stream, keys[0].seed, visits, examples, limit)).to(device)
 
 
-def sample_top_k(k: int, draws: Tensor) -> Choose:
-    """Returns a choice among the ``k`` most probable tokens, by their renormalised probabilities.
-
-    Args:
-        k: number of candidates.
-        draws: float [batch] in [0, 1): a row takes the first candidate whose cumulative probability exceeds its draw.
-    """
-
-    def choose(logits: Tensor) -> Tensor:
-        best, tokens = logits.topk(min(k, logits.shape[-1]), dim=-1)
-        below = best.double().softmax(dim=-1).cumsum(dim=-1)[:, :-1]  # the last candidate takes what remains
-        return tokens.gather(1, (draws[:, None] >= below).sum(dim=-1, keepdim=True))[:, 0]
-
-    return choose
+def _top_k_sampler(k: int, draws: Tensor) -> Chooser:
+    """Returns a chooser that samples by ``draws`` [batch, steps]."""
+    return lambda rows, step, last: sample_top_k(k, draws[rows, step])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from compressor.config import ScheduleConfig, TrainingConfig
+from compressor.config import TrainingConfig
+from compressor.method_config import ScheduleConfig
 
 
 def beta(schedule: ScheduleConfig, progress: float) -> float:

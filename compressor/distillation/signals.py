@@ -19,17 +19,24 @@ from compressor.distillation.labels import (
     OpenLabelEngine,
     best_outputs,
     cut_outputs,
+    hypothesis_count,
     needs_labels,
     write_labels,
 )
+from compressor.distillation.methods import resolve
 from compressor.distillation.setup import Setup
 
 
 class Signal(Protocol):
     """What context policies and targets read of the teacher."""
 
-    def outputs(self, indices: Sequence[int]) -> list[TokenIds]:
-        """Returns the teacher's best output of each training source, cut at ``data.max_target_tokens``."""
+    def outputs(self, indices: Sequence[int], visits: Sequence[int]) -> list[TokenIds]:
+        """Returns the teacher's output of each training source that the method chooses, cut at its longest.
+
+        Args:
+            indices: the sources' positions in the corpus.
+            visits: how often each was trained on before; several chosen outputs are taken in turn.
+        """
 
     def logits(self, batch: Batch, contexts: Contexts, rows: Tensor, tokens: Tensor) -> Tensor:
         """Returns next-token logits [positions of the rows, columns], without gradient.
@@ -48,12 +55,14 @@ class LiveTeacher:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
 
-    def outputs(self, indices: Sequence[int]) -> list[TokenIds]:
+    def outputs(self, indices: Sequence[int], visits: Sequence[int]) -> list[TokenIds]:
         """See Signal."""
         setup = self.setup
         assert setup.teacher is not None and setup.recipe.teacher is not None  # the recipe's validation
         sources = [setup.train.sources[index].tolist() for index in indices]
-        return list(cut_outputs(setup, best_outputs(setup.teacher, setup, sources, setup.recipe.teacher.num_beams)))
+        n_best = best_outputs(setup.teacher, setup, sources, setup.recipe.teacher.num_beams, hypothesis_count(setup))
+        chosen = chosen_outputs(setup, indices, [cut_outputs(setup, outputs) for outputs in n_best])
+        return [outputs[visit % len(outputs)] for outputs, visit in zip(chosen, visits, strict=True)]
 
     def logits(self, batch: Batch, contexts: Contexts, rows: Tensor, tokens: Tensor) -> Tensor:
         """See Signal."""
@@ -66,13 +75,15 @@ class LiveTeacher:
 class RecordedOutputs(LiveTeacher):
     """Signal whose outputs were written before training; logits are those of the model in memory."""
 
-    def __init__(self, setup: Setup, rows: TokenRows) -> None:
+    def __init__(self, setup: Setup, chosen: Sequence[Sequence[TokenIds]]) -> None:
+        """``chosen``: of all sources, see ``chosen_outputs``."""
         super().__init__(setup)
-        self.rows = rows
+        most = max(map(len, chosen))
+        self.turns = [TokenRows(outputs[turn % len(outputs)] for outputs in chosen) for turn in range(most)]
 
-    def outputs(self, indices: Sequence[int]) -> list[TokenIds]:
+    def outputs(self, indices: Sequence[int], visits: Sequence[int]) -> list[TokenIds]:
         """See Signal."""
-        return [self.rows[index] for index in indices]
+        return [self.turns[visit % len(self.turns)][index] for index, visit in zip(indices, visits, strict=True)]
 
 
 def prepare_signal(
@@ -86,4 +97,23 @@ def prepare_signal(
     if not needs_labels(setup):
         return LiveTeacher(setup), Labels()
     labels = write_labels(setup, out, console, open_exported)
-    return RecordedOutputs(setup, labels.rows), labels
+    indices = range(len(setup.train.sources))
+    chosen = chosen_outputs(setup, indices, [labels.outputs[index] for index in indices])
+    return RecordedOutputs(setup, chosen), labels
+
+
+def chosen_outputs(setup: Setup, indices: Sequence[int], n_best: Sequence[Sequence[TokenIds]]) -> list[list[TokenIds]]:
+    """Returns the outputs of each source that the method chooses among the teacher's, best first.
+
+    Args:
+        setup: the run.
+        indices: the sources' positions in the corpus.
+        n_best: the teacher's outputs of each source, best first.
+    """
+    choice, decode = resolve(setup.recipe.method).choice, setup.tokenizer.decode
+    if not choice.compares:
+        return [[outputs[0]] for outputs in n_best]
+    texts = [[decode(list(tokens)) for tokens in outputs] for outputs in n_best]
+    references = [decode(list(setup.train.targets[index])) for index in indices]
+    places = choice.choose(texts, references)
+    return [[outputs[place] for place in of_source] for outputs, of_source in zip(n_best, places, strict=True)]

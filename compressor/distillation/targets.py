@@ -14,11 +14,15 @@ import torch
 from torch import Tensor
 
 from compressor.distillation.contexts import Contexts
-from compressor.distillation.losses import IGNORED, hard_cross_entropy
+from compressor.distillation.losses import IGNORED, best_and_rest, hard_cross_entropy, soft_cross_entropy
 from compressor.distillation.output_loss import StudentOutput
 
 TeacherLogits = Callable[[Tensor], Tensor]
 """Rows, bool [batch] -> the teacher's logits [positions of these rows, columns]."""
+
+
+Divergence = Callable[[Tensor, Tensor], Tensor]
+"""The student's logits and the teacher's probabilities, both [positions, columns] -> the sum over positions."""
 
 
 class LossInputs(NamedTuple):
@@ -69,15 +73,47 @@ class BestToken(Target):
 class Distribution(Target):
     """The teacher's distribution."""
 
-    divergence: Callable[[Tensor, Tensor], Tensor]
-    """Of ``losses``: the student's logits and the teacher's probabilities -> the sum over positions."""
+    divergence: Divergence = soft_cross_entropy
+    temperature: float = 1.0
+    """Softens both distributions; the loss is multiplied by its square, which keeps the size of the gradients (Hinton
+    et al. 2015, section 2)."""
+    top_k: int | None = None
+    """Number of the teacher's most probable tokens that are compared one by one; all others are compared as one token
+    with their whole probability. Joining outcomes never makes a divergence larger (Csiszár 1967), and nothing is said
+    of how the rest is distributed, which was not read. None: all tokens are compared."""
+    reference_weight: float = 0.0
+    """Weight of the context's own token where a data set wrote the context, the divergence's being 1 minus it (Kim &
+    Rush 2016, section 3.1)."""
 
     def loss(self, inputs: LossInputs) -> Tensor:
         """See Target."""
-        every_row = torch.ones_like(inputs.contexts.from_data)
-        probabilities = inputs.teacher_logits(every_row).float().softmax(dim=-1)
-        total = inputs.output.total(lambda logits, piece: self.divergence(logits, probabilities[piece]))
-        return total / max(len(probabilities), 1)
+        contexts, label_smoothing = inputs.contexts, inputs.label_smoothing
+        teacher = inputs.teacher_logits(torch.ones_like(contexts.from_data)).float() / self.temperature
+        best = None
+        if self.top_k is not None and self.top_k < teacher.shape[-1]:
+            best = teacher.topk(self.top_k, dim=-1).indices
+            teacher = best_and_rest(teacher, best)
+        probabilities = teacher.softmax(dim=-1)
+        from_data = contexts.from_data[:, None].expand_as(contexts.loss_mask)[contexts.loss_mask]
+        labels = inputs.label_columns[contexts.loss_mask]
+
+        def divergence(logits: Tensor, rows: slice | Tensor) -> Tensor:
+            logits = logits / self.temperature
+            if best is not None:
+                logits = best_and_rest(logits, best[rows])
+            return self.temperature**2 * self.divergence(logits, probabilities[rows])
+
+        def loss(logits: Tensor, piece: slice) -> Tensor:
+            if not self.reference_weight:
+                return divergence(logits, piece)
+            places = torch.arange(piece.start, piece.stop, device=logits.device)
+            given, written = from_data[piece], ~from_data[piece]
+            own = hard_cross_entropy(logits[given], labels[places[given]], label_smoothing)
+            learned = divergence(logits[given], places[given])
+            rest = divergence(logits[written], places[written])
+            return self.reference_weight * own + (1 - self.reference_weight) * learned + rest
+
+        return inputs.output.total(loss) / max(len(probabilities), 1)
 
 
 def _mean_hard_loss(inputs: LossInputs, labels: Tensor) -> Tensor:

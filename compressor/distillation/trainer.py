@@ -20,17 +20,19 @@ from compressor.data.batching import Batch, Batches
 from compressor.data.random_draws import Stream, torch_seed
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, Origin, TokenIds, build_contexts, cut_by_length
-from compressor.distillation.distributed import accelerator, mixed_precision, sum_over_processes
+from compressor.distillation.distributed import accelerator, gather_objects, mixed_precision, sum_over_processes
 from compressor.distillation.losses import IGNORED
 from compressor.distillation.memory import reuse_freed_memory
 from compressor.distillation.methods import resolve
 from compressor.distillation.output_loss import StudentOutput
+from compressor.distillation.replay import ReplayBuffer
 from compressor.distillation.rollout import FULL_BATCH_ROLLOUT, SampleKey, rollout
 from compressor.distillation.schedules import beta, learning_rate
 from compressor.distillation.setup import Setup
 from compressor.distillation.signals import LiveTeacher, Signal
 from compressor.distillation.targets import LossInputs
-from compressor.errors import DivergedRun, ModelError
+from compressor.errors import ConfigError, DivergedRun, ModelError
+from compressor.models.base import Seq2SeqModel
 
 Place = tuple[Batch, int]
 """An example as its pass has it: a batch and a row of it."""
@@ -39,6 +41,11 @@ Place = tuple[Batch, int]
 def examples_of(group: Sequence[Batch]) -> list[Place]:
     """Returns the examples of batches."""
     return [(batch, row) for batch in group for row in range(len(batch.indices))]
+
+
+def _keys(examples: Sequence[Place]) -> tuple[list[int], list[int]]:
+    """Returns the indices of examples, and how often each was trained on before."""
+    return [batch.indices[row] for batch, row in examples], [batch.visit for batch, _ in examples]
 
 
 class UpdateStats(NamedTuple):
@@ -76,6 +83,8 @@ class Trainer:
         self.student = setup.student
         if setup.teacher is not None:
             setup.teacher.to(self.accelerator.device)
+        self.replay = ReplayBuffer(recipe.method.rollout.replay, recipe.training.seed)
+        self.speculating_teacher = self._speculating_teacher()
         vocab_size, device = setup.student.config.vocab_size, self.accelerator.device
         allowed = setup.generation.allowed_ids(vocab_size)
         self.tokens = torch.tensor(allowed, device=device)
@@ -154,6 +163,11 @@ class Trainer:
             texts = self._outputs(origin, [examples[place] for place in chosen])
             for place, tokens in zip(chosen, texts, strict=True):
                 outputs[place] = tokens
+        if self.replay.probability:  # those of all processes, so that their number changes nothing
+            chosen = places[Origin.STUDENT]
+            rollouts = {examples[place][0].indices[examples[place][1]]: outputs[place] for place in chosen}
+            for of_process in gather_objects(self.accelerator, rollouts):
+                self.replay.store(of_process)
         from_data = [True] * len(examples)
         for place in places[Origin.STUDENT]:
             from_data[place] = False
@@ -171,12 +185,33 @@ class Trainer:
             case Origin.REFERENCE:
                 return [batch.target[row].numpy() for batch, row in examples if batch.target is not None]
             case Origin.TEACHER:
-                return self.signal.outputs([batch.indices[row] for batch, row in examples])
+                return self.signal.outputs(*_keys(examples))
             case Origin.STUDENT:
                 start = time.monotonic()
-                written = self.roll_out(examples)
+                written = self._replayed_or_rolled_out(examples)
                 self.rollout_seconds += time.monotonic() - start
                 return written
+
+    def _replayed_or_rolled_out(self, examples: Sequence[Place]) -> list[TokenIds]:
+        """Returns the student's outputs, some of them earlier ones."""
+        earlier = self.replay.draw(*_keys(examples))
+        fresh = [place for place, output in enumerate(earlier) if output is None]
+        written = dict(zip(fresh, self.roll_out([examples[place] for place in fresh]), strict=True))
+        return [written[place] if output is None else output for place, output in enumerate(earlier)]
+
+    def _speculating_teacher(self) -> Seq2SeqModel | None:
+        """Returns the teacher that takes part in rollouts, if it does. Raises ConfigError if it cannot."""
+        if self.recipe.method.rollout.strategy != "speculative":
+            return None
+        teacher = self.setup.teacher
+        assert teacher is not None  # the recipe's validation
+        model = teacher.as_model()
+        if model is None:
+            raise ConfigError(
+                "method.rollout.strategy: speculative needs a teacher that is a run, or has Marian's or BART's layout; "
+                f"{teacher.name} has another"
+            )
+        return model.to(self.accelerator.device)
 
     def roll_out(self, examples: Sequence[Place]) -> list[list[int]]:
         """Returns the student's outputs for sources; an example's index and visit key its samples."""
@@ -189,7 +224,8 @@ class Trainer:
             config,
             max_new_tokens=limit,
             batch_tokens=FULL_BATCH_ROLLOUT * self.recipe.training.batch_tokens,
-            keys=[SampleKey(seed, batch.visit, batch.indices[row]) for batch, row in examples],
+            keys=[SampleKey(seed, visit, index) for index, visit in zip(*_keys(examples), strict=True)],
+            teacher=self.speculating_teacher,
         )
 
     def _update(self, pairs: Sequence[tuple[Batch, Contexts]], share: float, update: int) -> UpdateStats:

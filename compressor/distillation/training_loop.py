@@ -261,7 +261,8 @@ class TrainingLoop:
     def _checkpoint(self) -> None:
         if self.main:
             trainer = self.trainer
-            save_checkpoint(self.out, trainer.recipe, trainer.student, trainer.optimizer, self.state)
+            parts = trainer.recipe, trainer.student, trainer.optimizer, self.state, trainer.replay
+            save_checkpoint(self.out, *parts)
 
     def _bar(self) -> ProgressBar:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

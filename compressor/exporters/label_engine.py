@@ -69,11 +69,16 @@ class ExportedTeacher:
         )
         self.chunk_tokens = BATCHES * BATCH_TOKENS * threads
 
-    def outputs(self, sources: Sequence[list[int]], num_beams: int) -> list[list[int]]:
+    def outputs(self, sources: Sequence[list[int]], num_beams: int, num_return: int = 1) -> list[list[list[int]]]:
         """See LabelEngine."""
-        return self.generator.generate_ids(
-            sources, num_beams=num_beams, batch_tokens=BATCH_TOKENS, batch_size=BATCH_SIZE
+        n_best = self.generator.search_ids(
+            sources,
+            num_beams=num_beams,
+            num_return_sequences=num_return,
+            batch_tokens=BATCH_TOKENS,
+            batch_size=BATCH_SIZE,
         )
+        return [[output.token_ids for output in outputs] for outputs in n_best]
 
 
 def _export(setup: Setup, folder: Path) -> None:

@@ -41,7 +41,10 @@ def loss_curve(run: Path) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
-SAMPLED = {"schedule": {"name": "constant", "value": 0.5}, "rollout": {"strategy": "topk", "top_k": 3, "batches": 2}}
+SAMPLED = {
+    "schedule": {"name": "constant", "value": 0.5},
+    "rollout": {"strategy": "topk", "top_k": 3, "batches": 2, "replay": 0.5},
+}
 
 
 def whole_and_halves(recipe: Recipe) -> tuple[Recipe, Recipe]:

@@ -139,8 +139,8 @@ def test_a_run_killed_after_its_last_checkpoint_is_finished(
 ) -> None:
     recipe, out = recipe_of(make_recipe, 6), tmp_path / "run"
 
-    def killed(run: Path, recipe: Recipe, model: Any, optimizer: Any, progress: Any) -> None:
-        save_checkpoint(run, recipe, model, optimizer, progress)
+    def killed(run: Path, recipe: Recipe, model: Any, optimizer: Any, progress: Any, *more: Any) -> None:
+        save_checkpoint(run, recipe, model, optimizer, progress, *more)
         if progress.updates == 6:
             raise Killed
 

@@ -34,10 +34,10 @@ class Opened:
         self.in_torch, self.name, self.chunk_tokens = TorchEngine(setup), "onnx", 90
         return self
 
-    def outputs(self, sources: Sequence[list[int]], num_beams: int) -> list[list[int]]:
+    def outputs(self, sources: Sequence[list[int]], num_beams: int, num_return: int = 1) -> list[list[list[int]]]:
         self.written += len(sources)
-        outputs = self.in_torch.outputs(sources, num_beams)
-        return [self.damage(tokens) for tokens in outputs] if self.damage else outputs
+        n_best = self.in_torch.outputs(sources, num_beams, num_return)
+        return [[self.damage(tokens) for tokens in outputs] for outputs in n_best] if self.damage else n_best
 
 
 def labelled(make_recipe: Callable[..., Recipe], engine: str) -> Recipe:
@@ -100,10 +100,10 @@ def test_a_killed_run_goes_on_with_the_same_engine(make_recipe: Callable[..., Re
     whole = write(setup, tmp_path / "whole", Opened())[0]
 
     class Killed(Opened):
-        def outputs(self, sources: Sequence[list[int]], num_beams: int) -> list[list[int]]:
+        def outputs(self, sources: Sequence[list[int]], num_beams: int, num_return: int = 1) -> list[list[list[int]]]:
             if self.written > 40:
                 raise KeyboardInterrupt
-            return super().outputs(sources, num_beams)
+            return super().outputs(sources, num_beams, num_return)
 
     with pytest.raises(KeyboardInterrupt):
         write(setup, tmp_path / "run", Killed())

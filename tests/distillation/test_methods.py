@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
-from compressor.config import (
+from compressor.config import Recipe, dump_recipe, load_recipe, parse_recipe, references_only
+from compressor.data_config import AugmentationConfig
+from compressor.distillation.contexts import Origin
+from compressor.distillation.methods import METHODS, TEACHER_CONTEXTS, resolve
+from compressor.distillation.setup import set_up
+from compressor.distillation.targets import Distribution, OwnToken
+from compressor.errors import ConfigError
+from compressor.method_config import (
+    FULL_METHODS,
+    N_BEST_METHODS,
+    REFERENCE_METHODS,
     ROLLOUT_METHODS,
     TEACHER_CONTEXT_METHODS,
     TEACHERLESS_METHODS,
     MethodConfig,
     MethodName,
-    Recipe,
 )
-from compressor.data_config import AugmentationConfig
-from compressor.distillation.contexts import Origin
-from compressor.distillation.methods import METHODS, TEACHER_CONTEXTS, resolve
-from compressor.distillation.setup import set_up
-from compressor.distillation.targets import OwnToken
 
 
 @pytest.mark.parametrize(
@@ -62,6 +67,61 @@ def test_the_recipe_knows_every_row_and_what_it_needs() -> None:
         if row.contexts.origins == {Origin.REFERENCE} and isinstance(row.target, OwnToken)
     }
     assert teacherless == TEACHERLESS_METHODS
+    full = {name for name, row in METHODS.items() if isinstance(row.target, Distribution)}
+    assert full == FULL_METHODS
+    assert {name for name in full if Origin.REFERENCE in METHODS[name].contexts.origins} == REFERENCE_METHODS
+    assert {name for name, row in METHODS.items() if row.choice.compares} == N_BEST_METHODS
+
+
+FULL = "imitkd+full, mbr+full, seqkd+full, vanilla+full"
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"name": "imitkd", "divergence": "reverse_kl"}, f"divergence: reverse_kl is for {FULL}, not for imitkd"),
+    ({"name": "seqkd", "temperature": 2.0}, f"temperature: 2.0 is for {FULL}, not for seqkd"),
+    ({"name": "vanilla", "teacher_top_k": 8}, f"teacher_top_k: 8 is for {FULL}, not for vanilla"),
+    (
+        {"name": "seqkd+full", "reference_weight": 0.5},
+        "reference_weight: 0.5 is for imitkd+full, vanilla+full, not for seqkd+full",
+    ),
+    (
+        {"contexts": "teacher", "reference_weight": 0.5},
+        "reference_weight: 0.5 needs contexts: references, there are none of teacher",
+    ),
+    ({"name": "seqkd", "mbr_hypotheses": 2}, "mbr_hypotheses: 2 is for mbr, mbr+full, not for seqkd"),
+    ({"jsd_weight": 0.1}, "jsd_weight: 0.1 is for divergence: jensen_shannon, not for forward_kl"),
+    ({"divergence": "reverse_kl", "skew": 0.2}, "skew: 0.2 is for divergence: skew_kl, not for reverse_kl"),
+    (
+        {"name": "seqkd", "rollout": {"strategy": "speculative"}},
+        "rollout.strategy: speculative is for imitkd, imitkd+full, not for seqkd",
+    ),
+    (
+        {"name": "vanilla", "rollout": {"replay": 0.5}},
+        "rollout.replay: 0.5 is for imitkd, imitkd+full, not for vanilla",
+    ),
+]
+
+
+@pytest.mark.parametrize(("section", "message"), REFUSED)
+def test_settings_of_another_method_are_refused(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        MethodConfig.model_validate(section)
+
+
+def test_what_other_sections_exclude_is_refused(make_recipe: Callable[..., Recipe]) -> None:
+    with pytest.raises(ConfigError, match=r"teacher\.num_beams: mbr chooses 4 of 3 hypotheses; give more beams"):
+        make_recipe("mbr", method_section={"mbr_hypotheses": 4})
+    values = make_recipe("imitkd", method_section={"rollout": {"replay": 0.5}}).model_dump()
+    values["data"]["augmentation"] = {"typos": 0.1}
+    with pytest.raises(ConfigError, match=r"method\.rollout\.replay: needs sources that stay as they are"):
+        parse_recipe(values)
+
+
+def test_train_ignores_what_a_method_says_of_its_teacher(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> None:
+    section = {"divergence": "skew_kl", "skew": 0.2, "contexts": "teacher", "rollout": {"replay": 0.5}}
+    recipe = make_recipe("imitkd+full", method_section=section | {"label_smoothing": 0.1})
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(recipe), encoding="utf-8")
+    expected = MethodConfig(name="vanilla", label_smoothing=0.1)
+    assert load_recipe(path, without_teacher=True).method == references_only(recipe).method == expected
 
 
 def test_recorded_methods_train_on_the_sources_that_the_teacher_saw(make_recipe: Callable[..., Recipe]) -> None:

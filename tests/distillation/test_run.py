@@ -66,8 +66,15 @@ class Killed(Exception):
 TOPK = {"schedule": {"name": "constant", "value": 0.5}, "rollout": {"strategy": "topk", "batches": 2}}
 
 
+REPLAYED = {
+    "schedule": {"name": "constant", "value": 0.2},
+    "rollout": {"strategy": "speculative", "replay": 0.7, "batches": 2},
+}
+
+
 @pytest.mark.parametrize(
-    ("method", "section", "dropout"), [("vanilla", {}, 0.0), ("imitkd+full", {}, 0.0), ("imitkd", TOPK, 0.3)]
+    ("method", "section", "dropout"),
+    [("vanilla", {}, 0.0), ("imitkd+full", {}, 0.0), ("imitkd", TOPK, 0.3), ("imitkd+full", REPLAYED, 0.0)],
 )
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     make_recipe: Make,
@@ -78,6 +85,8 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     dropout: float,
 ) -> None:
     often = {"eval_every": 6, "checkpoint_minutes": 1e-9}
+    if section is REPLAYED:
+        often["batch_tokens"] = 900  # several passes
     recipe = make_recipe(method, updates=20, training=often, method_section=section)
     recipe = recipe.model_copy(update={"student": recipe.student.model_copy(update={"dropout": dropout})})
     whole = load_run(distill(recipe, tmp_path / "whole", progress=False))
@@ -97,8 +106,14 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     for name, value in whole.model.state_dict().items():
         torch.testing.assert_close(resumed.model.state_dict()[name], value, msg=name)
     assert resumed.record.dev == whole.record.dev
-    updates = [json.loads(line)["update"] for line in (tmp_path / "resumed/metrics.jsonl").read_text().splitlines()]
+    lines = {
+        name: [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "resumed")
+    }
+    updates = [line["update"] for line in lines["resumed"]]
     assert updates == sorted(updates)
+    losses = {name: [line["loss"] for line in of_run if "loss" in line] for name, of_run in lines.items()}
+    assert losses["resumed"] == pytest.approx(losses["whole"], rel=1e-6)
 
 
 @pytest.mark.slow
@@ -150,7 +165,8 @@ def test_a_checkpoint_whose_replacement_was_cut_short_is_read(
 
     def killed(source: Any, target: Any) -> None:
         replace(source, target)
-        moved.extend([str(target)] if Path(target).name == "content" else [])
+        of_run = Path(target).name == "content" and out in Path(target).parents  # there is the corpus, too
+        moved.extend([str(target)] if of_run else [])
         if len(moved) == 3:  # the old checkpoint is away, the new one not yet there
             raise Killed
 

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from compressor.config import ScheduleConfig, TrainingConfig
+from compressor.config import TrainingConfig
 from compressor.distillation.schedules import beta, learning_rate
+from compressor.method_config import ScheduleConfig
 
 
 @pytest.mark.parametrize(

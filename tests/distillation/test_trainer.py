@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compressor.config import ROLLOUT_METHODS, Recipe, RolloutConfig, TokenizerConfig
+from compressor.config import Recipe, TokenizerConfig
 from compressor.data.batching import Batch
 from compressor.data_config import AugmentationConfig
 from compressor.decoding.search import greedy
 from compressor.distillation import contexts as contexts_module
 from compressor.distillation import evaluation as evaluation_module
+from compressor.distillation import output_loss
 from compressor.distillation import trainer as trainer_module
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, build_contexts, cut_by_length
 from compressor.distillation.evaluation import dev_outputs
-from compressor.distillation.rollout import SampleKey, rollout, sample_top_k
+from compressor.distillation.rollout import SampleKey, rollout
+from compressor.distillation.sampling import sample_top_k
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer, examples_of
+from compressor.method_config import ROLLOUT_METHODS, RolloutConfig
 
 
 def first_batch(trainer: Trainer, share: float) -> tuple[Batch, Contexts]:
@@ -63,6 +68,71 @@ def test_loss_matches_the_papers_formula(make_recipe: Callable[..., Recipe], met
     assert trainer.loss(batch, contexts).item() == pytest.approx(
         expected_loss(trainer, batch, contexts, method.endswith("+full")), rel=1e-4
     )
+
+
+def written_out_term(method: dict[str, Any], teacher: Tensor, student: Tensor, label: int, given: bool) -> float:
+    """The loss at one position, in float64, from log-probabilities [vocab] and the context's own next token."""
+    allowed = teacher > -torch.inf
+    temperature, weight = method.get("temperature", 1.0), method.get("reference_weight", 0.0) if given else 0.0
+    softened = [(one[allowed].double() / temperature).softmax(dim=0).tolist() for one in (teacher, student)]
+    if count := method.get("teacher_top_k"):
+        best = sorted(range(len(softened[0])), key=lambda column: -softened[0][column])[:count]
+        softened = [[*(one[column] for column in best), 1 - sum(one[column] for column in best)] for one in softened]
+
+    def kl(first: list[float], second: list[float]) -> float:
+        return sum(p * math.log(p / q) for p, q in zip(first, second, strict=True) if p > 0)
+
+    def mixture(share: float) -> list[float]:
+        return [share * p + (1 - share) * q for p, q in zip(p_teacher, p_student, strict=True)]
+
+    p_teacher, p_student = softened
+    match method.get("divergence", "forward_kl"):
+        case "forward_kl":
+            value = -sum(p * math.log(q) for p, q in zip(p_teacher, p_student, strict=True) if p > 0)
+        case "reverse_kl":
+            value = kl(p_student, p_teacher)
+        case "jensen_shannon":
+            share = method["jsd_weight"]
+            value = share * kl(p_teacher, mixture(share)) + (1 - share) * kl(p_student, mixture(share))
+        case "skew_kl":
+            value = kl(p_teacher, mixture(0.1))
+    return (1 - weight) * temperature**2 * value - weight * student[label].item()
+
+
+@pytest.mark.parametrize("pieces", [2**20, 300])
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"divergence": "reverse_kl"},
+        {"divergence": "jensen_shannon", "jsd_weight": 0.2},
+        {"divergence": "skew_kl"},
+        {"temperature": 2.0},
+        {"teacher_top_k": 4},
+        {"reference_weight": 0.3},
+        {"divergence": "skew_kl", "temperature": 0.5, "teacher_top_k": 6, "reference_weight": 0.6},
+    ],
+    ids=lambda method: "-".join(method),
+)
+def test_settings_of_the_distribution_change_the_loss_as_written_out(
+    make_recipe: Callable[..., Recipe], method: dict[str, Any], pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(output_loss.PIECE, "cpu", pieces)
+    monkeypatch.setitem(output_loss.IN_CACHE, "cpu", pieces // 2)
+    trainer = Trainer(set_up(make_recipe("imitkd+full", method_section=method)))
+    batch, contexts = first_batch(trainer, 0.5)
+    assert 0 < contexts.from_data.sum() < len(batch.indices)
+    student = log_probs(trainer.student, trainer, batch, contexts)
+    teacher = log_probs(trainer.setup.teacher.model, trainer, batch, contexts)
+    terms = [
+        written_out_term(
+            method, teacher[place], student[place], int(contexts.labels[place]), bool(contexts.from_data[place[0]])
+        )
+        for place in map(tuple, contexts.loss_mask.nonzero().tolist())
+    ]
+    loss = trainer.loss(batch, contexts)
+    assert loss.item() == pytest.approx(sum(terms) / len(terms), rel=1e-4)
+    loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in trainer.student.parameters())
 
 
 def test_rollouts_are_the_students_greedy_output(make_recipe: Callable[..., Recipe]) -> None:

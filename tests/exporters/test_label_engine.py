@@ -40,9 +40,11 @@ def test_the_exported_teacher_writes_the_beam_searchs_outputs(
     sources = [setup.train.sources[index].tolist() for index in range(60)]
     run = load_run(tiny_run)
     searched = beam_search(run.model, run.generation, *pad_sources(sources, run.generation.pad_id), num_beams=3)
-    expected = [hypotheses[0].tokens for hypotheses in searched]
+    expected = [[hypotheses[0].tokens] for hypotheses in searched]
     outputs = engine.outputs(sources, 3)
     assert sum(map(list.__eq__, outputs, expected)) >= 0.9 * len(sources)
+    n_best = engine.outputs(sources, 3, 3)
+    assert [[best] for best, *_ in n_best] == outputs and all(len(set(map(tuple, one))) == 3 for one in n_best)
     monkeypatch.setattr(label_engine, "build_graphs", None)  # it is not exported again
     assert ExportedTeacher(setup, tmp_path / "engine").outputs(sources, 3) == outputs
     for section, field, value in (("data", "max_source_tokens", 99), ("teacher", "num_beams", 999)):

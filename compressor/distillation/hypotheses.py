@@ -1,0 +1,72 @@
+"""Which of the teacher's hypotheses of a source the student learns from.
+
+Hypotheses are compared by chrF (Popović 2015) as whole texts; Kim & Rush 2016 compare by BLEU, which is 0 for most
+short sentences.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastchrf import pairwise_chrf
+
+
+class HypothesisChoice(ABC):
+    """Chooses among the n-best hypotheses of each source."""
+
+    compares = True
+    """Whether all the teacher's hypotheses are needed; otherwise one is."""
+
+    @abstractmethod
+    def choose(self, hypotheses: Sequence[Sequence[str]], references: Sequence[str]) -> list[list[int]]:
+        """Returns the places of the chosen hypotheses of each source, best first.
+
+        Args:
+            hypotheses: texts, the teacher's best first; at least one a source.
+            references: one a source.
+        """
+
+
+@dataclass(frozen=True)
+class FirstHypothesis(HypothesisChoice):
+    """The teacher's best."""
+
+    compares = False
+
+    def choose(self, hypotheses: Sequence[Sequence[str]], references: Sequence[str]) -> list[list[int]]:
+        """See HypothesisChoice."""
+        return [[0] for _ in hypotheses]
+
+
+@dataclass(frozen=True)
+class NearestToReference(HypothesisChoice):
+    """The hypothesis of the greatest chrF against the reference (Kim & Rush 2016, section 3.3)."""
+
+    def choose(self, hypotheses: Sequence[Sequence[str]], references: Sequence[str]) -> list[list[int]]:
+        """See HypothesisChoice."""
+        scores = pairwise_chrf([list(texts) for texts in hypotheses], [[reference] for reference in references])
+        return [_greatest([against for (against,) in of_source], 1) for of_source in scores]
+
+
+@dataclass(frozen=True)
+class MostAgreed(HypothesisChoice):
+    """The hypotheses of the greatest mean chrF against all others: minimum Bayes risk (Wang et al. 2024, MBR-n)."""
+
+    count: int = 1
+    """Hypotheses that are chosen, where there are as many."""
+
+    def choose(self, hypotheses: Sequence[Sequence[str]], references: Sequence[str]) -> list[list[int]]:
+        """See HypothesisChoice."""
+        texts = [list(of_source) for of_source in hypotheses]
+        chosen = []
+        for scores in pairwise_chrf(texts, texts):
+            means = [sum(row) - row[place] for place, row in enumerate(scores)]  # the others are equally many for all
+            chosen.append(_greatest(means, self.count))
+        return chosen
+
+
+def _greatest(scores: Sequence[float], count: int) -> list[int]:
+    """Returns the places of the greatest scores, greatest first; of equal ones the earlier comes first."""
+    return sorted(range(len(scores)), key=lambda place: -scores[place])[:count]
