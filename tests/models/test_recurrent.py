@@ -11,7 +11,8 @@ from torch import Tensor
 from compressor.decoding.search import beam_search, greedy
 from compressor.generation_config import GenerationConfig
 from compressor.models.base import Seq2SeqModel
-from compressor.models.recurrent import SsruCell, _LinearScan, parallel_scan, scan_by_steps
+from compressor.models.recurrent import SsruCell
+from compressor.models.scans import LinearScan, parallel_scan, scan_by_steps
 from tests.models.test_contract import lively
 from tests.models.test_transformer import RULES, sources
 
@@ -58,7 +59,7 @@ def test_gradients_do_not_depend_on_the_scan() -> None:
     update = torch.randn(2, 9, 6, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(2, 9, 6, dtype=torch.float64)
     expected = torch.autograd.grad((parallel_scan(forget, update) * weights).sum(), (forget, update))
-    actual = torch.autograd.grad((_LinearScan.apply(forget, update) * weights).sum(), (forget, update))
+    actual = torch.autograd.grad((LinearScan.apply(forget, update) * weights).sum(), (forget, update))
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other)
 
