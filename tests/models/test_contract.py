@@ -12,6 +12,7 @@ from torch import Tensor
 from compressor.model_config import ARCHITECTURES, StudentConfig, complete_config
 from compressor.models.base import Seq2SeqModel
 from compressor.models.registry import build_model
+from compressor.models.sru import Sru
 from tests.models.test_transformer import EOS, PAD, VOCAB, sources
 
 SIZES = {"d_model": 16, "num_heads": 2, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn": 24, "max_length": 32}
@@ -36,6 +37,8 @@ def lively(architecture: str, **changes: Any) -> Seq2SeqModel:
         for parameter in model.parameters():
             if parameter.dim() == 1:
                 parameter.add_(0.3 * torch.randn_like(parameter))
+        if isinstance(model, Sru):
+            model.contract.weight.mul_(3.0)  # fresh features are small, and the bias would end every output at once
         model.output_bias[EOS] += 3.0
     return model
 

@@ -1,4 +1,4 @@
-"""The SSRU decoder against its own equations, and against a beam search that keeps no state."""
+"""The SSRU decoder against its own equations, and recurrent decoders against a beam search that keeps no state."""
 
 from __future__ import annotations
 
@@ -92,9 +92,10 @@ def plain_beam_search(net: Seq2SeqModel, rules: GenerationConfig, source: Tensor
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("architecture", ["ssru", "sru"])
 @pytest.mark.parametrize("beams", [3, 4])
-def test_beam_search_equals_one_that_recomputes_every_prefix(beams: int) -> None:
-    net, (source, mask) = lively("ssru"), sources(9)
+def test_beam_search_equals_one_that_recomputes_every_prefix(architecture: str, beams: int) -> None:
+    net, (source, mask) = lively(architecture), sources(9)
     rules = RULES.model_copy(update={"early_stopping": True})
     outputs = [best[0].tokens for best in beam_search(net, rules, source, mask, num_beams=beams)]
     rows = zip(source, mask, strict=True)
@@ -102,9 +103,10 @@ def test_beam_search_equals_one_that_recomputes_every_prefix(beams: int) -> None
     assert len({len(tokens) for tokens in outputs}) > 1
 
 
+@pytest.mark.parametrize("architecture", ["ssru", "sru"])
 @pytest.mark.parametrize("search", ["greedy", "beams"])
-def test_an_output_does_not_depend_on_its_batch(search: str) -> None:
-    net, (source, mask) = lively("ssru"), sources(9)
+def test_an_output_does_not_depend_on_its_batch(architecture: str, search: str) -> None:
+    net, (source, mask) = lively(architecture), sources(9)
 
     def outputs(source: Tensor, mask: Tensor) -> list[list[int]]:
         if search == "greedy":
