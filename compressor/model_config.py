@@ -102,9 +102,6 @@ class SruConfig(_Sizes):
     hidden_size: int = Field(
         384, ge=8, description="Width of a decoder layer; an encoder layer has half of it in each direction."
     )
-    projection_size: int | None = Field(
-        None, ge=8, description="Layers first project their input to this width: fewer weights; null: they do not."
-    )
     layer_norm: bool = Field(False, description="Layer norm of each layer's input.")
 
     def conflicts(self) -> Iterator[Conflict]:

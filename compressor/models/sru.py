@@ -39,19 +39,15 @@ class SruLayer(nn.Module):
         hidden, self.directions = config.hidden_size, directions
         self.parts = 3 if inputs == hidden else 4
         self.norm = nn.LayerNorm(inputs) if config.layer_norm else nn.Identity()
-        width = config.projection_size or inputs
-        self.projection = nn.Linear(inputs, width, bias=False) if config.projection_size else nn.Identity()
-        self.weight = nn.Linear(width, self.parts * hidden, bias=False)
+        self.weight = nn.Linear(inputs, self.parts * hidden, bias=False)
         self.forget_cell, self.forget_bias = nn.Parameter(torch.zeros(hidden)), nn.Parameter(torch.zeros(hidden))
         self.reset_cell, self.reset_bias = nn.Parameter(torch.zeros(hidden)), nn.Parameter(torch.zeros(hidden))
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Draws the matrices so that outputs have the variance of inputs (Lei et al. 2018, section 3.2)."""
-        for matrix in (self.projection, self.weight):
-            if isinstance(matrix, nn.Linear):
-                bound = (3 / matrix.in_features) ** 0.5
-                nn.init.uniform_(matrix.weight, -bound, bound)
+        """Draws the matrix so that outputs have the variance of inputs (Lei et al. 2018, section 3.2)."""
+        bound = (3 / self.weight.in_features) ** 0.5
+        nn.init.uniform_(self.weight.weight, -bound, bound)
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Outputs [batch, len, hidden] at all positions.
@@ -80,7 +76,7 @@ class SruLayer(nn.Module):
 
     def _project(self, inputs: Tensor) -> Tensor:
         """The matmuls of all positions, fp32 [batch, len, parts * hidden]."""
-        projected: Tensor = self.weight(self.projection(self.norm(inputs)))
+        projected: Tensor = self.weight(self.norm(inputs))
         return projected.float()
 
     def _split(self, projected: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
