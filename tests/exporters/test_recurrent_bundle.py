@@ -41,8 +41,8 @@ def run_folder(architecture: str, tiny_recipe: Path, tiny_run: Path, tmp_path_fa
         values["student"]["architecture"] = "ssru"
         values["training"]["initialization"] = "teacher_layers"
     else:
-        values["student"] = {"architecture": "sru", "d_model": values["student"]["d_model"], "hidden_size": 96}
-        values["student"] |= {"encoder_layers": 2, "decoder_layers": 2, "max_length": values["student"]["max_length"]}
+        shared = {name: values["student"][name] for name in ("d_model", "max_length", "dropout")}
+        values["student"] = {**shared, "architecture": "sru", "hidden_size": 64, "encoder_layers": 1}
         values["training"]["initialization"] = "teacher_embeddings"
     return compressor.distill(parse_recipe(values), tmp_path_factory.mktemp("runs") / architecture, progress=False)
 
