@@ -171,6 +171,12 @@ class Recipe(Section):
         if self.teacher is None and start in (TEACHER_EMBEDDINGS, TEACHER_LAYERS):
             message = f"training.initialization: {start} needs a teacher"
             yield Conflict(message, ("teacher", "training.initialization"))
+        if start == TEACHER_LAYERS and not self.student.copies_layers:
+            message = (
+                f"training.initialization: {start} is for students with a Transformer encoder, not for "
+                f"{self.student.architecture}; give {TEACHER_EMBEDDINGS}"
+            )
+            yield Conflict(message, ("training.initialization", "student.architecture"))
         if self.training.initial_run is not None and self.tokenizer.path:
             message = "tokenizer.path: leave it out, the run in training.initialization has the tokenizer"
             yield Conflict(message, ("tokenizer.path", "training.initialization"))

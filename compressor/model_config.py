@@ -6,7 +6,7 @@ Needs no torch. ``models.registry`` has the module of each.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationInfo, model_validator
 
@@ -38,12 +38,26 @@ class Section(BaseModel):
         return self
 
 
-class _EncoderDecoder(Section):
-    """What all architectures have. The defaults are Marian's."""
+class _Sizes(Section):
+    """What all architectures have."""
+
+    copies_layers: ClassVar[bool] = False
+    """Whether the layers of a teacher can be copied into it."""
 
     d_model: int = Field(192, ge=8, description="Width of embeddings and hidden states.")
     encoder_layers: int = Field(3, ge=1, description="Depth of the encoder.")
     decoder_layers: int = Field(1, ge=1, description="Depth of the decoder, which runs once for every output token.")
+    scale_embedding: bool = Field(True, description="Multiply embeddings by the square root of d_model.")
+    tie_embeddings: bool = Field(True, description="One matrix for source, target and output embeddings.")
+    max_length: int = Field(512, ge=8, description="Longest source or target in tokens (rows of the position table).")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout in training.")
+
+
+class _EncoderDecoder(_Sizes):
+    """What the architectures with a Transformer encoder have. The defaults are Marian's."""
+
+    copies_layers: ClassVar[bool] = True
+
     num_heads: int = Field(4, ge=1, description="Attention heads; must divide d_model.")
     encoder_ffn: int = Field(768, ge=8, description="Hidden width of the encoder's feed-forward layers.")
     decoder_ffn: int = Field(768, ge=8, description="Hidden width of the decoder's feed-forward layers.")
@@ -53,10 +67,6 @@ class _EncoderDecoder(Section):
     activation: Literal["relu", "gelu", "swish"] = Field(
         "relu", description="Activation function of the feed-forward layers."
     )
-    scale_embedding: bool = Field(True, description="Multiply embeddings by the square root of d_model.")
-    tie_embeddings: bool = Field(True, description="One matrix for source, target and output embeddings.")
-    max_length: int = Field(512, ge=8, description="Longest source or target in tokens (rows of the position table).")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout in training.")
 
     def conflicts(self) -> Iterator[Conflict]:
         """See Section."""
@@ -80,11 +90,37 @@ class SsruConfig(_EncoderDecoder):
     architecture: Literal["ssru"] = Field("ssru", description="Architecture of the student.")
 
 
-class _ModelFields(Section):
-    """What the tokenizer and converted checkpoints add to a student's configuration."""
+class SruConfig(_Sizes):
+    """Simple recurrent units on both sides, and attention once, after the decoder's top layer (Lin et al. 2020).
+
+    The encoder reads sources in both directions. The decoder's state has the same size at every step.
+    """
+
+    architecture: Literal["sru"] = Field("sru", description="Architecture of the student.")
+    d_model: int = Field(192, ge=8, description="Width of the embeddings, and of what the output layer reads.")
+    max_length: int = Field(512, ge=8, description="Longest source or target in tokens.")
+    hidden_size: int = Field(
+        384, ge=8, description="Width of a decoder layer; an encoder layer has half of it in each direction."
+    )
+    layer_norm: bool = Field(False, description="Layer norm of each layer's input.")
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """See Section."""
+        if self.hidden_size % 2:
+            message = f"hidden_size {self.hidden_size} must be even: an encoder layer has half in each direction"
+            yield Conflict(message, ("hidden_size",))
+
+
+class _Vocabulary(Section):
+    """What the tokenizer adds to a student's configuration."""
 
     vocab_size: int = Field(ge=1, description="Rows of the embedding and of the output layer.")
     pad_id: int = Field(ge=0, description="Its embedding is zero and stays zero.")
+
+
+class _ModelFields(_Vocabulary):
+    """What converted checkpoints add to it, too."""
+
     positions: Literal["sinusoidal", "learned"] = Field(
         "sinusoidal", description="One fixed table, or a trained one a side (BART)."
     )
@@ -99,8 +135,18 @@ class SsruModelConfig(_ModelFields, SsruConfig):
     """All that is needed to build a model with an SSRU decoder."""
 
 
-_Student = Annotated[TransformerConfig, Tag("transformer")] | Annotated[SsruConfig, Tag("ssru")]
-_Model = Annotated[TransformerModelConfig, Tag("transformer")] | Annotated[SsruModelConfig, Tag("ssru")]
+class SruModelConfig(_Vocabulary, SruConfig):
+    """All that is needed to build a model of SRUs."""
+
+
+_Student = (
+    Annotated[TransformerConfig, Tag("transformer")]
+    | Annotated[SsruConfig, Tag("ssru")]
+    | Annotated[SruConfig, Tag("sru")]
+)
+LayeredModelConfig = Annotated[TransformerModelConfig, Tag("transformer")] | Annotated[SsruModelConfig, Tag("ssru")]
+"""The models with a Transformer encoder."""
+_Model = LayeredModelConfig | Annotated[SruModelConfig, Tag("sru")]
 
 ARCHITECTURES = tuple(tag.tag for _, tag in map(get_args, get_args(_Student)))
 """The names that a recipe may give."""

@@ -36,7 +36,7 @@ def initialize_from_run(student: Seq2SeqModel, run: Path) -> None:
         ModelError: there is no such run, it is damaged, or its model has another shape; names each field that differs.
     """
     theirs, ours = read_model(run).model.model_dump(), student.config.model_dump()
-    free = FREE_SIZES if ours["positions"] == "sinusoidal" else FREE_SIZES - {"max_length"}
+    free = FREE_SIZES - {"max_length"} if ours.get("positions") == "learned" else FREE_SIZES
     differing = [
         name for name in ours.keys() | theirs.keys() if name not in free and ours.get(name) != theirs.get(name)
     ]

@@ -95,6 +95,13 @@ def _copy_largest_units(source: FeedForward, target: FeedForward) -> None:
 
 def _check_fit(theirs: Any, ours: Any) -> None:
     """Raises ConfigError, with all reasons, if the student cannot hold the teacher's layers."""
+    without = [
+        f"{name}: {config.architecture}, has no layers of a Transformer"
+        for name, config in (("teacher", theirs), ("student", ours))
+        if not config.copies_layers
+    ]
+    if without:
+        raise ConfigError("training.initialization: the teacher's layers do not fit the student", without)
     problems = [
         f"student.{name}: {getattr(ours, name)}, the teacher's is {getattr(theirs, name)}"
         for name in EQUAL_FIELDS

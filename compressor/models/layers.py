@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.onnx.ops import attention as onnx_attention
 
-from compressor.model_config import ModelConfig
+from compressor.model_config import LayeredModelConfig
 from compressor.models.dropout import dropout
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "swish": F.silu}
@@ -129,7 +129,7 @@ class CrossAttention(nn.Module):
 class Residual(nn.Module):
     """Residual connection x + block(x), with layer norm after the sum (post) or before the block (pre)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: LayeredModelConfig) -> None:
         super().__init__()
         self.pre = config.norm == "pre"
         self.dropout = config.dropout
@@ -150,7 +150,7 @@ class Residual(nn.Module):
 class FeedForward(nn.Module):
     """Two linear layers with an activation between them, in a residual connection."""
 
-    def __init__(self, config: ModelConfig, width: int) -> None:
+    def __init__(self, config: LayeredModelConfig, width: int) -> None:
         super().__init__()
         self.frame = Residual(config)
         self.expand = nn.Linear(config.d_model, width)
@@ -166,7 +166,7 @@ class FeedForward(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention over the source, then feed-forward."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: LayeredModelConfig) -> None:
         super().__init__()
         self.frame = Residual(config)
         self.attention = SelfAttention(config.d_model, config.num_heads)
@@ -183,7 +183,7 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Self-attention over the prefix, attention to the memory, feed-forward."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: LayeredModelConfig) -> None:
         super().__init__()
         self.self_frame = Residual(config)
         self.self_attention = SelfAttention(config.d_model, config.num_heads)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from compressor.model_config import ModelConfig
 from compressor.models.base import Seq2SeqModel
 from compressor.models.recurrent import Ssru
+from compressor.models.sru import Sru
 from compressor.models.transformer import Transformer
 
-MODULES: dict[str, type[Seq2SeqModel]] = {"transformer": Transformer, "ssru": Ssru}
+MODULES: dict[str, type[Seq2SeqModel]] = {"transformer": Transformer, "ssru": Ssru, "sru": Sru}
 """By the ``architecture`` of a configuration."""
 
 

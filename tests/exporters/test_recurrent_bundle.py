@@ -1,4 +1,4 @@
-"""A student with an SSRU decoder from its recipe to its bundle: training, int8 under the gate, shortlist, streaming."""
+"""Recurrent students from recipe to bundle: training, int8 under the gate, shortlist, streaming."""
 
 from __future__ import annotations
 
@@ -25,22 +25,33 @@ TEXTS += ["Baum", "den den Hund", "Der Arzt"]  # their outputs end early, so tha
 PRECISIONS = ("fp32", "int8", "int8+shortlist")
 
 
+@pytest.fixture(scope="module", params=["ssru", "sru"])
+def architecture(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def run_folder(tiny_recipe: Path, tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student that starts from the layers of the tiny Transformer and learns from its own outputs."""
+def run_folder(architecture: str, tiny_recipe: Path, tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student that starts from the tiny Transformer and learns from its own outputs."""
     values = yaml.safe_load(tiny_recipe.read_text(encoding="utf-8"))
     values["teacher"] = {"path": str(tiny_run)}
     values["method"] = {"name": "imitkd+full"}
-    values["student"]["architecture"] = "ssru"
-    values["training"] |= {"updates": 200, "initialization": "teacher_layers"}
-    return compressor.distill(parse_recipe(values), tmp_path_factory.mktemp("runs") / "ssru", progress=False)
+    values["training"]["updates"] = 200
+    if architecture == "ssru":
+        values["student"]["architecture"] = "ssru"
+        values["training"]["initialization"] = "teacher_layers"
+    else:
+        shared = {name: values["student"][name] for name in ("d_model", "max_length", "dropout")}
+        values["student"] = {**shared, "architecture": "sru", "hidden_size": 64, "encoder_layers": 1}
+        values["training"]["initialization"] = "teacher_embeddings"
+    return compressor.distill(parse_recipe(values), tmp_path_factory.mktemp("runs") / architecture, progress=False)
 
 
 @pytest.fixture(scope="module")
 def bundle(run_folder: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compressor.export(
         run_folder,
-        tmp_path_factory.mktemp("bundles") / "ssru",
+        tmp_path_factory.mktemp("bundles") / run_folder.name,
         precisions=("fp32", "int8+shortlist"),
         shortlist_source=tiny_corpus / "train.de",
         shortlist_target=tiny_corpus / "train.en",
@@ -59,17 +70,17 @@ def expected(run_folder: Path, num_beams: int) -> tuple[list[list[int]], list[li
     return sources, [best[0].tokens for best in hypotheses]
 
 
-def test_rollouts_and_advice_train_it(run_folder: Path) -> None:
+def test_rollouts_and_advice_train_it(run_folder: Path, architecture: str) -> None:
     lines = (run_folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     steps: list[dict[str, Any]] = [line for line in map(json.loads, lines) if "loss" in line]
     run = load_run(run_folder)
-    assert run.model.config.architecture == "ssru" and max(step["student_share"] for step in steps) > 0
+    assert run.model.config.architecture == architecture and max(step["student_share"] for step in steps) > 0
     assert run.record.dev is not None and run.record.dev.bleu is not None and run.record.dev.bleu > 50
 
 
-def test_the_gate_passes_int8(bundle: Path) -> None:
+def test_the_gate_passes_int8(bundle: Path, architecture: str) -> None:
     manifest = open_bundle(bundle)
-    assert manifest.architecture == "ssru" and set(manifest.precisions) == set(PRECISIONS)
+    assert manifest.architecture == architecture and set(manifest.precisions) == set(PRECISIONS)
     assert manifest.parity is not None and manifest.parity.fp32_identical == manifest.parity.sources > 0
     quality = manifest.precisions["int8"].quality
     assert quality is not None and quality.against_references is not None

@@ -1,4 +1,4 @@
-"""The SSRU decoder against its own equations, and against a beam search that keeps no state."""
+"""The SSRU decoder against its own equations, and recurrent decoders against a beam search that keeps no state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 from compressor.decoding.search import beam_search, greedy
 from compressor.generation_config import GenerationConfig
 from compressor.models.base import Seq2SeqModel
-from compressor.models.recurrent import SsruCell, _LinearScan, parallel_scan, scan_by_steps
+from compressor.models.recurrent import SsruCell
+from compressor.models.scans import LinearScan, parallel_scan, scan_by_steps
 from tests.models.test_contract import lively
 from tests.models.test_transformer import RULES, sources
 
@@ -58,7 +59,7 @@ def test_gradients_do_not_depend_on_the_scan() -> None:
     update = torch.randn(2, 9, 6, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(2, 9, 6, dtype=torch.float64)
     expected = torch.autograd.grad((parallel_scan(forget, update) * weights).sum(), (forget, update))
-    actual = torch.autograd.grad((_LinearScan.apply(forget, update) * weights).sum(), (forget, update))
+    actual = torch.autograd.grad((LinearScan.apply(forget, update) * weights).sum(), (forget, update))
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -91,9 +92,10 @@ def plain_beam_search(net: Seq2SeqModel, rules: GenerationConfig, source: Tensor
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("architecture", ["ssru", "sru"])
 @pytest.mark.parametrize("beams", [3, 4])
-def test_beam_search_equals_one_that_recomputes_every_prefix(beams: int) -> None:
-    net, (source, mask) = lively("ssru"), sources(9)
+def test_beam_search_equals_one_that_recomputes_every_prefix(architecture: str, beams: int) -> None:
+    net, (source, mask) = lively(architecture), sources(9)
     rules = RULES.model_copy(update={"early_stopping": True})
     outputs = [best[0].tokens for best in beam_search(net, rules, source, mask, num_beams=beams)]
     rows = zip(source, mask, strict=True)
@@ -101,9 +103,10 @@ def test_beam_search_equals_one_that_recomputes_every_prefix(beams: int) -> None
     assert len({len(tokens) for tokens in outputs}) > 1
 
 
+@pytest.mark.parametrize("architecture", ["ssru", "sru"])
 @pytest.mark.parametrize("search", ["greedy", "beams"])
-def test_an_output_does_not_depend_on_its_batch(search: str) -> None:
-    net, (source, mask) = lively("ssru"), sources(9)
+def test_an_output_does_not_depend_on_its_batch(architecture: str, search: str) -> None:
+    net, (source, mask) = lively(architecture), sources(9)
 
     def outputs(source: Tensor, mask: Tensor) -> list[list[int]]:
         if search == "greedy":

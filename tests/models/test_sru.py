@@ -1,0 +1,139 @@
+"""SRUs against their equations written out, padding, and what a recipe may say of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from compressor.errors import ConfigError
+from compressor.model_config import SruConfig, SruModelConfig, TransformerModelConfig
+from compressor.models.base import count_parameters
+from compressor.models.registry import build_model
+from compressor.models.scans import GatedScan
+from compressor.models.sru import Sru, SruLayer
+from tests.models.test_contract import lively
+from tests.models.test_transformer import sources
+
+DOUBLE = torch.float64
+
+
+def plain_gated_scan(candidate: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+    """Equations 1 and 2 of Lei et al. 2018, a position at a time."""
+    cell, cells = torch.zeros_like(candidate[:, 0]), []
+    for position in range(candidate.shape[1]):
+        forget = torch.sigmoid(gate[:, position] + weight * cell)
+        cell = forget * cell + (1 - forget) * candidate[:, position]
+        cells.append(cell)
+    return torch.stack(cells, dim=1)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 33])
+def test_scan_and_its_gradients_equal_a_plain_loop(length: int) -> None:
+    torch.manual_seed(0)
+    candidate, gate = (torch.randn(3, length, 5, dtype=DOUBLE, requires_grad=True) for _ in range(2))
+    weight, upstream = torch.randn(5, dtype=DOUBLE, requires_grad=True), torch.randn(3, length, 5, dtype=DOUBLE)
+    expected, actual = plain_gated_scan(candidate, gate, weight), GatedScan.apply(candidate, gate, weight)
+    torch.testing.assert_close(actual, expected, atol=1e-12, rtol=0)
+    wanted = torch.autograd.grad((expected * upstream).sum(), (candidate, gate, weight))
+    given = torch.autograd.grad((actual * upstream).sum(), (candidate, gate, weight))
+    for one, other in zip(given, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-11, rtol=0)
+
+
+def layer(directions: int, inputs: int, **changes: Any) -> SruLayer:
+    torch.manual_seed(1)
+    made = SruLayer(SruModelConfig(vocab_size=9, pad_id=8, hidden_size=8, **changes), inputs, directions)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    return made
+
+
+def written_out(made: SruLayer, row: Tensor, part: slice) -> Tensor:
+    """One direction of a layer over one sequence [len, width], with the units ``part`` of its 8, [len, units]."""
+    inner = made.norm(row)
+    blocks = [block[part] for block in made.weight.weight.chunk(made.parts)]
+    cell, outputs = torch.zeros(blocks[0].shape[0]), []
+    for given, projected in zip(row, inner, strict=True):
+        forget = torch.sigmoid(blocks[1] @ projected + made.forget_cell[part] * cell + made.forget_bias[part])
+        reset = torch.sigmoid(blocks[2] @ projected + made.reset_cell[part] * cell + made.reset_bias[part])
+        cell = forget * cell + (1 - forget) * (blocks[0] @ projected)
+        skip = blocks[3] @ projected if made.parts == 4 else given[part] * 3**0.5
+        outputs.append(reset * cell + (1 - reset) * skip)
+    return torch.stack(outputs)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", [{}, {"layer_norm": True}])
+@pytest.mark.parametrize("inputs", [8, 12])
+@pytest.mark.parametrize("directions", [1, 2])
+def test_a_layer_equals_its_equations(directions: int, inputs: int, changes: dict[str, Any]) -> None:
+    made, lengths = layer(directions, inputs, **changes), [5, 3, 1]
+    values = torch.randn(3, 5, inputs)
+    mask = torch.arange(5) < torch.tensor(lengths)[:, None]
+    outputs = made(values, mask)
+    for row, length in enumerate(lengths):
+        real = values[row, :length]
+        if directions == 1:
+            expected = written_out(made, real, slice(None))
+        else:
+            back = written_out(made, real.flip(0), slice(4, None)).flip(0)
+            expected = torch.cat([written_out(made, real, slice(4)), back], dim=1)
+        torch.testing.assert_close(outputs[row, :length], expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_padding_does_not_change_the_memory() -> None:
+    net, (source, mask) = lively("sru"), sources(6)
+    together = net.encode(source, mask).hidden
+    wide, wide_mask = (torch.nn.functional.pad(values, (0, 3)) for values in (source, mask))
+    wider = net.encode(wide, wide_mask).hidden
+    for row, length in enumerate(mask.sum(dim=1).tolist()):
+        alone = net.encode(source[row : row + 1, :length], mask[row : row + 1, :length]).hidden[0]
+        for padded in (together, wider):
+            torch.testing.assert_close(padded[row, :length], alone, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_features_are_those_of_the_paper_written_out() -> None:
+    net, (source, mask) = lively("sru"), sources(1)
+    assert isinstance(net, Sru)
+    memory, context = net.encode(source, mask), torch.tensor([[60, 3, 7]])
+    hidden = net.embedding["shared"][context[0]] * 4  # the square root of the width, 16
+    for each in net.decoder:
+        hidden = each(hidden[None])[0]
+    scores = hidden @ memory.hidden[0].T
+    attended = scores.softmax(dim=-1) @ memory.hidden[0]
+    joined = torch.tanh(torch.cat([hidden, attended], dim=-1) @ net.combine.weight.T + net.combine.bias)
+    expected = joined @ net.contract.weight.T + net.contract.bias
+    torch.testing.assert_close(net.features(memory, context)[0], expected, atol=1e-5, rtol=0)
+
+
+def test_the_papers_student_has_the_papers_matrices() -> None:
+    config = SruModelConfig(
+        vocab_size=14000, pad_id=0, d_model=256, hidden_size=512, encoder_layers=2, decoder_layers=2
+    )
+    layers = 2 * (4 * 512 * 256 + 3 * 512 * 512) + 4 * 4 * 512  # two a side; four vectors a layer
+    top = 1024 * 512 + 512 + 512 * 256 + 256
+    assert count_parameters(build_model(config)) == 14000 * 256 + 14000 + layers + top
+
+
+def test_an_odd_hidden_size_and_foreign_fields_are_refused() -> None:
+    with pytest.raises(ValueError, match="hidden_size 33 must be even"):
+        SruConfig(hidden_size=33)
+    with pytest.raises(ValueError, match="num_heads"):
+        SruConfig(num_heads=4)  # type: ignore[call-arg]
+
+
+def test_layers_are_not_copied_from_or_into_srus() -> None:
+    sru = build_model(SruModelConfig(vocab_size=9, pad_id=8))
+    transformer = build_model(TransformerModelConfig(vocab_size=9, pad_id=8))
+    with pytest.raises(ConfigError, match="not for sru"):
+        sru.load_layers(transformer)
+    with pytest.raises(ConfigError, match="do not fit"):
+        transformer.load_layers(sru)
+    expected = transformer.target_embeddings()
+    sru.load_embeddings(expected)
+    assert sru.target_embeddings().shape == expected.shape
