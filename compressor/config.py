@@ -58,8 +58,8 @@ class TeacherConfig(Section):
     num_beams: int = Field(
         5,
         ge=1,
-        description="Beams of the outputs that SeqKD, ImitKD*, seqinter and mbr learn from; the latter two choose among "
-        "as many.",
+        description="Beams of the outputs that SeqKD, ImitKD*, seqinter and mbr learn from; "
+        "the latter two choose among as many.",
     )
     label_engine: Literal["auto", "onnx", "torch"] = Field(
         "auto",

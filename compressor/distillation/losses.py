@@ -61,7 +61,8 @@ def reverse_kl(logits: Tensor, probabilities: Tensor) -> Tensor:
     Where the teacher's probability is less than a float's smallest number, that number takes its place.
     """
     log_student = logits.log_softmax(dim=-1)
-    return torch.linalg.vecdot(log_student.exp(), log_student - _log(probabilities)).sum()
+    loss: Tensor = torch.linalg.vecdot(log_student.exp(), log_student - _log(probabilities)).sum()
+    return loss
 
 
 def jensen_shannon(logits: Tensor, probabilities: Tensor, weight: float) -> Tensor:
@@ -78,7 +79,7 @@ def jensen_shannon(logits: Tensor, probabilities: Tensor, weight: float) -> Tens
     student = log_student.exp()
     log_mixture = _log(weight * probabilities + (1 - weight) * student)
     of_teacher = torch.xlogy(probabilities, probabilities).sum() - (probabilities * log_mixture).sum()
-    of_student = torch.linalg.vecdot(student, log_student - log_mixture).sum()
+    of_student: Tensor = torch.linalg.vecdot(student, log_student - log_mixture).sum()
     return weight * of_teacher + (1 - weight) * of_student
 
 

@@ -26,6 +26,9 @@ from compressor.distillation.labels import (
 from compressor.distillation.methods import resolve
 from compressor.distillation.setup import Setup
 
+COMPARED_TOGETHER = 10_000
+"""Sources whose hypotheses are texts in memory at a time."""
+
 
 class Signal(Protocol):
     """What context policies and targets read of the teacher."""
@@ -75,7 +78,7 @@ class LiveTeacher:
 class RecordedOutputs(LiveTeacher):
     """Signal whose outputs were written before training; logits are those of the model in memory."""
 
-    def __init__(self, setup: Setup, chosen: Sequence[Sequence[TokenIds]]) -> None:
+    def __init__(self, setup: Setup, chosen: Sequence[list[list[int]]]) -> None:
         """``chosen``: of all sources, see ``chosen_outputs``."""
         super().__init__(setup)
         most = max(map(len, chosen))
@@ -97,12 +100,14 @@ def prepare_signal(
     if not needs_labels(setup):
         return LiveTeacher(setup), Labels()
     labels = write_labels(setup, out, console, open_exported)
-    indices = range(len(setup.train.sources))
-    chosen = chosen_outputs(setup, indices, [labels.outputs[index] for index in indices])
+    chosen: list[list[list[int]]] = []
+    for start in range(0, len(labels.outputs), COMPARED_TOGETHER):
+        indices = range(start, min(start + COMPARED_TOGETHER, len(labels.outputs)))
+        chosen += chosen_outputs(setup, indices, [labels.outputs[index] for index in indices])
     return RecordedOutputs(setup, chosen), labels
 
 
-def chosen_outputs(setup: Setup, indices: Sequence[int], n_best: Sequence[Sequence[TokenIds]]) -> list[list[TokenIds]]:
+def chosen_outputs(setup: Setup, indices: Sequence[int], n_best: Sequence[list[list[int]]]) -> list[list[list[int]]]:
     """Returns the outputs of each source that the method chooses among the teacher's, best first.
 
     Args:
@@ -113,7 +118,7 @@ def chosen_outputs(setup: Setup, indices: Sequence[int], n_best: Sequence[Sequen
     choice, decode = resolve(setup.recipe.method).choice, setup.tokenizer.decode
     if not choice.compares:
         return [[outputs[0]] for outputs in n_best]
-    texts = [[decode(list(tokens)) for tokens in outputs] for outputs in n_best]
-    references = [decode(list(setup.train.targets[index])) for index in indices]
+    texts = [[decode(tokens) for tokens in outputs] for outputs in n_best]
+    references = [decode(setup.train.targets[index].tolist()) for index in indices]
     places = choice.choose(texts, references)
     return [[outputs[place] for place in of_source] for outputs, of_source in zip(n_best, places, strict=True)]

@@ -88,7 +88,8 @@ class Distribution(Target):
     def loss(self, inputs: LossInputs) -> Tensor:
         """See Target."""
         contexts, label_smoothing = inputs.contexts, inputs.label_smoothing
-        teacher = inputs.teacher_logits(torch.ones_like(contexts.from_data)).float() / self.temperature
+        teacher = inputs.teacher_logits(torch.ones_like(contexts.from_data)).float()
+        teacher = self._soften(teacher)
         best = None
         if self.top_k is not None and self.top_k < teacher.shape[-1]:
             best = teacher.topk(self.top_k, dim=-1).indices
@@ -98,7 +99,7 @@ class Distribution(Target):
         labels = inputs.label_columns[contexts.loss_mask]
 
         def divergence(logits: Tensor, rows: slice | Tensor) -> Tensor:
-            logits = logits / self.temperature
+            logits = self._soften(logits)
             if best is not None:
                 logits = best_and_rest(logits, best[rows])
             return self.temperature**2 * self.divergence(logits, probabilities[rows])
@@ -114,6 +115,9 @@ class Distribution(Target):
             return self.reference_weight * own + (1 - self.reference_weight) * learned + rest
 
         return inputs.output.total(loss) / max(len(probabilities), 1)
+
+    def _soften(self, logits: Tensor) -> Tensor:
+        return logits if self.temperature == 1 else logits / self.temperature  # a pass over all logits is not free
 
 
 def _mean_hard_loss(inputs: LossInputs, labels: Tensor) -> Tensor:
