@@ -163,8 +163,8 @@ def divide_among_processes(progress: Progress, recorded: Recipe, recipe: Recipe,
 
 
 def restore_replaced(run: Path) -> None:
-    """Undoes a replacement of the checkpoint that a kill cut short, and removes what it left."""
-    for left in sorted(run.glob(f".{CHECKPOINT_FOLDER}.*")):
+    """Undoes the last replacement of the checkpoint if a kill cut it short, and removes what kills left."""
+    for left in sorted(run.glob(f".{CHECKPOINT_FOLDER}.*"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
         old = left / REPLACED
         if old.is_dir() and not (run / CHECKPOINT_FOLDER).exists():
             old.replace(run / CHECKPOINT_FOLDER)
