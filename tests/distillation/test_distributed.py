@@ -40,7 +40,7 @@ def test_two_processes_have_the_loss_curve_of_one(
 ) -> None:
     method = {
         "schedule": {"name": "constant", "value": 0.5},
-        "rollout": {"strategy": "topk", "top_k": 3, "batches": 2},
+        "rollout": {"strategy": "topk", "top_k": 3, "batches": 2, "replay": 0.5},
     }
     training = {"accumulation": 2, "eval_every": 50, "learning_rate": 0.003}
     whole = make_recipe("imitkd", updates=50, mono=True, method_section=method, training=training)
