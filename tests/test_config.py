@@ -47,6 +47,12 @@ def test_every_mistake_is_listed_with_its_path() -> None:
         ({"source_language": None}, "source_language and target_language"),
         ({"student": {"d_model": 10, "num_heads": 4}}, "divisible by num_heads"),
         ({"student": {"max_length": 64}}, "less than the data's 128 tokens"),
+        ({"student": {"architecture": "sru", "hidden_size": 33}}, "hidden_size 33 must be even"),
+        ({"student": {"architecture": "sru", "num_heads": 4}}, "student.num_heads"),
+        (
+            {"student": {"architecture": "sru"}, "training": {"updates": 5, "initialization": "teacher_layers"}},
+            "teacher_layers is for students with a Transformer encoder, not for sru",
+        ),
         ({"training": {}}, "exactly one of updates, epochs"),
         ({"data": MINIMAL["data"] | {"train": [{"source": "a", "hub": "b"}]}}, "exactly one of source, path, hub"),
         ({"data": MINIMAL["data"] | {"train": [{"source": "a"}]}}, r"data.train.0: has no target"),

@@ -93,8 +93,9 @@ class SruLayer(nn.Module):
     def _reverse_half(self, values: Tensor) -> Tensor:
         """Reverses the second half of each part along time: [batch, len, any number of parts * hidden]."""
         half = self.reset_bias.shape[0] // 2
-        ahead, back = values.unflatten(-1, (-1, 2, half)).split(1, dim=-2)
-        return torch.cat([ahead, back.flip(1)], dim=-2).flatten(-3)
+        batch, length, width = values.shape
+        ahead, back = values.view(batch, length, width // (2 * half), 2, half).unbind(-2)
+        return torch.stack([ahead, back.flip(1)], dim=-2).flatten(-3)
 
 
 class SruState(NamedTuple):
@@ -131,7 +132,7 @@ class Sru(EmbeddedModel):
         """Draws fresh weights."""
         super()._initialise()
         for layer in (*self.encoder, *self.decoder):
-            layer.initialise()  # type: ignore[operator]
+            layer.initialise()
 
     def _drop(self, values: Tensor) -> Tensor:
         """Dropout, at the input of each layer."""

@@ -22,12 +22,13 @@ from compressor.decoding.search import greedy, pad_sources
 from compressor.errors import ConfigError, ModelError, OutputExistsError
 from compressor.exporters.checkpoints import load_exportable
 from compressor.generation_config import GenerationConfig, until_eos
-from compressor.model_config import SsruConfig, TransformerConfig, complete_config
+from compressor.model_config import complete_config
 from compressor.models.registry import build_model
 from compressor.models.weights import Run, load_run, save_run
 from compressor.run_folder import RunRecord, read_record
 from compressor.teachers.huggingface import HuggingFaceTeacher
 from compressor.text.tokenizer import load_tokenizer
+from tests.models.test_contract import small_student
 from tests.teachers import checkpoints
 
 RUNS = ("trained", "bytes", "marian")
@@ -40,8 +41,8 @@ def random_run(folder: Path, lines: list[str], architecture: str = "transformer"
     train_sentencepiece(lines, folder, PIECES)
     tokenizer = load_tokenizer(folder)
     fields = {"d_model": 16, "num_heads": 2, "encoder_layers": 3, "decoder_layers": 2, "encoder_ffn": 40}
-    kind = {"transformer": TransformerConfig, "ssru": SsruConfig}[architecture]
-    config = complete_config(kind(**fields, decoder_ffn=24, max_length=48, **sizes), PIECES, tokenizer.pad_id)
+    student = small_student(architecture, fields | {"decoder_ffn": 24, "max_length": 48} | sizes)
+    config = complete_config(student, PIECES, tokenizer.pad_id)
     torch.manual_seed(3)
     model = build_model(config).eval()
     with torch.no_grad():
@@ -194,7 +195,12 @@ def test_an_existing_folder_is_replaced_only_on_demand(tiny_run: Path, tmp_path:
 
 @pytest.mark.parametrize(
     ("sizes", "message"),
-    [({"norm": "pre"}, "post-norm"), ({"tie_embeddings": False}, "tied"), ({"architecture": "ssru"}, "post-norm")],
+    [
+        ({"norm": "pre"}, "post-norm"),
+        ({"tie_embeddings": False}, "tied"),
+        ({"architecture": "ssru"}, "post-norm"),
+        ({"architecture": "sru"}, "post-norm"),
+    ],
     ids=str,
 )
 def test_other_layouts_are_refused(lines: list[str], tmp_path: Path, sizes: dict[str, Any], message: str) -> None:

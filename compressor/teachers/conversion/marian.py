@@ -14,7 +14,7 @@ from transformers import MarianConfig, MarianMTModel, PreTrainedModel
 
 from compressor.errors import ModelError
 from compressor.generation_config import GenerationConfig
-from compressor.model_config import TransformerModelConfig
+from compressor.model_config import LayeredModelConfig, TransformerModelConfig
 from compressor.models.base import Seq2SeqModel
 from compressor.models.transformer import Transformer
 from compressor.teachers.conversion.registry import register_conversion
@@ -26,9 +26,7 @@ def to_marian(model: Seq2SeqModel, generation: GenerationConfig) -> MarianMTMode
     Raises:
         ModelError: the model's layout is not Marian's (post-norm, tied embeddings, decoding starts from padding).
     """
-    config = model.config
-    plain = config.norm == "post" and config.positions == "sinusoidal" and not config.embedding_norm
-    if not (isinstance(model, Transformer) and plain and config.tie_embeddings):
+    if not (isinstance(model, Transformer) and _is_plain(model.config)):
         raise ModelError("only a post-norm Transformer with tied embeddings has Marian's layout")
     if generation.start_id != generation.pad_id:
         raise ModelError(f"Marian starts decoding from padding ({generation.pad_id}), not from {generation.start_id}")
@@ -45,6 +43,12 @@ def to_marian(model: Seq2SeqModel, generation: GenerationConfig) -> MarianMTMode
         raise ModelError(f"MarianMT of this transformers version has other parameters: {unexpected[:3]}")
     marian.generation_config = _generation_config(generation)
     return marian
+
+
+def _is_plain(config: LayeredModelConfig) -> bool:
+    """Whether a Transformer of that configuration has Marian's layout."""
+    layout = config.norm == "post" and config.positions == "sinusoidal" and not config.embedding_norm
+    return layout and config.tie_embeddings
 
 
 def _generation_config(generation: GenerationConfig) -> HFGenerationConfig:
