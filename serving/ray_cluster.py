@@ -50,7 +50,8 @@ def application(settings: Settings) -> Any:
     class Server:
         """A replica."""
 
-    return Server.bind()
+    deployment: Any = Server
+    return deployment.bind()
 
 
 def serve_on_ray(settings: Settings) -> None:

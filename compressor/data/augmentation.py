@@ -19,7 +19,7 @@ from compressor.data.encoding import EncodedTexts
 from compressor.data.examples import Example
 from compressor.data.random_draws import Stream, uniform
 from compressor.data.text_changes import CHANGES, ends_with_stop
-from compressor.data.token_rows import TokenRows
+from compressor.data.token_rows import IntArray, TokenRows
 from compressor.data_config import AugmentationConfig, DataConfig
 
 MOST_JOINED = 3
@@ -91,7 +91,7 @@ class Augmentation:
         self.config, self.data, self.tokenizer, self.seed = config, data, tokenizer, seed
         self.first_ids = list(first_ids)
 
-    def replacements(self, sources: TokenRows, targets: TokenRows, visit: int, part: Sequence[int]) -> Replacements:
+    def replacements(self, sources: TokenRows, targets: TokenRows, visit: int, part: IntArray) -> Replacements:
         """Returns what a pass replaces in the rows of these indices; ``visit`` counts from 0."""
         replaced = Replacements()
         texts = _Texts(self.tokenizer, sources, targets)
@@ -119,7 +119,7 @@ def replaced_rows(
 
 
 def changed_examples(
-    texts: Sequence[Example], config: AugmentationConfig, seed: int, visit: int = 0, part: Sequence[int] | None = None
+    texts: Sequence[Example], config: AugmentationConfig, seed: int, visit: int = 0, part: IntArray | None = None
 ) -> Iterator[tuple[int, Example]]:
     """Yields the examples that a pass changes, with their indices.
 
@@ -130,7 +130,7 @@ def changed_examples(
         visit: the pass, from 0.
         part: the indices that are looked at; None: all.
     """
-    shares, part = config.shares(), range(len(texts)) if part is None else part
+    shares, part = config.shares(), np.arange(len(texts)) if part is None else part
     names, bounds = list(shares), np.cumsum(list(shares.values()))
     draws = uniform(Stream.AUGMENTATION, seed, visit, part, 2)
     kinds = np.searchsorted(bounds, draws[:, 0], side="right")

@@ -11,6 +11,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+IntArray = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
 GAMMA, FIRST, SECOND = (np.uint64(value) for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
@@ -29,7 +30,7 @@ class Stream(IntEnum):
 
 
 def uniform(
-    stream: Stream, seed: int, visits: Sequence[int] | int, examples: Sequence[int], count: int = 1
+    stream: Stream, seed: int, visits: Sequence[int] | int, examples: Sequence[int] | IntArray, count: int = 1
 ) -> NDArray[np.float64]:
     """Returns numbers in [0, 1), float64 [n, count]: a hash of the key and of the number's place in its row.
 
@@ -55,7 +56,7 @@ def torch_seed(stream: Stream, seed: int, visit: int, example: int) -> int:
     return int(uniform(stream, seed, visit, [example])[0, 0] * 2**53)
 
 
-def _next(state: Words, word: NDArray[np.int64] | Sequence[int] | int) -> Words:
+def _next(state: Words, word: IntArray | Sequence[int] | int) -> Words:
     """Returns the hash of a state and the next word of the key; arithmetic is modulo 2**64."""
     bits = (state ^ np.asarray(word).astype(np.uint64)) + GAMMA
     bits = (bits ^ (bits >> np.uint64(30))) * FIRST
