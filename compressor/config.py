@@ -28,6 +28,8 @@ TEACHERLESS_METHODS: frozenset[MethodName] = frozenset({"vanilla"})
 """Methods that read nothing of a teacher."""
 ROLLOUT_METHODS: frozenset[MethodName] = frozenset({"imitkd", "imitkd+full"})
 """Methods whose contexts the student writes; they alone learn from sources without a reference."""
+LABEL_METHODS: frozenset[MethodName] = frozenset({"vanilla", "seqkd", "seqkd+full"})
+"""Methods that read nothing of a teacher but what labels can have."""
 TEACHER_CONTEXT_METHODS: frozenset[MethodName] = frozenset({"imitkd", "imitkd+full"})
 """Methods that have a variant with the teacher's outputs in place of references (ImitKD*)."""
 
@@ -56,7 +58,12 @@ class TokenizerConfig(Section):
 class TeacherConfig(Section):
     """The model that the student learns from."""
 
-    path: str = Field(description="Run folder, Hugging Face folder, or hub name.")
+    path: str = Field("", description="Run folder, Hugging Face folder, or hub name; may be left out with `labels`.")
+    labels: str | None = Field(
+        None,
+        description="Folder written by `compress label` for this recipe: outputs and distributions are read there, and "
+        "where that is all that the method reads, no teacher is in memory.",
+    )
     revision: str | None = Field(None, description="Revision on the hub.")
     source_prefix: str = Field("", description="Text before every source: a T5 task prefix, or a >>lang<< token.")
     source_language: str | None = Field(None, description="Language code of the source, for mBART, M2M100 and NLLB.")
@@ -72,6 +79,14 @@ class TeacherConfig(Section):
     no_repeat_ngram_size: int | None = Field(
         None, ge=0, description="Overrides the teacher's generation configuration."
     )
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """See Section."""
+        if not self.path and not self.labels:
+            yield Conflict("path: needed, or labels", ("path", "labels"))
+        if self.labels and self.label_engine != "auto":
+            message = f"label_engine: {self.label_engine} has nothing to write, as labels names outputs that are there"
+            yield Conflict(message, ("labels", "label_engine"))
 
 
 class ScheduleConfig(Section):
@@ -214,6 +229,13 @@ class Recipe(Section):
         if self.teacher is None and start in (TEACHER_EMBEDDINGS, TEACHER_LAYERS):
             message = f"training.initialization: {start} needs a teacher"
             yield Conflict(message, ("teacher", "training.initialization"))
+        if self.teacher is not None and not self.teacher.path:
+            if name not in LABEL_METHODS:
+                message = f"method.name: {name} asks the teacher for more than labels have: give teacher.path, too"
+                yield Conflict(message, ("teacher.path", "method.name"))
+            if start in (TEACHER_EMBEDDINGS, TEACHER_LAYERS):
+                message = f"training.initialization: {start} needs the teacher's weights: give teacher.path, too"
+                yield Conflict(message, ("teacher.path", "training.initialization"))
         if self.training.initial_run is not None and self.tokenizer.path:
             message = "tokenizer.path: leave it out, the run in training.initialization has the tokenizer"
             yield Conflict(message, ("tokenizer.path", "training.initialization"))

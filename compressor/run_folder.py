@@ -8,8 +8,8 @@
     recipe.yaml            the whole recipe, defaults included
     tokenizer/             as ``compressor.text.tokenizer`` saves it
     metrics.jsonl          training curves
-    teacher_outputs.jsonl  the teacher's outputs, for the methods that learn from them
-    label_engine/          the exported teacher that writes them; removed when they are written
+    labels/                the teacher's outputs (``compressor.distillation.label_store``), for the methods that learn
+                           from them, unless the recipe names a folder of them
     checkpoint/            what ``--resume`` reads (model.safetensors, optimizer.safetensors, progress.json); removed
                            when the run is finished
     checkpoints/           weights of the last dev scores, fp16, by update, if the recipe keeps them
@@ -32,9 +32,9 @@ from compressor.model_config import ModelConfig
 from compressor.output_limit import OutputLimit
 
 MODEL_FILE, WEIGHTS_FILE, RUN_FILE, RECIPE_FILE = "model.json", "model.safetensors", "run.json", "recipe.yaml"
-METRICS_FILE, TEACHER_OUTPUTS_FILE = "metrics.jsonl", "teacher_outputs.jsonl"
+METRICS_FILE, LABELS_FILE = "metrics.jsonl", "labels.json"
 TOKENIZER_FOLDER, CHECKPOINT_FOLDER, PROGRESS_FILE = "tokenizer", "checkpoint", "progress.json"
-WEIGHTS_FOLDER, LABEL_ENGINE_FOLDER = "checkpoints", "label_engine"
+WEIGHTS_FOLDER, LABELS_FOLDER, LABEL_ENGINE_FOLDER = "checkpoints", "labels", "label_engine"
 
 
 def _is_none(value: object) -> bool:

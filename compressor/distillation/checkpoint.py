@@ -23,7 +23,7 @@ LENGTH_FIELDS = ("updates", "epochs")
 """Fields of ``training`` that a resumed run may change: it then becomes longer."""
 FREE_FIELDS = {
     "data": {"root", "cache"},
-    "teacher": {"path", "label_engine"},
+    "teacher": {"path", "labels", "label_engine"},
     "training": {*LENGTH_FIELDS, "threads", "checkpoint_minutes", "keep_checkpoints"},
 }
 """Fields that a resumed run may change: its length, and what does not decide its result."""

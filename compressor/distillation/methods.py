@@ -27,6 +27,16 @@ class Method:
         """Whether contexts are outputs of the teacher, written before training."""
         return Origin.TEACHER in self.contexts.origins
 
+    @property
+    def reads_best_outputs_alone(self) -> bool:
+        """Whether all contexts are the teacher's best outputs, whose distributions labels may have."""
+        return self.contexts.origins == {Origin.TEACHER}
+
+    @property
+    def reads_distributions(self) -> bool:
+        """Whether the teacher's distributions are learned, or its best tokens."""
+        return not isinstance(self.target, OwnToken)
+
 
 CROSS_ENTROPY = Distribution(soft_cross_entropy)
 

@@ -19,15 +19,17 @@ from compressor.data.token_cache import tokenized_corpus
 from compressor.data.token_rows import TokenRows
 from compressor.data.tokenized import Ingredients
 from compressor.distillation.initialization import initialize, initialize_from_run
+from compressor.distillation.label_identity import check_labels
+from compressor.distillation.label_store import LabelStore
 from compressor.distillation.methods import resolve
-from compressor.errors import ConfigError, ModelError
+from compressor.errors import ConfigError, DataError, ModelError
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import ModelConfig, complete_config
 from compressor.models.base import Seq2SeqModel
 from compressor.models.registry import build_model
 from compressor.progress import Bar
 from compressor.run_folder import MODEL_FILE, TOKENIZER_FOLDER, DataRecord, is_run
-from compressor.teachers.base import Teacher, check_lengths, check_vocabularies
+from compressor.teachers.base import Teacher, TeacherFacts, check_lengths, check_vocabularies
 from compressor.teachers.registry import load_teacher
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -48,6 +50,11 @@ class Setup:
 
     recipe: Recipe
     teacher: Teacher | None
+    """The model; None where none is read: without a teacher, or where the labels have all that the method reads."""
+    teacher_facts: TeacherFacts | None
+    """Of the teacher, in memory or not; None without one."""
+    label_store: LabelStore | None
+    """The labels that the recipe names."""
     tokenizer: Tokenizer
     generation: GenerationConfig
     student: Seq2SeqModel
@@ -71,27 +78,32 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
         cache: Folder of tokenized corpora; None: nothing is stored.
 
     Raises:
-        ConfigError, DataError, ModelError, VocabularyError, StorageError: see ``tokenized_corpus`` and
-            ``compressor.teachers``.
+        ConfigError, DataError, ModelError, VocabularyError, StorageError: see ``tokenized_corpus``,
+            ``compressor.teachers`` and ``label_identity.check_labels``.
     """
     bar = bar or Bar(Console(quiet=True), shown=False)
     dev = load_corpus(recipe.data, "dev", bar=bar)
-    teacher = load_teacher(recipe.teacher) if recipe.teacher else None
-    if teacher is not None:
-        check_lengths(teacher, recipe)
-    first_id = teacher.generation.forced_bos_id if teacher else None
-    made_of = Ingredients(recipe, dev, _tokenizer(recipe, teacher), () if first_id is None else (first_id,))
+    store = LabelStore.open(Path(recipe.teacher.labels)) if recipe.teacher and recipe.teacher.labels else None
+    teacher = load_teacher(recipe.teacher) if recipe.teacher and recipe.teacher.path else None
+    facts = teacher if store is None or teacher is not None else store.teacher()
+    if facts is not None:
+        check_lengths(facts, recipe)
+    first_id = facts.generation.forced_bos_id if facts else None
+    made_of = Ingredients(recipe, dev, _tokenizer(recipe, facts), () if first_id is None else (first_id,))
     corpus = tokenized_corpus(made_of, bar, cache=cache, sample=sample)
     encoded = Encoded(corpus.sources, corpus.targets)
     tokenizer = made_of.tokenizer or corpus.tokenizer
     assert tokenizer is not None  # one that was not given was trained
-    generation = _generation(recipe, teacher, tokenizer)
+    generation = _generation(recipe, facts, tokenizer)
     augmentation = _augmentation(recipe, tokenizer, generation, corpus.folder)
     if augmentation is not None and resolve(recipe.method).reads_teacher_outputs:  # written once, before training
         augmentation.progress = bar.count("augmenting")
         encoded = Encoded(*augmentation.rows(encoded.sources, encoded.targets, 0))
         augmentation = None
-    config = _model_config(recipe, teacher, tokenizer, generation)
+    if store is not None:
+        own = tokenizer if teacher is not None or recipe.tokenizer.path else None
+        check_labels(store.folder, store.record, recipe, None if sample else encoded.sources, own, teacher)
+    config = _model_config(recipe, facts, tokenizer, generation)
     if recipe.tokenizer.output_vocabulary == "targets":
         generation = _suppress_unwritten(generation, encoded.targets, tokenizer, config.vocab_size)
     torch.manual_seed(recipe.training.seed)
@@ -109,11 +121,36 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
         report_text=record.report_text,
     )
     return Setup(
-        recipe, teacher, tokenizer, generation, student, encoded, augmentation, dev.examples, data, record.cleaned
+        recipe,
+        teacher if store is None or _reads_model(recipe, store) else None,
+        facts,
+        store,
+        tokenizer,
+        generation,
+        student,
+        encoded,
+        augmentation,
+        dev.examples,
+        data,
+        record.cleaned,
     )
 
 
-def _tokenizer(recipe: Recipe, teacher: Teacher | None) -> Tokenizer | None:
+def _reads_model(recipe: Recipe, store: LabelStore) -> bool:
+    """Returns whether the method reads more of the teacher than the labels have. Raises DataError if it cannot."""
+    assert recipe.teacher is not None  # it names the labels
+    method = resolve(recipe.method)
+    if not method.reads_distributions or (method.reads_best_outputs_alone and store.record.top_k):
+        return False
+    if not recipe.teacher.path:
+        raise DataError(
+            f"teacher.labels: {store.folder} has outputs alone, and {recipe.method.name} learns distributions: "
+            "write them with `compress label --top-k`, or give teacher.path"
+        )
+    return True
+
+
+def _tokenizer(recipe: Recipe, teacher: TeacherFacts | None) -> Tokenizer | None:
     """Returns the tokenizer that the recipe names, or the teacher's; None: one is to be trained on the corpus."""
     initial = recipe.training.initial_run
     if initial is not None and not is_run(initial):
@@ -137,7 +174,7 @@ def _augmentation(
     return AugmentedPass(augmentation, tokenizer, corpus)
 
 
-def _generation(recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer) -> GenerationConfig:
+def _generation(recipe: Recipe, teacher: TeacherFacts | None, tokenizer: Tokenizer) -> GenerationConfig:
     """Returns the teacher's generation rules, with the limits of the student and of what it is trained on."""
     longest = recipe.student.max_length
     if teacher is None:
@@ -172,7 +209,7 @@ def _suppress_unwritten(
 
 
 def _model_config(
-    recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer, generation: GenerationConfig
+    recipe: Recipe, teacher: TeacherFacts | None, tokenizer: Tokenizer, generation: GenerationConfig
 ) -> ModelConfig:
     if tokenizer.has_separate_vocabularies:
         _check_separate(recipe)

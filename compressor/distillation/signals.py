@@ -1,4 +1,4 @@
-"""Signals: what training reads of the teacher, from the live model or from the run folder.
+"""Signals: what training reads of the teacher, from the live model or from labels on disk.
 
 Shapes: batch, source_len, context_len, positions = those that carry loss, columns = tokens that may be generated.
 """
@@ -12,17 +12,14 @@ from typing import Protocol
 from rich.console import Console
 from torch import Tensor
 
-from compressor.data.batching import Batch, TokenRows
+from compressor.data.batching import Batch
 from compressor.distillation.contexts import Contexts, TokenIds
-from compressor.distillation.labels import (
-    Labels,
-    OpenLabelEngine,
-    best_outputs,
-    cut_outputs,
-    needs_labels,
-    write_labels,
-)
+from compressor.distillation.label_engines import OpenLabelEngine, TorchEngine, cut_output
+from compressor.distillation.label_store import LabelStore
+from compressor.distillation.labels import needs_labels, write_labels
 from compressor.distillation.setup import Setup
+from compressor.distillation.top_k_labels import dense_logits
+from compressor.run_folder import LABELS_FOLDER
 
 
 class Signal(Protocol):
@@ -51,9 +48,10 @@ class LiveTeacher:
     def outputs(self, indices: Sequence[int]) -> list[TokenIds]:
         """See Signal."""
         setup = self.setup
-        assert setup.teacher is not None and setup.recipe.teacher is not None  # the recipe's validation
+        assert setup.recipe.teacher is not None  # the recipe's validation
         sources = [setup.train.sources[index].tolist() for index in indices]
-        return list(cut_outputs(setup, best_outputs(setup.teacher, setup, sources, setup.recipe.teacher.num_beams)))
+        searched = TorchEngine.of(setup).hypotheses(sources, setup.recipe.teacher.num_beams)
+        return [cut_output(setup.recipe, setup.generation, outputs[0].tokens) for outputs in searched]
 
     def logits(self, batch: Batch, contexts: Contexts, rows: Tensor, tokens: Tensor) -> Tensor:
         """See Signal."""
@@ -63,27 +61,33 @@ class LiveTeacher:
         return teacher.logits(source, source_mask, contexts.tokens[rows], contexts.loss_mask[rows], tokens)
 
 
-class RecordedOutputs(LiveTeacher):
-    """Signal whose outputs were written before training; logits are those of the model in memory."""
+class StoredLabels(LiveTeacher):
+    """Signal of a label store; without a model in memory, distributions are the store's, too."""
 
-    def __init__(self, setup: Setup, rows: TokenRows) -> None:
+    def __init__(self, setup: Setup, store: LabelStore) -> None:
         super().__init__(setup)
-        self.rows = rows
+        self.store = store
 
     def outputs(self, indices: Sequence[int]) -> list[TokenIds]:
         """See Signal."""
-        return [self.rows[index] for index in indices]
+        return self.store.outputs(indices)
+
+    def logits(self, batch: Batch, contexts: Contexts, rows: Tensor, tokens: Tensor) -> Tensor:
+        """See Signal; from the store, contexts must be the best outputs."""
+        if self.setup.teacher is not None:
+            return super().logits(batch, contexts, rows, tokens)
+        stored = [self.store.top_k(batch.indices[row]) for row in rows.nonzero()[:, 0].tolist()]
+        return dense_logits(stored, tokens, self.store.record.teacher.vocab_size)
 
 
 def prepare_signal(
     setup: Setup, out: Path, console: Console, open_exported: OpenLabelEngine | None = None
-) -> tuple[Signal, Labels]:
-    """Writes what the method reads of the teacher beforehand to the run folder ``out``; see ``labels.write_labels``.
+) -> tuple[Signal, LabelStore | None]:
+    """Returns what the method reads of the teacher, and its labels; see ``labels.write_labels``.
 
-    Returns:
-        The signal, and the labels, empty if the method reads none.
+    Labels are those that the recipe names, or are written to the run folder ``out``; None if the method reads none.
     """
-    if not needs_labels(setup):
-        return LiveTeacher(setup), Labels()
-    labels = write_labels(setup, out, console, open_exported)
-    return RecordedOutputs(setup, labels.rows), labels
+    store = setup.label_store
+    if needs_labels(setup):
+        store = write_labels(setup, out / LABELS_FOLDER, console, open_exported, replace=True)
+    return (LiveTeacher(setup), None) if store is None else (StoredLabels(setup, store), store)

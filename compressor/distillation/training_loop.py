@@ -28,7 +28,7 @@ from compressor.distillation.checkpoint import (
 )
 from compressor.distillation.distributed import any_process
 from compressor.distillation.evaluation import dev_scores
-from compressor.distillation.labels import Labels
+from compressor.distillation.label_store import LabelStore
 from compressor.distillation.slowdown import SlowdownWatch
 from compressor.distillation.trainer import Trainer, UpdateStats
 from compressor.errors import InterruptedRun
@@ -54,7 +54,9 @@ def number_kept(recipe: Recipe) -> int:
 class TrainingLoop:
     """Updates, with the logging, dev scores and checkpoints between them."""
 
-    def __init__(self, trainer: Trainer, state: Progress, labels: Labels, out: Path, console: Console) -> None:
+    def __init__(
+        self, trainer: Trainer, state: Progress, labels: LabelStore | None, out: Path, console: Console
+    ) -> None:
         self.trainer, self.state, self.labels, self.out, self.console = trainer, state, labels, out, console
         self.main = trainer.accelerator.is_main_process
         self.eval_every = trainer.recipe.training.eval_every or max(1, trainer.updates // 10)
@@ -156,7 +158,7 @@ class TrainingLoop:
 
     def _record(self, finished: bool) -> RunRecord:
         setup, state = self.trainer.setup, self.state
-        recipe, teacher = setup.recipe, setup.teacher
+        recipe, teacher = setup.recipe, setup.teacher_facts
         revision = recipe.teacher and recipe.teacher.revision
         return RunRecord(
             finished=finished,
@@ -174,7 +176,7 @@ class TrainingLoop:
             seconds=round(state.seconds, 1),
             dev=DevScores.model_validate(state.best_scores) if state.best_scores else None,
             teacher=teacher and TeacherRecord(name=teacher.name, revision=revision, parameters=teacher.parameters),
-            labels=self.labels.record if self.labels.outputs else None,
+            labels=self.labels and self.labels.run_record,
             data=setup.data,
             output_limit=self.output_limit,
             provenance=self.provenance,

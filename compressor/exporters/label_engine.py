@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 
 from compressor.bundle import MANIFEST_FILE, TOKENIZER_FOLDER, dump_manifest, open_bundle
 from compressor.config import LabelEngineName
+from compressor.decoding.search import Hypothesis
 from compressor.distillation.setup import Setup
 from compressor.errors import BundleError, ExportError
 from compressor.exporters.checks.dev_set import evenly_spaced
@@ -69,11 +71,19 @@ class ExportedTeacher:
         )
         self.chunk_tokens = BATCHES * BATCH_TOKENS * threads
 
-    def outputs(self, sources: Sequence[list[int]], num_beams: int) -> list[list[int]]:
+    def hypotheses(self, sources: Sequence[list[int]], num_beams: int, num_return: int = 1) -> list[list[Hypothesis]]:
         """See LabelEngine."""
-        return self.generator.generate_ids(
-            sources, num_beams=num_beams, batch_tokens=BATCH_TOKENS, batch_size=BATCH_SIZE
+        searched = self.generator.search_ids(
+            sources,
+            num_beams=num_beams,
+            num_return_sequences=num_return,
+            batch_tokens=BATCH_TOKENS,
+            batch_size=BATCH_SIZE,
         )
+        return [
+            [Hypothesis(math.nan if one.score is None else one.score, one.token_ids) for one in outputs]
+            for outputs in searched
+        ]
 
 
 def _export(setup: Setup, folder: Path) -> None:

@@ -13,7 +13,19 @@ from compressor import __version__, cli, errors
 from compressor.cli import errors as failures
 from compressor.cli.errors import EXIT_CODES
 
-COMMANDS = ["distill", "train", "export", "bench", "translate", "summarize", "evaluate", "serve", "inspect", "demo"]
+COMMANDS = [
+    "distill",
+    "train",
+    "label",
+    "export",
+    "bench",
+    "translate",
+    "summarize",
+    "evaluate",
+    "serve",
+    "inspect",
+    "demo",
+]
 HEAVY = ("torch", "transformers", "onnxruntime", "onnx", "datasets", "fastapi", "sacrebleu", "matplotlib")
 
 
