@@ -22,7 +22,7 @@ _log = logging.getLogger("serving.ray")
 def application(settings: Settings) -> Any:
     """Returns the Ray Serve application; a replica takes requests once its models are loaded.
 
-    Batches are formed in each replica, where the length of every sentence is known, and nowhere else.
+    Batches are made in each replica, where the length of every sentence is known, and nowhere else.
 
     Raises:
         DependencyError: the extra ray is not installed.

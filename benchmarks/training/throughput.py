@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from benchmarks.measure import memory
 from benchmarks.measure.result_file import load, write_json
 from benchmarks.measure.timing import interleave, median, stopwatch
 from benchmarks.training.contenders import BETA, groups_of, settings_of, start_from, trainer_of
-from compressor.config import dump_recipe, load_recipe
+from compressor.config import Recipe, dump_recipe, load_recipe
 from compressor.data.batching import Batch
 from compressor.distillation.distributed import mixed_precision
 from compressor.distillation.estimate import SAMPLE, PlaceholderOutputs
@@ -90,12 +90,7 @@ def throughput(
         if run is not None:
             start_from(run, setup)
         base = trainer_of(setup, recipe, PlaceholderOutputs(setup))
-        work: dict[str, Work] = {}
-        for name in names:
-            if name in METHODS:
-                work[name] = _updates(base if name == BASE else trainer_of(setup, recipes[name], base.signal))
-            else:
-                work[name] = _Marian(setup, base) if name == PEER else _rollouts(base)
+        work = {name: _work(name, setup, base, recipes) for name in names}
         items = groups_of(base, recipe.method.rollout.batches, groups)
         tokens: dict[str, dict[int, int]] = {name: {} for name in work}
         memory.reset_peak()
@@ -124,6 +119,15 @@ def _chosen(only: Sequence[str], has_teacher: bool) -> list[str]:
     if wrong:
         raise ConfigError(f"{{only}}: {wrong[0]!r} is not one of {', '.join(possible)}", options=["only"])
     return [name for name in possible if not only or name in only]
+
+
+def _work(name: str, setup: Setup, base: Trainer, recipes: Mapping[str, Recipe]) -> Work:
+    """Returns the work of a row; ``base`` trains by the recipe of ``BASE``."""
+    if name == PEER:
+        return _Marian(setup, base)
+    if name == ROLLOUT:
+        return _rollouts(base)
+    return _updates(base if name == BASE else trainer_of(setup, recipes[name], base.signal))
 
 
 def _updates(trainer: Trainer) -> Work:

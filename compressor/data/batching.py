@@ -23,7 +23,7 @@ from compressor.errors import DataError
 __all__ = ["Batch", "Batches", "IntArray", "TokenRows", "plan_batches"]
 
 STRETCH = 131_072
-"""Examples of a stretch: batches of equal lengths are found in it, and a change of a third takes seconds."""
+"""Examples of a stretch: enough for batches of equal lengths; to change a third of them takes seconds."""
 
 Rows = tuple[TokenRows, TokenRows]
 """Sources and targets, by index in the corpus."""

@@ -13,7 +13,7 @@ BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: 
 
 
 class _Dropout(torch.autograd.Function):
-    """Draws 15 bits an element, four elements a random number; what is kept is selected by a mask of bits."""
+    """Draws 15 bits an element, four elements a random number; a mask of bits selects what stays."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, probability: float) -> Tensor:
@@ -21,20 +21,20 @@ class _Dropout(torch.autograd.Function):
         draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
         draws = draws[:count].view(values.shape).bitwise_right_shift_(1)  # uniform in [-2^14, 2^14)
         dropped = round(probability * 2**15) - 2**14
-        kept = draws.sub_(dropped).bitwise_right_shift_(15).bitwise_not_()  # all bits where not below, else none
-        ctx.mask, ctx.scale = kept, 2**15 / (2**14 - dropped)
-        return _masked(values, kept, ctx.scale)
+        mask = draws.sub_(dropped).bitwise_right_shift_(15).bitwise_not_()  # all bits where not below, else none
+        ctx.mask, ctx.scale = mask, 2**15 / (2**14 - dropped)
+        return _masked(values, mask, ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
         return _masked(upstream[0], ctx.mask, ctx.scale), None
 
 
-def _masked(values: Tensor, kept: Tensor, scale: float) -> Tensor:
-    """Returns scaled values where the bits of ``kept`` are set, else zero."""
+def _masked(values: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """Returns scaled values where the bits of ``mask`` are set, else zero."""
     bits = BITS[values.dtype]
     scaled = (values * scale).view(bits)
-    return scaled.bitwise_and_(kept.to(bits)).view(values.dtype)
+    return scaled.bitwise_and_(mask.to(bits)).view(values.dtype)
 
 
 def dropout(values: Tensor, probability: float, training: bool) -> Tensor:

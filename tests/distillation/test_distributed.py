@@ -133,7 +133,7 @@ def test_all_processes_refuse_an_existing_run(make_recipe: Callable[..., Recipe]
 
 def workers(launcher: int) -> list[int]:
     """The processes that a launcher started and that are alive, by rank."""
-    found = {}
+    pids = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             try:
@@ -142,8 +142,8 @@ def workers(launcher: int) -> list[int]:
             except OSError:
                 continue
             ranks = [word for word in variables.split("\0") if word.startswith("RANK=")]
-            found.update({int(rank.removeprefix("RANK=")): int(folder.name) for rank in ranks})
-    return [found[rank] for rank in sorted(found)]
+            pids.update({int(rank.removeprefix("RANK=")): int(folder.name) for rank in ranks})
+    return [pids[rank] for rank in sorted(pids)]
 
 
 @pytest.mark.slow

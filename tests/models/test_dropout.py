@@ -14,10 +14,10 @@ def test_drops_a_share_and_keeps_the_mean(dtype: torch.dtype, probability: float
     torch.manual_seed(0)
     values = torch.ones(401, 499, dtype=dtype, requires_grad=True)
     dropped = dropout(values, probability, training=True)
-    kept = dropped != 0
+    stays = dropped != 0
     deviation = (probability * (1 - probability) / values.numel()) ** 0.5
-    assert kept.float().mean().item() == pytest.approx(1 - probability, abs=4 * deviation + 2**-15)
-    assert dropped[kept].float().unique().tolist() == [pytest.approx(1 / (1 - probability), rel=4e-3)]
+    assert stays.float().mean().item() == pytest.approx(1 - probability, abs=4 * deviation + 2**-15)
+    assert dropped[stays].float().unique().tolist() == [pytest.approx(1 / (1 - probability), rel=4e-3)]
     (2 * dropped).sum().backward()
     torch.testing.assert_close(values.grad, 2 * dropped.detach())
 
@@ -29,8 +29,8 @@ def test_draws_are_independent_and_keyed_by_the_seed() -> None:
     torch.manual_seed(1)
     assert dropout(values, 0.3, training=True).equal(first)
     assert not first.equal(second)
-    kept = (first != 0).double()
-    neighbours = torch.corrcoef(torch.stack([kept[:, :-1].flatten(), kept[:, 1:].flatten()]))[0, 1]
+    stays = (first != 0).double()
+    neighbours = torch.corrcoef(torch.stack([stays[:, :-1].flatten(), stays[:, 1:].flatten()]))[0, 1]
     assert abs(neighbours.item()) < 4 / values.numel() ** 0.5
 
 
