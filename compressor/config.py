@@ -40,6 +40,12 @@ class TokenizerConfig(Section):
         True,
         description="256 of the pieces are bytes, which spell characters that have no piece, so that none is lost.",
     )
+    vocabulary: Literal["teacher", "corpus"] = Field(
+        "teacher",
+        description="Tokens of a student that has a teacher: all of the teacher's, or those that occur in the training "
+        "data, with special tokens and what spells all other text (bytes, single characters). A given tokenizer, in "
+        "`path` or in a run to start from, may then have some of the teacher's tokens.",
+    )
     output_vocabulary: Literal["all", "targets"] = Field(
         "all",
         description="Tokens that the student may write: all, or those of the training targets and single characters. "
@@ -171,6 +177,9 @@ class Recipe(Section):
         if self.teacher is None and start in (TEACHER_EMBEDDINGS, TEACHER_LAYERS):
             message = f"training.initialization: {start} needs a teacher"
             yield Conflict(message, ("teacher", "training.initialization"))
+        if self.teacher is None and self.tokenizer.vocabulary == "corpus":
+            message = "tokenizer.vocabulary: corpus cuts a teacher's; without one it is trained on the corpus"
+            yield Conflict(message, ("teacher", "tokenizer.vocabulary"))
         if start == TEACHER_LAYERS and not self.student.copies_layers:
             message = (
                 f"training.initialization: {start} is for students with a Transformer encoder, not for "
@@ -274,8 +283,11 @@ def _without_teacher(values: dict[str, Any]) -> dict[str, Any]:
     """Returns fields of a recipe, which need not be right, without the teacher and what needs one."""
     changed = {**values, "teacher": None}
     sections = {
-        name: dict(values[name]) for name in ("method", "data", "training") if isinstance(values.get(name), dict)
+        name: dict(values[name])
+        for name in ("method", "data", "training", "tokenizer")
+        if isinstance(values.get(name), dict)
     }
+    sections.get("tokenizer", {}).pop("vocabulary", None)
     method = sections.get("method", {})
     ignored = MethodConfig.model_fields.keys() - {"label_smoothing"}
     sections["method"] = {name: value for name, value in method.items() if name not in ignored} | {"name": "vanilla"}

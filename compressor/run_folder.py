@@ -99,6 +99,20 @@ class TeacherRecord(RunPart):
     parameters: int | None = Field(None, ge=0, description="Trained numbers.")
 
 
+class VocabularyRecord(RunPart):
+    """The part of the teacher's vocabulary that the student has."""
+
+    tokens: int = Field(ge=1, description="Tokens of the student.")
+    teacher_tokens: int = Field(ge=1, description="Rows of the teacher's output layer.")
+    lost_mass: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Mean probability that the teacher gives tokens which the student lacks, in the student's outputs "
+        "for dev sources at the last dev score.",
+    )
+
+
 class DevScores(RunPart):
     """Scores on the development set; null where the task has no such metric."""
 
@@ -158,6 +172,9 @@ class RunRecord(RunPart):
     )
     dev: DevScores | None = Field(None, description="Best dev scores.")
     teacher: TeacherRecord | None = Field(None, description="Null without a teacher.")
+    vocabulary: VocabularyRecord | None = Field(
+        None, exclude_if=_is_none, description="Null where the student has all of the teacher's tokens."
+    )
     labels: LabelRecord | None = Field(
         None, exclude_if=_is_none, description="Null where the method reads no outputs of the teacher."
     )

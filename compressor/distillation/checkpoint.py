@@ -56,6 +56,8 @@ class Progress:
     without_gain: int = 0
     """Dev scores since the best one."""
     best_scores: dict[str, float | None] | None = None
+    lost_mass: float | None = None
+    """See ``VocabularyRecord``."""
     averaged: list[int] | None = None
     """Updates whose weights were averaged, if the best weights are an average."""
     fresh_optimizer: int = 0
@@ -80,6 +82,7 @@ def progress_of(record: RunRecord) -> Progress:
         best_score=next((score for score in scores if score is not None), -1.0),
         best_update=record.best_update or 0,
         best_scores=record.dev.model_dump() if record.dev else None,
+        lost_mass=record.vocabulary.lost_mass if record.vocabulary else None,
         averaged=list(record.averaged) if record.averaged else None,
         fresh_optimizer=record.updates or 0,
     )

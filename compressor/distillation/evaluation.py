@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from compressor.batching import bucket_by_length
 from compressor.decoding.search import pad_sources
-from compressor.distillation.contexts import build_contexts
+from compressor.distillation.contexts import Contexts, build_contexts
 from compressor.distillation.rollout import FULL_BATCH_ROLLOUT, rollout
 from compressor.distillation.setup import Setup
 from compressor.errors import ModelError
+from compressor.teachers.vocabulary_subset import SubsetTeacher
 from compressor.text.metrics import Scores, score
 from compressor.text.tokenizer import cut
 
@@ -48,8 +50,7 @@ def spread(count: int, wanted: int) -> list[int]:
 def teacher_agreement(setup: Setup, outputs: Sequence[list[int]]) -> float | None:
     """Returns the share of positions of the student's own outputs at which its token is the teacher's best one.
 
-    The teacher's best token is that of the tokens that may be generated. Tokens that the rules of generation force are
-    not counted. Only ``AGREEMENT_SOURCES`` dev sources are read.
+    The teacher's best token is that of the tokens that may be generated.
 
     Args:
         setup: with or without a teacher in memory.
@@ -66,7 +67,44 @@ def teacher_agreement(setup: Setup, outputs: Sequence[list[int]]) -> float | Non
         return None
     device = next(setup.student.parameters()).device
     tokens = torch.tensor(rules.allowed_ids(setup.student.config.vocab_size), device=device)
-    sources, same, count = _sources(setup), 0, 0
+    same, count = 0, 0
+    for source, source_mask, contexts, counted in _own_contexts(setup, outputs):
+        logits = teacher.logits(source, source_mask, contexts.tokens, counted, tokens)
+        if bool(logits.sum().isnan()):
+            raise ModelError(f"teacher {teacher.name}: its output has NaN on the dev set; its weights are damaged")
+        same += int((tokens[logits.argmax(dim=-1)] == contexts.labels[counted]).sum())
+        count += int(counted.sum())
+    return same / count if count else None
+
+
+@torch.no_grad()
+def lost_mass(setup: Setup, outputs: Sequence[list[int]]) -> float | None:
+    """Returns the teacher's mean probability of tokens that the student lacks, where ``teacher_agreement`` looks.
+
+    Args:
+        setup: the run.
+        outputs: of ``dev_outputs``.
+
+    Returns:
+        A number in [0, 1]; None if the student has all of the teacher's tokens, or without a position.
+    """
+    teacher = setup.teacher
+    if not isinstance(teacher, SubsetTeacher):
+        return None
+    masses = [
+        teacher.lost_mass(source, source_mask, contexts.tokens, counted)
+        for source, source_mask, contexts, counted in _own_contexts(setup, outputs)
+    ]
+    return float(torch.cat(masses).mean()) if masses else None
+
+
+def _own_contexts(setup: Setup, outputs: Sequence[list[int]]) -> Iterator[tuple[Tensor, Tensor, Contexts, Tensor]]:
+    """Yields sources, their mask, the student's outputs as contexts, and which positions count, batch by batch.
+
+    Only ``AGREEMENT_SOURCES`` dev sources are read. Positions whose tokens the rules of generation force do not count.
+    """
+    rules, sources = setup.generation, _sources(setup)
+    device = next(setup.student.parameters()).device
     first = int(rules.forced_bos_id is not None)
     last = rules.max_new_tokens - int(rules.forced_eos_id is not None)
     chosen = spread(len(sources), AGREEMENT_SOURCES)
@@ -78,14 +116,8 @@ def teacher_agreement(setup: Setup, outputs: Sequence[list[int]]) -> float | Non
         ends = torch.tensor([min(len(outputs[row]), last) for row in rows], device=device)
         places = torch.arange(contexts.tokens.shape[1], device=device)
         counted = (places >= first) & (places < ends[:, None])
-        if not bool(counted.any()):
-            continue
-        logits = teacher.logits(source, source_mask, contexts.tokens, counted, tokens)
-        if bool(logits.sum().isnan()):
-            raise ModelError(f"teacher {teacher.name}: its output has NaN on the dev set; its weights are damaged")
-        same += int((tokens[logits.argmax(dim=-1)] == contexts.labels[counted]).sum())
-        count += int(counted.sum())
-    return same / count if count else None
+        if bool(counted.any()):
+            yield source, source_mask, contexts, counted
 
 
 def _sources(setup: Setup) -> list[list[int]]:

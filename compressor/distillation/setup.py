@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from compressor.data.augmented_pass import AugmentedPass
 from compressor.data.corpus import load_corpus
 from compressor.data.examples import Example
 from compressor.data.token_cache import tokenized_corpus
+from compressor.data.token_files import TokenizedCorpus
 from compressor.data.token_rows import TokenRows
 from compressor.data.tokenized import Ingredients
 from compressor.distillation.initialization import initialize, initialize_from_run
@@ -30,10 +30,9 @@ from compressor.progress import Bar
 from compressor.run_folder import MODEL_FILE, TOKENIZER_FOLDER, DataRecord, is_run
 from compressor.teachers.base import Teacher, check_lengths, check_vocabularies
 from compressor.teachers.registry import load_teacher
+from compressor.teachers.vocabulary_subset import SubsetTeacher, restrict_to
+from compressor.text.fallback import fallback_ids
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
-
-BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
-"""A byte in a SentencePiece vocabulary."""
 
 
 class Encoded(NamedTuple):
@@ -80,9 +79,14 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
     teacher = load_teacher(recipe.teacher) if recipe.teacher else None
     if teacher is not None:
         check_lengths(teacher, recipe)
-    first_id = teacher.generation.forced_bos_id if teacher else None
-    made_of = Ingredients(recipe, dev, _tokenizer(recipe, teacher), () if first_id is None else (first_id,))
+    tokenizer, teacher = _vocabulary(recipe, teacher)
+    made_of = Ingredients(recipe, dev, tokenizer, _first_ids(teacher))
     corpus = tokenized_corpus(made_of, bar, cache=cache, sample=sample)
+    if teacher is not None and recipe.tokenizer.vocabulary == "corpus" and not isinstance(teacher, SubsetTeacher):
+        teacher = restrict_to(teacher, _occurring(recipe, teacher, corpus))
+        bar.say(f"the student has {teacher.vocab_size:,} of the teacher's {teacher.whole.vocab_size:,} tokens")
+        made_of = Ingredients(recipe, dev, teacher.tokenizer, _first_ids(teacher))
+        corpus = tokenized_corpus(made_of, bar, cache=cache, sample=sample)
     encoded = Encoded(corpus.sources, corpus.targets)
     tokenizer = made_of.tokenizer or corpus.tokenizer
     assert tokenizer is not None  # one that was not given was trained
@@ -114,18 +118,38 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
     )
 
 
-def _tokenizer(recipe: Recipe, teacher: Teacher | None) -> Tokenizer | None:
-    """Returns the tokenizer that the recipe names, or the teacher's; None: one is to be trained on the corpus."""
+def _vocabulary(recipe: Recipe, teacher: Teacher | None) -> tuple[Tokenizer | None, Teacher | None]:
+    """Returns the tokenizer that the recipe names, or the teacher's, and the teacher with its vocabulary.
+
+    Without a tokenizer one is to be trained on the corpus.
+    """
     initial = recipe.training.initial_run
     if initial is not None and not is_run(initial):
         raise ModelError(f"training.initialization: {initial} is no run: give a folder with {MODEL_FILE}")
     folder = recipe.tokenizer.path or (initial and initial / TOKENIZER_FOLDER)
     given = load_tokenizer(Path(folder)) if folder else None
-    if given is not None and teacher is not None:
+    if teacher is None:
+        return given, None
+    if given is not None and recipe.tokenizer.vocabulary == "corpus":
+        return given, SubsetTeacher(teacher, given)
+    if given is not None:
         check_vocabularies(teacher, given)
-    if teacher is not None and not recipe.tokenizer.path:
-        return teacher.tokenizer
-    return given
+    return given if given is not None and recipe.tokenizer.path else teacher.tokenizer, teacher
+
+
+def _first_ids(teacher: Teacher | None) -> tuple[int, ...]:
+    """Returns the ids that begin every target."""
+    first = teacher.generation.forced_bos_id if teacher else None
+    return () if first is None else (first,)
+
+
+def _occurring(recipe: Recipe, teacher: Teacher, corpus: TokenizedCorpus) -> set[int]:
+    """Returns the teacher's tokens in the training data, and in what augmentation makes of them in the first pass."""
+    rows = [corpus.sources, corpus.targets]
+    augmentation = _augmentation(recipe, teacher.tokenizer, teacher.generation, corpus.folder)
+    if augmentation is not None:
+        rows += augmentation.rows(corpus.sources, corpus.targets, 0, np.arange(len(corpus.sources)))
+    return set().union(*(side.distinct() for side in rows))
 
 
 def _augmentation(
@@ -162,13 +186,8 @@ def _suppress_unwritten(
     generation: GenerationConfig, targets: TokenRows, tokenizer: Tokenizer, vocab_size: int
 ) -> GenerationConfig:
     """Returns the rules with more suppressed tokens: those longer than a character or byte that no target contains."""
-    characters = {
-        index
-        for token, index in tokenizer.vocab.items()
-        if len(token.removeprefix("▁")) <= 1 or BYTE_PIECE.fullmatch(token)
-    }
     framing = {generation.eos_id, generation.forced_bos_id, generation.forced_eos_id}
-    unwritten = set(range(vocab_size)) - characters - framing - targets.distinct()
+    unwritten = set(range(vocab_size)) - fallback_ids(tokenizer.vocab) - framing - targets.distinct()
     return generation.model_copy(update={"suppressed_ids": tuple(sorted(unwritten.union(generation.suppressed_ids)))})
 
 

@@ -27,9 +27,10 @@ from compressor.distillation.checkpoint import (
     save_checkpoint,
 )
 from compressor.distillation.distributed import any_process
-from compressor.distillation.evaluation import dev_outputs, dev_scores, spread, teacher_agreement
+from compressor.distillation.evaluation import dev_outputs, dev_scores, lost_mass, spread, teacher_agreement
 from compressor.distillation.labels import Labels
 from compressor.distillation.run_log import RunLog, Sample
+from compressor.distillation.setup import Setup
 from compressor.distillation.slowdown import SlowdownWatch
 from compressor.distillation.trainer import Trainer, UpdateStats
 from compressor.errors import DivergedRun, InterruptedRun
@@ -41,7 +42,9 @@ from compressor.run_folder import (
     DevScores,
     RunRecord,
     TeacherRecord,
+    VocabularyRecord,
 )
+from compressor.teachers.vocabulary_subset import SubsetTeacher
 from compressor.text.metrics import Scores
 
 SAMPLES = 5
@@ -159,6 +162,9 @@ class TrainingLoop:
         record = self._dev_record(scores)
         if agreement is not None:
             record["agreement"] = round(agreement, 4)
+        state.lost_mass = lost_mass(setup, outputs)
+        if state.lost_mass is not None:
+            record["lost_mass"] = round(state.lost_mass, 6)
         shown = [(setup.dev[row], setup.tokenizer.decode(outputs[row])) for row in spread(len(outputs), SAMPLES)]
         self.log.dev(record, [Sample(example.source, output, example.target or "") for example, output in shown])
         if self.main:
@@ -252,6 +258,7 @@ class TrainingLoop:
             stopped_early=finished and state.updates < self.trainer.updates,
             dev=DevScores.model_validate(state.best_scores) if state.best_scores else None,
             teacher=teacher and TeacherRecord(name=teacher.name, revision=revision, parameters=teacher.parameters),
+            vocabulary=_vocabulary_record(setup, state),
             labels=self.labels.record if self.labels.outputs else None,
             data=setup.data,
             output_limit=self.output_limit,
@@ -268,6 +275,14 @@ class TrainingLoop:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         quiet = self.console.quiet or not self.console.is_terminal or not self.main
         return ProgressBar(*columns, console=self.console, disable=quiet)
+
+
+def _vocabulary_record(setup: Setup, state: Progress) -> VocabularyRecord | None:
+    teacher = setup.teacher
+    if not isinstance(teacher, SubsetTeacher):
+        return None
+    lost = None if state.lost_mass is None else round(state.lost_mass, 6)
+    return VocabularyRecord(tokens=teacher.vocab_size, teacher_tokens=teacher.whole.vocab_size, lost_mass=lost)
 
 
 def _rollout_time(state: Progress) -> float:

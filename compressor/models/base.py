@@ -107,6 +107,15 @@ class Seq2SeqModel(nn.Module, ABC):
         """Fills all embeddings from those of another model of the same vocabulary, [vocab, any width]."""
 
     @abstractmethod
+    def with_vocabulary(self, tokens: Tensor, pad_id: int) -> Seq2SeqModel:
+        """Returns the model of a smaller vocabulary, with the same logits at its tokens; layers are shared, not copied.
+
+        Args:
+            tokens: int64 [n], the tokens that it has, by their new ids.
+            pad_id: Padding among them.
+        """
+
+    @abstractmethod
     def load_layers(self, teacher: Seq2SeqModel) -> None:
         """Fills the model with a teacher's embeddings and evenly spaced layers, cut to its own widths.
 

@@ -5,6 +5,8 @@ Shapes: batch, len, d, vocab.
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -62,6 +64,16 @@ class EmbeddedModel(Seq2SeqModel):
         """See Seq2SeqModel; the output layer no longer shares the embedding."""
         self.embedding["output"] = nn.Parameter(self._table("output").detach()[tokens])
         self.output_bias = nn.Parameter(self.output_bias.detach()[tokens])
+
+    def with_vocabulary(self, tokens: Tensor, pad_id: int) -> Self:
+        """See Seq2SeqModel."""
+        smaller = type(self)(self.config.model_copy(update={"vocab_size": len(tokens), "pad_id": pad_id}))
+        weights = {
+            name: weight[tokens.to(weight.device)] if name.startswith(("embedding.", "output_bias")) else weight
+            for name, weight in self.state_dict().items()
+        }
+        smaller.load_state_dict(weights, assign=True)
+        return smaller.to(self.output_bias.device).eval().requires_grad_(False)
 
     def target_embeddings(self) -> Tensor:
         """See Seq2SeqModel."""

@@ -246,12 +246,16 @@ class JsonTokenizer(Tokenizer):
         return self.fast.get_vocab(with_added_tokens=True)
 
     @cached_property
+    def unknown_id(self) -> int | None:
+        """Id of unknown characters; None if there is none."""
+        model = json.loads(self.files["tokenizer.json"])["model"]
+        return self.vocab.get(model["unk_token"]) if model.get("unk_token") else model.get("unk_id")
+
+    @cached_property
     def _control_ids(self) -> frozenset[int]:
         """Ids of special tokens, without that of unknown characters, which text may have."""
-        model = json.loads(self.files["tokenizer.json"])["model"]
-        unknown = self.vocab.get(model["unk_token"]) if model.get("unk_token") else model.get("unk_id")
         special = {index for index, token in self.fast.get_added_tokens_decoder().items() if token.special}
-        return frozenset(special | self._skipped) - {unknown}
+        return frozenset(special | self._skipped) - {self.unknown_id}
 
     def _encode(self, text: str, target: bool) -> list[int]:
         encoding = self.fast.encode(text, add_special_tokens=False)
