@@ -73,7 +73,7 @@ class SubsetTeacher(Teacher):
         for row in range(len(source)):  # all logits of a batch, of a quarter of a million tokens, would be gigabytes
             one = slice(row, row + 1)
             arguments = self.theirs[source[one]], source_mask[one], self.theirs[context[one]], loss_mask[one]
-            logits = self.whole.logits(*arguments, self._allowed).double()
+            logits = self.whole.logits(*arguments, self._allowed).float()
             lost.append(logits.softmax(dim=-1)[:, ~inside].sum(dim=-1))
         return torch.cat(lost)
 

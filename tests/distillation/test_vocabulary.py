@@ -176,12 +176,12 @@ def test_another_run_goes_on_with_the_smaller_vocabulary(make: Make, run_folder:
 
 def test_augmented_text_counts_as_corpus(make: Make, tmp_path: Path) -> None:
     nouns = ("Hund", "Baum", "Mann", "Tisch", "Vogel", "Arzt")
-    (tmp_path / "capital").write_text("".join(f"Den {noun}.\n" for noun in nouns), encoding="utf-8")
+    (tmp_path / "capital").write_text("".join(f"Boy {noun}.\n" for noun in nouns), encoding="utf-8")
     train = {"train": [{"source": str(tmp_path / "capital"), "target": str(tmp_path / "capital")}]}
     plain, changed = (
         subset(set_up(make("native", data={**train, "augmentation": {"lower_case": share}}))) for share in (0.0, 0.9)
     )
-    assert changed.tokenizer.vocab.keys() - plain.tokenizer.vocab.keys() >= {"▁den"}
+    assert changed.tokenizer.vocab.keys() - plain.tokenizer.vocab.keys() >= {"▁boy"}
 
 
 def test_without_a_teacher_it_is_refused_and_train_ignores_it(make: Make, tmp_path: Path) -> None:
@@ -212,6 +212,7 @@ def test_a_bundle_writes_the_tokens_of_the_run(run_folder: Path, tiny_corpus: Pa
     )
     run = load_run(run_folder)
     assert open_bundle(bundle).vocab_size == run.model.config.vocab_size
-    sources = pad_sources([run.tokenizer.encode_source(text) for text in TEXTS], run.generation.pad_id)
-    expected = [run.tokenizer.decode(tokens) for tokens in greedy(run.model, run.generation, *sources)]
-    assert [output.text for output in compressor.load(bundle).generate(TEXTS)] == expected
+    sources = [run.tokenizer.encode_source(text) for text in TEXTS]
+    expected = greedy(run.model, run.generation, *pad_sources(sources, run.generation.pad_id))
+    limit = run.generation.max_new_tokens
+    assert compressor.load(bundle, intra_threads=1).generate_ids(sources, max_new_tokens=limit) == expected
