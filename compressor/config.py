@@ -101,8 +101,8 @@ class TrainingConfig(Section):
         RANDOM,
         description="What the student starts from. `random`: fresh weights. `teacher_embeddings`: the teacher's "
         "embeddings at the student's width. `teacher_layers`: its layers too, cut down to the student's depth and "
-        "feed-forward width; for runs and Marian teachers whose d_model, num_heads, norm and activation are the "
-        "student's. Or the folder of a run of the same architecture (with a slash: `runs/name`): its best weights, "
+        "widths; for runs and Marian teachers whose norm and activation are the student's, and whose heads are not "
+        "smaller. Or the folder of a run of the same architecture (with a slash: `runs/name`): its best weights, "
         "with its tokenizer.",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(

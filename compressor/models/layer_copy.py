@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import ConfigError
-from compressor.models.layers import FeedForward
+from compressor.models.attention_copy import copy_attention
+from compressor.models.layers import CrossAttention, FeedForward, Residual, SelfAttention
+from compressor.models.projection import Projection, stream_basis
 
-EQUAL_FIELDS = ("d_model", "num_heads", "norm", "activation", "scale_embedding", "tie_embeddings")
+EQUAL_FIELDS = ("norm", "activation", "scale_embedding", "tie_embeddings")
 """Fields in which teacher and student must agree for layers to be copied."""
-SHRINKING_FIELDS = ("encoder_layers", "decoder_layers", "encoder_ffn", "decoder_ffn")
+SHRINKING_FIELDS = ("d_model", "num_heads", "encoder_layers", "decoder_layers", "encoder_ffn", "decoder_ffn")
 """Fields in which the student must not be larger than the teacher."""
 
 
@@ -38,9 +40,10 @@ def copy_embeddings(table: Tensor, parameter: Tensor, pad_id: int) -> None:
 
 @torch.no_grad()
 def copy_layers(teacher: Any, student: Any) -> None:
-    """Copies embeddings, norms and evenly spaced layers; feed-forward layers keep their largest hidden units.
+    """Copies embeddings, norms and evenly spaced layers, projected to the student's width (see ``Projection``).
 
-    Modules that only the student has keep their fresh weights, as the cells of a recurrent decoder.
+    Attention keeps the heads that matter most, feed-forward layers their largest hidden units. Modules that only the
+    student has keep their fresh weights, as the cells of a recurrent decoder; so do cells of another width.
 
     Args:
         teacher, student: Both ``EncoderDecoder``; the student is filled in place.
@@ -49,24 +52,45 @@ def copy_layers(teacher: Any, student: Any) -> None:
         ConfigError: the layers do not fit; lists every field.
     """
     _check_fit(teacher.config, student.config)
+    copy_projected(teacher, student, Projection(stream_basis(teacher, student)))
+
+
+@torch.no_grad()
+def copy_projected(teacher: Any, student: Any, projection: Projection) -> None:
+    """Does what ``copy_layers`` says, on a given basis."""
+    looked_up = teacher.scale / (projection.ratio * student.scale)
+    for name, table in student.embedding.items():
+        factor = projection.ratio if name == "output" else looked_up
+        table.copy_(factor * (teacher.embedding[name] @ projection.basis))
     student.output_bias.copy_(teacher.output_bias)
-    for name in ("embedding", "encoder_norm", "decoder_norm"):
-        student.get_submodule(name).load_state_dict(teacher.get_submodule(name).state_dict())
     for theirs, ours in ((teacher.encoder, student.encoder), (teacher.decoder, student.decoder)):
         for index, layer in zip(spaced(len(theirs), len(ours)), ours, strict=True):
-            _copy_layer(theirs[index], layer)
+            _copy_layer(theirs[index], layer, projection)
+    # A matrix that is looked up and read has one scale: the layer norm before the output layer has the rest.
+    gain = projection.ratio / looked_up if student.config.tie_embeddings else 1.0
+    if student.config.norm == "pre":
+        projection.copy_norm(teacher.encoder_norm, student.encoder_norm)
+        projection.copy_norm(teacher.decoder_norm, student.decoder_norm, gain)
+    elif gain != 1:
+        last, ours = (model.decoder[-1].feed_forward.frame.norm for model in (teacher, student))
+        projection.copy_norm(last, ours, gain)
 
 
-def _copy_layer(source: nn.Module, target: nn.Module) -> None:
+def _copy_layer(source: nn.Module, target: nn.Module, projection: Projection) -> None:
     """Copies the modules that both layers have under one name."""
     given = dict(source.named_children())
     for name, module in target.named_children():
         match given.get(name), module:
-            case None, _:
-                continue
+            case Residual() as theirs, Residual() as ours:
+                projection.copy_norm(theirs.norm, ours.norm)
+            case (SelfAttention() as theirs, SelfAttention() as ours) | (
+                CrossAttention() as theirs,
+                CrossAttention() as ours,
+            ):
+                copy_attention(theirs, ours, projection)
             case FeedForward() as theirs, FeedForward() as ours:
-                _copy_largest_units(theirs, ours)
-            case theirs, ours if type(theirs) is type(ours):
+                _copy_largest_units(theirs, ours, projection)
+            case theirs, ours if type(theirs) is type(ours) and projection.is_identity:
                 ours.load_state_dict(theirs.state_dict())
 
 
@@ -79,18 +103,19 @@ def spaced(given: int, wanted: int) -> list[int]:
     return [given - 1] if wanted == 1 else [round(i * (given - 1) / (wanted - 1)) for i in range(wanted)]
 
 
-def _copy_largest_units(source: FeedForward, target: FeedForward) -> None:
+def _copy_largest_units(source: FeedForward, target: FeedForward, projection: Projection) -> None:
     """Copies the hidden units of a feed-forward layer that can change its output most.
 
     For an input of norm one, a unit adds at most the product of the norms of its two weight vectors.
     """
-    weight = source.expand.weight.norm(dim=1) * source.contract.weight.norm(dim=0)
+    expand, contract = projection.read(source.expand.weight), projection.write(source.contract.weight)
+    weight = expand.norm(dim=1) * contract.norm(dim=0)
     units = weight.topk(target.expand.out_features).indices.sort().values
-    target.frame.load_state_dict(source.frame.state_dict())
-    target.expand.weight.copy_(source.expand.weight[units])
+    projection.copy_norm(source.frame.norm, target.frame.norm)
+    target.expand.weight.copy_(expand[units])
     target.expand.bias.copy_(source.expand.bias[units])
-    target.contract.weight.copy_(source.contract.weight[:, units])
-    target.contract.bias.copy_(source.contract.bias)
+    target.contract.weight.copy_(contract[:, units])
+    target.contract.bias.copy_(projection.write(source.contract.bias))
 
 
 def _check_fit(theirs: Any, ours: Any) -> None:
@@ -112,6 +137,11 @@ def _check_fit(theirs: Any, ours: Any) -> None:
         for name in SHRINKING_FIELDS
         if getattr(ours, name) > getattr(theirs, name)
     ]
+    size, most = (config.d_model // config.num_heads for config in (ours, theirs))
+    if size > most:
+        problems.append(
+            f"student.num_heads: {ours.num_heads} makes heads of {size}, the teacher's are {most}; give more"
+        )
     if theirs.positions != "sinusoidal" or theirs.embedding_norm:
         problems.append("teacher: its embedding has no Marian layout")
     if problems:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
+from compressor.config import Recipe
 from compressor.distillation.initialization import initialize
+from compressor.distillation.setup import set_up
+from compressor.distillation.trainer import Trainer
 from compressor.errors import ConfigError
 from compressor.model_config import TransformerModelConfig
 from compressor.models.layer_copy import copy_layers, spaced
@@ -66,10 +71,23 @@ def test_copied_layers_are_spread_from_first_to_last() -> None:
 
 def test_teacher_of_another_shape_is_refused() -> None:
     with pytest.raises(ConfigError) as error:
-        initialize(transformer((4, 2), d_model=8), Advisor(transformer()), "teacher_layers")
+        initialize(transformer((4, 2), d_model=24, num_heads=1), Advisor(transformer()), "teacher_layers")
     assert error.value.problems == [
-        "student.d_model: 8, the teacher's is 16",
+        "student.d_model: 24 is more than the teacher's 16",
         "student.encoder_layers: 4 is more than the teacher's 3",
+        "student.num_heads: 1 makes heads of 24, the teacher's are 8; give more",
     ]
     with pytest.raises(ConfigError, match="only native and Marian layouts"):
         initialize(transformer(), Advisor(None), "teacher_layers")
+
+
+def test_a_narrower_student_starts_nearer_to_its_teacher(make_recipe: Callable[..., Recipe]) -> None:
+    """Half the teacher's width, with trained gains: approximate, and better than embeddings or nothing."""
+    losses = []
+    for start in ("teacher_layers", "teacher_embeddings", "random"):
+        trainer = Trainer(set_up(make_recipe("vanilla+full", training={"initialization": start})))
+        assert trainer.student.config.d_model == 16
+        batch = trainer.batches.collate(list(range(8)))
+        (contexts,) = trainer.write_contexts([batch], 1.0)
+        losses.append(trainer.loss(batch, contexts).item())
+    assert losses[0] < min(losses[1:])
