@@ -22,10 +22,10 @@ def copy_attention(source: Attention, target: Attention, projection: Projection)
     that its matrices occur in: query with key, and value with output.
     """
     query, key, value = (
-        torch.cat([projection.read(weight), bias[:, None]], dim=1).unflatten(0, (source.heads, -1))
+        torch.stack(torch.cat([projection.read(weight), bias[:, None]], dim=1).chunk(source.heads))
         for weight, bias in _inputs(source)
     )  # [heads, size, d + 1], the last column multiplies 1
-    out = projection.write(source.out.weight).unflatten(1, (source.heads, -1)).transpose(0, 1)  # [heads, d, size]
+    out = torch.stack(projection.write(source.out.weight).chunk(source.heads, dim=1))  # [heads, d, size]
     if target.heads < source.heads:
         strength = (out @ value).flatten(1).norm(dim=1)
         chosen = strength.topk(target.heads).indices.sort().values

@@ -69,7 +69,7 @@ def stream_basis(teacher: Any, student: Any) -> Tensor:
     wide_ones, wide_rest = _ones_and_rest(moments, narrow - 1)
     narrow_ones, narrow_rest = _ones_and_rest(torch.eye(narrow, dtype=torch.float64), narrow - 1)
     left, _, right = torch.linalg.svd(wide_rest.T @ theirs.T @ ours @ narrow_rest)
-    basis = torch.outer(wide_ones, narrow_ones) + wide_rest @ (left @ right) @ narrow_rest.T
+    basis: Tensor = torch.outer(wide_ones, narrow_ones) + wide_rest @ (left @ right) @ narrow_rest.T
     return basis.float()
 
 
@@ -84,4 +84,5 @@ def _ones_and_rest(moments: Tensor, count: int) -> tuple[Tensor, Tensor]:
     ones = torch.full((size,), size**-0.5, dtype=moments.dtype)
     apart = torch.eye(size, dtype=moments.dtype) - torch.outer(ones, ones)
     lowered = apart @ moments @ apart - torch.outer(ones, ones)  # ones become the least of all directions
-    return ones, torch.linalg.eigh(lowered).eigenvectors[:, size - count :]
+    directions: Tensor = torch.linalg.eigh(lowered).eigenvectors
+    return ones, directions[:, size - count :]

@@ -26,6 +26,8 @@ from compressor.text.tokenizer import (
 UNNAMED = "<token {}>"
 """Name of a token that the teacher's tokenizer has no name for, by its id there: a language of M2M100."""
 
+_ModelProto: Any = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]  # made when it is imported
+
 MergeRank = Callable[[str, str], float | None]
 """Two adjacent symbols -> when byte pair encoding joins them, the smallest first; None: never."""
 
@@ -79,7 +81,7 @@ def _merge_ranks(tokenizer: Tokenizer) -> list[MergeRank]:
         return [lambda left, right: ranks.get((left, right))]
     ranks_of = []
     for content in (content for name, content in tokenizer.files.items() if not name.endswith(".json")):
-        proto = sentencepiece_model_pb2.ModelProto.FromString(content)
+        proto = _ModelProto.FromString(content)
         if proto.trainer_spec.model_type == proto.trainer_spec.BPE:
             ranks_of.append(_ranks_by_score({piece.piece: -piece.score for piece in proto.pieces}))
     return ranks_of
@@ -161,13 +163,11 @@ def _cut_pieces(model: bytes, stays: Callable[[int, str], bool]) -> bytes:
 
     Control pieces, bytes and the unknown piece, which the library requires, stay in any case.
     """
-    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
-    required = {sentencepiece_model_pb2.ModelProto.SentencePiece.Type.Value(name) for name in _REQUIRED_TYPES}
+    proto = _ModelProto.FromString(model)
+    required = {_ModelProto.SentencePiece.Type.Value(name) for name in _REQUIRED_TYPES}
     pieces = [piece for place, piece in enumerate(proto.pieces) if piece.type in required or stays(place, piece.piece)]
     # Field by field: samples of the whole vocabulary's segmentations, for a test of the file, must not be copied.
-    smaller = sentencepiece_model_pb2.ModelProto(
-        pieces=pieces, trainer_spec=proto.trainer_spec, normalizer_spec=proto.normalizer_spec
-    )
+    smaller = _ModelProto(pieces=pieces, trainer_spec=proto.trainer_spec, normalizer_spec=proto.normalizer_spec)
     if proto.HasField("denormalizer_spec"):
         smaller.denormalizer_spec.CopyFrom(proto.denormalizer_spec)
     smaller.trainer_spec.vocab_size = len(pieces)

@@ -104,8 +104,9 @@ def restrict_to(teacher: Teacher, occurring: Iterable[int]) -> SubsetTeacher:
         ModelError: the teacher's tokenizer cannot be cut.
     """
     rules = teacher.generation
-    framing = {rules.start_id, rules.eos_id, rules.pad_id, rules.forced_bos_id, rules.forced_eos_id} - {None}
-    return SubsetTeacher(teacher, subset_tokenizer(teacher.tokenizer, framing.union(occurring)))
+    framing = (rules.start_id, rules.eos_id, rules.pad_id, rules.forced_bos_id, rules.forced_eos_id)
+    wanted = {*occurring, *(index for index in framing if index is not None)}
+    return SubsetTeacher(teacher, subset_tokenizer(teacher.tokenizer, wanted))
 
 
 def _teacher_ids(teacher: Teacher, tokenizer: Tokenizer) -> list[int]:
