@@ -15,15 +15,22 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from compressor.data_config import DataConfig, Task
 from compressor.errors import ConfigError
-from compressor.method_config import N_BEST_METHODS, ROLLOUT_METHODS, TEACHERLESS_METHODS, MethodConfig
+from compressor.method_config import (
+    FULL_METHODS,
+    LABEL_METHODS,
+    N_BEST_METHODS,
+    ROLLOUT_METHODS,
+    TEACHERLESS_METHODS,
+    MethodConfig,
+)
 from compressor.mistakes import list_mistakes
 from compressor.model_config import Conflict, Section, StudentConfig, TransformerConfig
+from compressor.teacher_config import TeacherConfig
 
 Options = TypeVar("Options", bound=BaseModel)
 RANDOM, TEACHER_EMBEDDINGS, TEACHER_LAYERS = "random", "teacher_embeddings", "teacher_layers"
 INITIALIZATIONS = (RANDOM, TEACHER_EMBEDDINGS, TEACHER_LAYERS)
 """Names that ``training.initialization`` may have; anything else there is the folder of a run."""
-LabelEngineName = Literal["onnx", "torch"]
 
 
 class TokenizerConfig(Section):
@@ -44,32 +51,6 @@ class TokenizerConfig(Section):
         "all",
         description="Tokens that the student may write: all, or those of the training targets and single characters. "
         "A joint vocabulary is half source language, and an output layer without that half costs half.",
-    )
-
-
-class TeacherConfig(Section):
-    """The model that the student learns from."""
-
-    path: str = Field(description="Run folder, Hugging Face folder, or hub name.")
-    revision: str | None = Field(None, description="Revision on the hub.")
-    source_prefix: str = Field("", description="Text before every source: a T5 task prefix, or a >>lang<< token.")
-    source_language: str | None = Field(None, description="Language code of the source, for mBART, M2M100 and NLLB.")
-    target_language: str | None = Field(None, description="Language code of the target, for mBART, M2M100 and NLLB.")
-    num_beams: int = Field(
-        5,
-        ge=1,
-        description="Beams of the outputs that SeqKD, ImitKD*, seqinter and mbr learn from; "
-        "the latter two choose among as many.",
-    )
-    label_engine: Literal["auto", "onnx", "torch"] = Field(
-        "auto",
-        description="What writes these outputs: the teacher in PyTorch (torch), or exported to int8, which is several "
-        "times as fast on a processor (onnx; checked against PyTorch on 200 sources); auto: onnx for many outputs.",
-    )
-    length_penalty: float | None = Field(None, description="Overrides the teacher's generation configuration.")
-    max_new_tokens: int | None = Field(None, ge=1, description="Overrides the teacher's generation configuration.")
-    no_repeat_ngram_size: int | None = Field(
-        None, ge=0, description="Overrides the teacher's generation configuration."
     )
 
 
@@ -171,6 +152,7 @@ class Recipe(Section):
         if self.teacher is None and start in (TEACHER_EMBEDDINGS, TEACHER_LAYERS):
             message = f"training.initialization: {start} needs a teacher"
             yield Conflict(message, ("teacher", "training.initialization"))
+        yield from self._label_conflicts()
         if start == TEACHER_LAYERS and not self.student.copies_layers:
             message = (
                 f"training.initialization: {start} is for students with a Transformer encoder, not for "
@@ -200,6 +182,30 @@ class Recipe(Section):
         if longest > self.student.max_length:
             message = f"student.max_length: {self.student.max_length} is less than the data's {longest} tokens"
             yield Conflict(message, ("student.max_length", "data.max_source_tokens", "data.max_target_tokens"))
+
+    def _label_conflicts(self) -> Iterator[Conflict]:
+        """Yields what contradicts ``teacher.labels``, or a teacher that is not in memory."""
+        name, start, teacher = self.method.name, self.training.initialization, self.teacher
+        if teacher is None:
+            return
+        if teacher.labels and not self.method.reads_teacher_outputs:
+            message = f"teacher.labels: {name} with contexts: {self.method.contexts} reads none; leave it out"
+            yield Conflict(message, ("teacher.labels", "method.name", "method.contexts"))
+        if teacher.path or not teacher.labels:
+            return
+        if name not in LABEL_METHODS:
+            message = f"method.name: {name} asks the teacher for more than labels have: give teacher.path, too"
+            yield Conflict(message, ("teacher.path", "method.name"))
+        elif name in FULL_METHODS and (self.method.teacher_top_k is None or self.method.temperature != 1):
+            message = (
+                f"method.teacher_top_k: labels have the most probable tokens alone, at temperature 1: give {name} a "
+                "teacher_top_k of at most theirs and no temperature, or give teacher.path, too"
+            )
+            fields = ("method.name", "method.teacher_top_k", "method.temperature")
+            yield Conflict(message, ("teacher.path", *fields))
+        if start in (TEACHER_EMBEDDINGS, TEACHER_LAYERS):
+            message = f"training.initialization: {start} needs the teacher's weights: give teacher.path, too"
+            yield Conflict(message, ("teacher.path", "training.initialization"))
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None, *, without_teacher: bool = False) -> Recipe:

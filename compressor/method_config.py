@@ -25,6 +25,10 @@ REFERENCE_METHODS: frozenset[MethodName] = frozenset({"vanilla+full", "imitkd+fu
 """Methods that learn the teacher's distribution, on references among others."""
 N_BEST_METHODS: frozenset[MethodName] = frozenset({"seqinter", "mbr", "mbr+full"})
 """Methods that choose among the teacher's hypotheses of a source."""
+OUTPUT_METHODS: frozenset[MethodName] = frozenset({"seqkd", "seqkd+full", *N_BEST_METHODS})
+"""Methods whose contexts are all outputs of the teacher."""
+LABEL_METHODS: frozenset[MethodName] = OUTPUT_METHODS - {"mbr+full"}
+"""Methods that can do with labels on disk alone."""
 
 
 class ScheduleConfig(Section):
@@ -152,6 +156,11 @@ class MethodConfig(Section):
         if self.contexts == "teacher" and self.reference_weight:
             message = f"reference_weight: {self.reference_weight} needs contexts: references, there are none of teacher"
             yield Conflict(message, ("reference_weight", "contexts"))
+
+    @property
+    def reads_teacher_outputs(self) -> bool:
+        """Whether contexts are outputs of the teacher."""
+        return self.name in OUTPUT_METHODS or self.contexts == "teacher"
 
     def _changed(self, field: str) -> bool:
         """Returns whether a field has another value than its default; a run's recipe names all fields."""

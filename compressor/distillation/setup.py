@@ -20,15 +20,17 @@ from compressor.data.token_cache import tokenized_corpus
 from compressor.data.token_rows import TokenRows
 from compressor.data.tokenized import Ingredients
 from compressor.distillation.initialization import initialize, initialize_from_run
+from compressor.distillation.label_identity import check_labels
+from compressor.distillation.label_store import LabelStore
 from compressor.distillation.methods import resolve
-from compressor.errors import ConfigError, ModelError
+from compressor.errors import ConfigError, DataError, ModelError
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import ModelConfig, complete_config
 from compressor.models.base import Seq2SeqModel
 from compressor.models.registry import build_model
 from compressor.progress import Bar
 from compressor.run_folder import MODEL_FILE, TOKENIZER_FOLDER, DataRecord, is_run
-from compressor.teachers.base import Teacher, check_lengths, check_vocabularies
+from compressor.teachers.base import Teacher, TeacherFacts, check_lengths, check_vocabularies
 from compressor.teachers.registry import load_teacher
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -49,6 +51,11 @@ class Setup:
 
     recipe: Recipe
     teacher: Teacher | None
+    """The model; None where none is read: without a teacher, or where the labels have all that the method reads."""
+    teacher_facts: TeacherFacts | None
+    """Of the teacher, in memory or not; None without one."""
+    label_store: LabelStore | None
+    """The labels that the recipe names."""
     tokenizer: Tokenizer
     generation: GenerationConfig
     student: Seq2SeqModel
@@ -72,35 +79,33 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
         cache: Folder of tokenized corpora; None: nothing is stored.
 
     Raises:
-        ConfigError, DataError, ModelError, VocabularyError, StorageError: see ``tokenized_corpus`` and
-            ``compressor.teachers``.
+        ConfigError, DataError, ModelError, VocabularyError, StorageError: see ``tokenized_corpus``,
+            ``compressor.teachers`` and ``label_identity.check_labels``.
     """
     bar = bar or Bar(Console(quiet=True), shown=False)
     dev = load_corpus(recipe.data, "dev", bar=bar)
-    teacher = load_teacher(recipe.teacher) if recipe.teacher else None
-    if teacher is not None:
-        check_lengths(teacher, recipe)
-    first_id = teacher.generation.forced_bos_id if teacher else None
-    made_of = Ingredients(recipe, dev, _tokenizer(recipe, teacher), () if first_id is None else (first_id,))
+    teacher, store = _teacher(recipe)
+    facts = store.teacher() if store is not None and teacher is None else teacher
+    if facts is not None:
+        check_lengths(facts, recipe)
+    first_id = facts.generation.forced_bos_id if facts else None
+    made_of = Ingredients(recipe, dev, _tokenizer(recipe, facts), () if first_id is None else (first_id,))
     corpus = tokenized_corpus(made_of, bar, cache=cache, sample=sample)
     encoded = Encoded(corpus.sources, corpus.targets)
     tokenizer = made_of.tokenizer or corpus.tokenizer
     assert tokenizer is not None  # one that was not given was trained
-    generation = _generation(recipe, teacher, tokenizer)
+    generation = _generation(recipe, facts, tokenizer)
     augmentation = _augmentation(recipe, tokenizer, generation, corpus.folder)
     if augmentation is not None and resolve(recipe.method).reads_teacher_outputs:  # written once, before training
         augmentation.progress = bar.count("augmenting")
-        encoded = Encoded(*augmentation.rows(*encoded, 0, np.arange(len(encoded.sources))))
-        augmentation = None
-    config = _model_config(recipe, teacher, tokenizer, generation)
+        encoded, augmentation = first_pass(encoded, augmentation), None
+    if store is not None:
+        own = tokenizer if teacher is not None or recipe.tokenizer.path else None
+        check_labels(store.folder, store.record, recipe, None if sample else encoded.sources, own, teacher)
+    config = _model_config(recipe, facts, tokenizer, generation)
     if recipe.tokenizer.output_vocabulary == "targets":
         generation = _suppress_unwritten(generation, encoded.targets, tokenizer, config.vocab_size)
-    torch.manual_seed(recipe.training.seed)
-    student = build_model(config)
-    if recipe.training.initial_run is not None:
-        initialize_from_run(student, recipe.training.initial_run)
-    elif teacher is not None:
-        initialize(student, teacher, recipe.training.initialization)
+    student = _student(recipe, config, teacher)
     record = corpus.record
     data = DataRecord(
         dev=tuple(dev.fingerprints),
@@ -109,12 +114,51 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
         report=record.report,
         report_text=record.report_text,
     )
-    return Setup(
-        recipe, teacher, tokenizer, generation, student, encoded, augmentation, dev.examples, data, record.cleaned
-    )
+    in_memory = teacher if store is None or _reads_model(recipe, store) else None
+    parts = tokenizer, generation, student, encoded, augmentation, dev.examples, data, record.cleaned
+    return Setup(recipe, in_memory, facts, store, *parts)
 
 
-def _tokenizer(recipe: Recipe, teacher: Teacher | None) -> Tokenizer | None:
+def first_pass(encoded: Encoded, augmentation: AugmentedPass) -> Encoded:
+    """Returns the examples of the first pass of an augmented corpus."""
+    return Encoded(*augmentation.rows(*encoded, 0, np.arange(len(encoded.sources))))
+
+
+def _teacher(recipe: Recipe) -> tuple[Teacher | None, LabelStore | None]:
+    """Returns the teacher that a recipe names, and its labels. Raises DataError or ModelError."""
+    config = recipe.teacher
+    if config is None:
+        return None, None
+    store = LabelStore.open(Path(config.labels)) if config.labels else None
+    return (load_teacher(config) if config.path else None), store
+
+
+def _student(recipe: Recipe, config: ModelConfig, teacher: Teacher | None) -> Seq2SeqModel:
+    torch.manual_seed(recipe.training.seed)
+    student = build_model(config)
+    if recipe.training.initial_run is not None:
+        initialize_from_run(student, recipe.training.initial_run)
+    elif teacher is not None:
+        initialize(student, teacher, recipe.training.initialization)
+    return student
+
+
+def _reads_model(recipe: Recipe, store: LabelStore) -> bool:
+    """Returns whether the method reads more of the teacher than the labels have. Raises DataError if it cannot."""
+    assert recipe.teacher is not None  # it names the labels
+    top_k = store.record.top_k
+    if not resolve(recipe.method).reads_model(top_k):
+        return False
+    if not recipe.teacher.path:
+        raise DataError(
+            f"teacher.labels: {store.folder} has the {top_k} most probable tokens of each position, and the recipe "
+            f"compares {recipe.method.teacher_top_k} (method.teacher_top_k): write labels with `compress label --top-k "
+            f"{recipe.method.teacher_top_k}`, or give teacher.path, too"
+        )
+    return True
+
+
+def _tokenizer(recipe: Recipe, teacher: TeacherFacts | None) -> Tokenizer | None:
     """Returns the tokenizer that the recipe names, or the teacher's; None: one is to be trained on the corpus."""
     initial = recipe.training.initial_run
     if initial is not None and not is_run(initial):
@@ -138,7 +182,7 @@ def _augmentation(
     return AugmentedPass(augmentation, tokenizer, corpus)
 
 
-def _generation(recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer) -> GenerationConfig:
+def _generation(recipe: Recipe, teacher: TeacherFacts | None, tokenizer: Tokenizer) -> GenerationConfig:
     """Returns the teacher's generation rules, with the limits of the student and of what it is trained on."""
     longest = recipe.student.max_length
     if teacher is None:
@@ -173,7 +217,7 @@ def _suppress_unwritten(
 
 
 def _model_config(
-    recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer, generation: GenerationConfig
+    recipe: Recipe, teacher: TeacherFacts | None, tokenizer: Tokenizer, generation: GenerationConfig
 ) -> ModelConfig:
     if tokenizer.has_separate_vocabularies:
         _check_separate(recipe)

@@ -28,7 +28,7 @@ from compressor.distillation.checkpoint import (
 )
 from compressor.distillation.distributed import any_process
 from compressor.distillation.evaluation import dev_outputs, dev_scores, spread, teacher_agreement
-from compressor.distillation.labels import Labels
+from compressor.distillation.label_store import LabelStore
 from compressor.distillation.run_log import RunLog, Sample
 from compressor.distillation.slowdown import SlowdownWatch
 from compressor.distillation.trainer import Trainer, UpdateStats
@@ -57,7 +57,7 @@ class TrainingLoop:
     """Updates, with the logging, dev scores and checkpoints between them."""
 
     def __init__(
-        self, trainer: Trainer, state: Progress, labels: Labels, out: Path, console: Console, log: RunLog
+        self, trainer: Trainer, state: Progress, labels: LabelStore | None, out: Path, console: Console, log: RunLog
     ) -> None:
         self.trainer, self.state, self.labels, self.out, self.console = trainer, state, labels, out, console
         self.log = log
@@ -228,7 +228,7 @@ class TrainingLoop:
 
     def _record(self, finished: bool) -> RunRecord:
         setup, state = self.trainer.setup, self.state
-        recipe, teacher = setup.recipe, setup.teacher
+        recipe, teacher = setup.recipe, setup.teacher_facts
         revision = recipe.teacher and recipe.teacher.revision
         return RunRecord(
             finished=finished,
@@ -252,7 +252,7 @@ class TrainingLoop:
             stopped_early=finished and state.updates < self.trainer.updates,
             dev=DevScores.model_validate(state.best_scores) if state.best_scores else None,
             teacher=teacher and TeacherRecord(name=teacher.name, revision=revision, parameters=teacher.parameters),
-            labels=self.labels.record if self.labels.outputs else None,
+            labels=self.labels and self.labels.run_record,
             data=setup.data,
             output_limit=self.output_limit,
             provenance=self.provenance,
