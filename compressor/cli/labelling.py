@@ -17,6 +17,7 @@ def label(
     *,
     num_hypotheses: int,
     top_k: int,
+    on_ray: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -26,14 +27,20 @@ def label(
         ConfigError: the recipe is wrong, or has no teacher.
         OutputExistsError: another process writes the folder, or it has something else than labels.
     """
-    recipe = load_recipe(recipe_file, [*overrides, "teacher.labels=null"])
-    if recipe.teacher is None:
-        raise ConfigError(f"{recipe_file}: has no teacher, whose labels could be written")
+    recipe = load_recipe(recipe_file, list(overrides))
+    if recipe.teacher is None or recipe.teacher.labels:
+        raise ConfigError(f"{recipe_file}: labels are written by a teacher: give teacher.path, and no teacher.labels")
     from compressor.distillation.label_run import label_corpus
     from compressor.exporters.label_engine import ExportedTeacher
 
     store = label_corpus(
-        recipe, out, num_hypotheses=num_hypotheses, top_k=top_k, force=force, label_engine=ExportedTeacher
+        recipe,
+        out,
+        num_hypotheses=num_hypotheses,
+        top_k=top_k,
+        force=force,
+        label_engine=ExportedTeacher,
+        on_ray=on_ray,
     )
     shown = {
         "folder": str(out),

@@ -51,8 +51,8 @@ class TokenRows:
     def sha256(self) -> str:
         """Digest of the ids and lengths, in hexadecimal."""
         digest = hashlib.sha256(np.ascontiguousarray(self.lengths, dtype=np.int64).tobytes())
-        for start in range(0, len(self._flat), BLOCK):
-            digest.update(self._flat[start : start + BLOCK].tobytes())
+        for index in range(len(self)):
+            digest.update(self[index].tobytes())
         return digest.hexdigest()
 
     def __getitem__(self, index: int) -> NDArray[np.int32]:

@@ -79,7 +79,7 @@ def check_labels(
     if tokenizer is not None and digest_of(tokenizer) != stored.tokenizer:
         problems.append("tokenizer: another one than the recipe's")
     if teacher is not None:
-        problems += _teacher(stored.teacher, _stored(teacher))
+        problems += teacher_differences(stored.teacher, teacher)
     problems += _changed_settings(stored.settings, _settings(recipe))
     if stored.num_hypotheses < hypotheses_read(recipe):
         problems.append(
@@ -97,6 +97,11 @@ def hypotheses_read(recipe: Recipe) -> int:
     """Returns how many outputs of each source the method reads: one, or all those of the beam search."""
     assert recipe.teacher is not None  # there is a teacher
     return recipe.teacher.num_beams if resolve(recipe.method).choice.compares else 1
+
+
+def teacher_differences(stored: StoredTeacher, teacher: Teacher) -> list[str]:
+    """Returns what differs between the teacher of a store and another."""
+    return _teacher(stored, _stored(teacher))
 
 
 def _stored(teacher: Teacher) -> StoredTeacher:

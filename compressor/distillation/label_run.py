@@ -12,6 +12,7 @@ from compressor.distillation.distributed import accelerator
 from compressor.distillation.label_engines import OpenLabelEngine
 from compressor.distillation.label_store import LabelStore
 from compressor.distillation.labels import write_labels
+from compressor.distillation.ray_labels import write_labels_on_ray
 from compressor.distillation.run import CACHE_FOLDER
 from compressor.distillation.setup import first_pass, set_up
 from compressor.distillation.thread_count import use_threads
@@ -30,6 +31,7 @@ def label_corpus(
     force: bool = False,
     progress: bool = True,
     label_engine: OpenLabelEngine | None = None,
+    on_ray: bool = False,
 ) -> LabelStore:
     """Writes the labels of all training sources of a recipe, and returns them; finished shards in ``out`` are kept.
 
@@ -40,6 +42,7 @@ def label_corpus(
         force: Replace ``out``.
         progress: Show a progress bar on standard error.
         label_engine: See ``run.distill``.
+        on_ray: See ``ray_labels.write_labels_on_ray``.
 
     Raises:
         OutputExistsError: ``out`` has something else than labels, or another process writes it.
@@ -60,6 +63,8 @@ def label_corpus(
         assert setup.teacher is not None  # the recipe has no labels, and so a path
         if setup.augmentation is not None:  # as for methods that read the teacher's outputs
             setup.train = first_pass(setup.train, setup.augmentation)
+        if on_ray:
+            return write_labels_on_ray(setup, out, console, num_hypotheses=num_hypotheses, top_k=top_k)
         device = accelerator("no").device
         setup.teacher.to(device)
         setup.student.to(device)
