@@ -25,6 +25,7 @@ from compressor.method_config import (
 )
 from compressor.mistakes import list_mistakes
 from compressor.model_config import Conflict, Section, StudentConfig, TransformerConfig
+from compressor.recipe_files import read_fields
 from compressor.teacher_config import TeacherConfig
 
 Options = TypeVar("Options", bound=BaseModel)
@@ -212,23 +213,14 @@ def load_recipe(path: Path, overrides: list[str] | None = None, *, without_teach
     """Reads a recipe and applies ``key.path=value`` overrides (values are YAML).
 
     Args:
-        path: The YAML file.
-        overrides: Fields to replace.
+        path: The YAML file; ``base`` in it names another one, whose fields it takes over.
+        overrides: Fields to replace, in the end.
         without_teacher: Leave out the teacher and what needs one, see ``references_only``.
 
     Raises:
-        ConfigError: the file is missing or not YAML, or fields are wrong; every mistake is listed.
+        ConfigError: a file is missing or not YAML, or fields are wrong; every mistake is listed.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such recipe") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a recipe is a mapping of fields")
+    values = read_fields(path)
     problems = []
     for override in overrides or []:
         try:
