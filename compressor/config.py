@@ -187,24 +187,22 @@ class Recipe(Section):
     def _label_conflicts(self) -> Iterator[Conflict]:
         """Yields what contradicts ``teacher.labels``, or a teacher that is not in memory."""
         name, start, teacher = self.method.name, self.training.initialization, self.teacher
-        if teacher is None:
+        if teacher is None or not teacher.labels:
             return
-        if teacher.labels and not self.method.reads_teacher_outputs:
+        if not self.method.reads_teacher_outputs:
             message = f"teacher.labels: {name} with contexts: {self.method.contexts} reads none; leave it out"
             yield Conflict(message, ("teacher.labels", "method.name", "method.contexts"))
-        if teacher.path or not teacher.labels:
-            return
-        if name not in LABEL_METHODS:
+        elif not teacher.path and name not in LABEL_METHODS:
             message = f"method.name: {name} asks the teacher for more than labels have: give teacher.path, too"
             yield Conflict(message, ("teacher.path", "method.name"))
-        elif name in FULL_METHODS and (self.method.teacher_top_k is None or self.method.temperature != 1):
+        elif not teacher.path and name in FULL_METHODS and not self.method.is_of_best_tokens:
             message = (
                 f"method.teacher_top_k: labels have the most probable tokens alone, at temperature 1: give {name} a "
                 "teacher_top_k of at most theirs and no temperature, or give teacher.path, too"
             )
             fields = ("method.name", "method.teacher_top_k", "method.temperature")
             yield Conflict(message, ("teacher.path", *fields))
-        if start in (TEACHER_EMBEDDINGS, TEACHER_LAYERS):
+        if not teacher.path and start in (TEACHER_EMBEDDINGS, TEACHER_LAYERS):
             message = f"training.initialization: {start} needs the teacher's weights: give teacher.path, too"
             yield Conflict(message, ("teacher.path", "training.initialization"))
 

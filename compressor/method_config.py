@@ -162,6 +162,11 @@ class MethodConfig(Section):
         """Whether contexts are outputs of the teacher."""
         return self.name in OUTPUT_METHODS or self.contexts == "teacher"
 
+    @property
+    def is_of_best_tokens(self) -> bool:
+        """Whether a divergence depends on the teacher's most probable tokens and the others' mass alone."""
+        return self.teacher_top_k is not None and self.temperature == 1
+
     def _changed(self, field: str) -> bool:
         """Returns whether a field has another value than its default; a run's recipe names all fields."""
         return bool(getattr(self, field) != type(self).model_fields[field].default)

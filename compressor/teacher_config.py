@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from compressor.model_config import Conflict, Section
 
@@ -42,6 +42,11 @@ class TeacherConfig(Section):
     no_repeat_ngram_size: int | None = Field(
         None, ge=0, description="Overrides the teacher's generation configuration."
     )
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _allow_null(cls, value: object) -> object:
+        return "" if value is None else value  # `--set teacher.path=` takes a path away
 
     def conflicts(self) -> Iterator[Conflict]:
         """See Section."""

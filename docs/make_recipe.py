@@ -27,8 +27,8 @@ A recipe is one YAML file, from which `compress distill` and `compress train` ma
 - `base: other.yaml`, beside the sections, takes over the fields of another recipe, whose path starts from the folder of
   this one. Fields of this one replace them, a list as a whole.
 - `required` fields have no default. `null` in YAML means: not given.
-- Relative paths in `data` start from `data.root`; `data.root`, `teacher.path` and `tokenizer.path` start from the
-  folder in which the command runs.
+- Relative paths in `data` start from `data.root`; `data.root`, `teacher.path`, `teacher.labels` and
+  `tokenizer.path` start from the folder in which the command runs.
 
 This page is made from the schema by `python docs/make_recipe.py`.
 """
