@@ -55,7 +55,7 @@ def command(
         set_,
         num_hypotheses=num_hypotheses,
         top_k=top_k,
-        on_ray=engine == "ray",
+        engine=engine,
         force=force,
         as_json=json,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from compressor.cli.output import print_fields, print_json, readable
 from compressor.config import load_recipe
@@ -17,7 +18,7 @@ def label(
     *,
     num_hypotheses: int,
     top_k: int,
-    on_ray: bool,
+    engine: Literal["local", "ray"],
     force: bool,
     as_json: bool,
 ) -> None:
@@ -40,7 +41,7 @@ def label(
         top_k=top_k,
         force=force,
         label_engine=ExportedTeacher,
-        on_ray=on_ray,
+        engine=engine,
     )
     shown = {
         "folder": str(out),

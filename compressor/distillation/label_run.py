@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
@@ -31,7 +32,7 @@ def label_corpus(
     force: bool = False,
     progress: bool = True,
     label_engine: OpenLabelEngine | None = None,
-    on_ray: bool = False,
+    engine: Literal["local", "ray"] = "local",
 ) -> LabelStore:
     """Writes the labels of all training sources of a recipe, and returns them; finished shards in ``out`` are kept.
 
@@ -42,7 +43,7 @@ def label_corpus(
         force: Replace ``out``.
         progress: Show a progress bar on standard error.
         label_engine: See ``run.distill``.
-        on_ray: See ``ray_labels.write_labels_on_ray``.
+        engine: What writes the shards: this process, or a cluster (``ray_labels.write_labels_on_ray``).
 
     Raises:
         OutputExistsError: ``out`` has something else than labels, or another process writes it.
@@ -63,7 +64,7 @@ def label_corpus(
         assert setup.teacher is not None  # the recipe has no labels, and so a path
         if setup.augmentation is not None:  # as for methods that read the teacher's outputs
             setup.train = first_pass(setup.train, setup.augmentation)
-        if on_ray:
+        if engine == "ray":
             return write_labels_on_ray(setup, out, console, num_hypotheses=num_hypotheses, top_k=top_k)
         device = accelerator("no").device
         setup.teacher.to(device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,14 +61,15 @@ class LabelShard:
 
     def __init__(self, path: Path) -> None:
         """``path``: a file that is known to be whole."""
-        self._file = safe_open(path, "np")
+        self._file = _map(path)
         lengths: NDArray[np.int32] = self._file.get_tensor("lengths")
         self._ends = np.cumsum(lengths, dtype=np.int64).reshape(lengths.shape)
         self._lengths, self._tokens = lengths, self._file.get_slice("tokens")
         self._starts: NDArray[np.int64] | None = None
         names = self._file.keys()
         if "positions" in names:
-            self._starts = np.concatenate(([0], np.cumsum(self._file.get_tensor("positions"), dtype=np.int64)))
+            ends = np.cumsum(self._file.get_tensor("positions"), dtype=np.int64)
+            self._starts = np.concatenate([np.zeros(1, np.int64), ends])
             self._top_k = [self._file.get_slice(name) for name in TopK._fields]
 
     def output(self, row: int, place: int = 0) -> NDArray[np.int32]:
@@ -95,3 +96,8 @@ class LabelShard:
         sources = TokenRows.of(self._file.get_tensor("sources"), lengths)
         for row in range(len(sources)):
             yield sources[row], self.output(row)
+
+
+def _map(path: Path) -> Any:
+    """Returns the mapped file; its class has no types."""
+    return safe_open(path, "np")

@@ -74,7 +74,7 @@ class Labeller:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingShards:
     """The shards that a store lacks."""
 
     store: StoreRecord
@@ -138,14 +138,14 @@ def write_labels(
     return LabelStore.open(folder)
 
 
-def begin(setup: Setup, folder: Path, num_hypotheses: int, top_k: int, *, replace: bool = False) -> Missing:
+def begin(setup: Setup, folder: Path, num_hypotheses: int, top_k: int, *, replace: bool = False) -> MissingShards:
     """Returns what a store lacks; it is made if it is not there. Arguments and errors as in ``write_labels``."""
     store = _begin(folder, _wanted(setup, num_hypotheses, top_k), replace=replace)
     finished = dict(_finished(folder, store))
     missing = [number for number in store.shards if number not in finished]
     if missing:
         setup.tokenizer.save(folder / TOKENIZER_FOLDER)
-    return Missing(store, finished, missing)
+    return MissingShards(store, finished, missing)
 
 
 def estimated_seconds(setup: Setup, open_exported: OpenLabelEngine | None = None) -> float | None:

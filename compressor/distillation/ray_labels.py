@@ -80,24 +80,24 @@ def write_labels_on_ray(
         DependencyError: the extra ray is not installed.
         ModelError: a worker cannot load the teacher, or has another one.
     """
-    data, recipe = _ray_data(), setup.recipe
+    ray, recipe = _ray(), setup.recipe
     assert recipe.teacher is not None  # its labels are wanted
     if recipe.teacher.label_engine == "onnx":
-        message = "{engine} ray: PyTorch writes the outputs on a cluster; leave out {label_engine}"
-        raise ConfigError(message, options={"engine": "ray", "label_engine": "onnx"})
+        message = "teacher.label_engine: onnx is for {engine} local; on a cluster PyTorch writes the outputs"
+        raise ConfigError(message, options=["engine"])
     missing = begin(setup, folder, num_hypotheses, top_k)
     store = missing.store
     if missing.shards:
         count = sum(len(store.indices(number)) for number in missing.shards)
-        with ProgressBar(console=console, disable=console.quiet or not console.is_terminal) as bar, _cluster():
+        with ProgressBar(console=console, disable=console.quiet or not console.is_terminal) as bar, _cluster(ray):
             task = bar.add_task("labels", total=store.sources, completed=store.sources - count)
             tables = [_source_table(setup, store, number) for number in missing.shards]
-            labelled = data.from_arrow(tables).map_batches(
+            labelled = ray.data.from_arrow(tables).map_batches(
                 ShardWorker,
                 fn_constructor_args=(recipe, store),
                 batch_size=1,
                 batch_format="pyarrow",
-                **_workers(len(tables)),
+                **_workers(ray, len(tables)),
             )
             for batch in labelled.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
                 (row,) = batch.to_pylist()
@@ -116,10 +116,8 @@ def _source_table(setup: Setup, store: StoreRecord, number: int) -> pa.Table:
     return pa.Table.from_pylist([row])
 
 
-def _workers(shards: int) -> dict[str, Any]:
+def _workers(ray: Any, shards: int) -> dict[str, Any]:
     """Returns the arguments of ``map_batches`` for as many workers as the cluster has GPUs, else processors."""
-    import ray
-
     resources = ray.cluster_resources()
     device = "GPU" if resources.get("GPU", 0) >= 1 else "CPU"
     count = max(1, min(shards, int(resources.get(device, 1))))
@@ -128,15 +126,12 @@ def _workers(shards: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _cluster() -> Iterator[None]:
+def _cluster(ray: Any) -> Iterator[None]:
     """Connects to the cluster while the block runs, unless this program has done so."""
-    import ray
-
     connected: bool = ray.is_initialized()
     if not connected:
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # there is one already
+    ray.data.DataContext.get_current().enable_progress_bars = False  # there is one already
     try:
         yield
     finally:
@@ -144,10 +139,10 @@ def _cluster() -> Iterator[None]:
             ray.shutdown()
 
 
-def _ray_data() -> Any:
-    """Returns the module ``ray.data``. Raises DependencyError."""
+def _ray() -> Any:
+    """Returns the module ``ray``, with ``ray.data``. Raises DependencyError."""
     try:
         import ray.data
     except ImportError:
         raise DependencyError(f"Ray Data is not installed: {install_command('ray')}") from None
-    return ray.data
+    return ray

@@ -21,6 +21,7 @@ from compressor.distillation.label_store import LabelStore
 from compressor.distillation.run import distill
 from compressor.distillation.trainer import Trainer
 from compressor.errors import ConfigError, DataError, ModelError, OutputExistsError, StorageError
+from compressor.exporters.shortlist import teacher_pairs
 from compressor.models.weights import load_run, save_run
 
 SOURCES, SHARD = 30, 8
@@ -98,6 +99,9 @@ def test_training_from_a_store_without_a_teacher_is_training_with_it(
     record, expected = (json.loads((run / "run.json").read_text()) for run in (stored, live))
     assert record["teacher"] == expected["teacher"] and record["labels"]["outputs"] == SOURCES
     assert not (stored / "labels").exists()
+    tokenizer = load_run(stored).tokenizer
+    of_store, of_run = (list(teacher_pairs(run, tokenizer, None, None)) for run in (stored, live))
+    assert [(list(one), list(other)) for one, other in of_store] == [(list(one), list(other)) for one, other in of_run]
     lines = [(run / "metrics.jsonl").read_text().splitlines() for run in (stored, live)]
     losses, wanted = ([json.loads(line)["loss"] for line in of_run if '"loss"' in line] for of_run in lines)
     assert losses == pytest.approx(wanted, rel=2e-3 if method == "seqkd+full" else 1e-6) and len(losses) == 3
