@@ -9,8 +9,10 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from compressor.data.batching import Batch, Batches
 from compressor.data.random_draws import Stream, torch_seed
+from compressor.distillation.background import BackgroundRollouts
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, Origin, TokenIds, build_contexts, cut_by_length
 from compressor.distillation.distributed import accelerator, gather_objects, mixed_precision, sum_over_processes
@@ -46,6 +49,11 @@ def examples_of(group: Sequence[Batch]) -> list[Place]:
 def _keys(examples: Sequence[Place]) -> tuple[list[int], list[int]]:
     """Returns the indices of examples, and how often each was trained on before."""
     return [batch.indices[row] for batch, row in examples], [batch.visit for batch, _ in examples]
+
+
+def _sources(examples: Sequence[Place]) -> list[TokenIds]:
+    """Returns the source of each example, without padding."""
+    return [batch.source[row][batch.source_mask[row]].numpy() for batch, row in examples]
 
 
 class UpdateStats(NamedTuple):
@@ -108,13 +116,38 @@ class Trainer:
         self.fresh_optimizer = 0
         """Update at which the optimizer began without moments."""
         self.rollout_seconds = 0.0
-        """Time that this process has spent in rollouts."""
+        """Time that this process has spent in rollouts, or waiting for them."""
+        self.background = self._background()
+        self._following: tuple[list[Batch], int] | None = None
+        """The group after the one that ``groups`` has yielded, and its first update."""
 
     def groups(self, progress: Progress) -> Iterator[list[Batch]]:
         """Yields the batches whose rollouts are written together, from ``progress`` on, and advances epoch and batch.
 
         A group is this process's share of one or several whole updates. It has examples of one stretch.
         """
+        if self.background is None:
+            yield from self._groups(progress)
+            return
+        ahead = replace(progress)
+        coming = self._positioned(ahead)
+        current = next(coming, None)
+        while current is not None:
+            following = next(coming, None)
+            self._following = following and (following[0], following[1].updates)
+            group, place = current
+            progress.epoch, progress.stretch, progress.batch = place.epoch, place.stretch, place.batch
+            yield group
+            current = following
+
+    def _positioned(self, ahead: Progress) -> Iterator[tuple[list[Batch], Progress]]:
+        """Yields groups, each with the counters when it is trained on; ``ahead`` is advanced, updates included."""
+        for group in self._groups(ahead):
+            yield group, replace(ahead)
+            ahead.updates += len(group) // self.recipe.training.accumulation
+
+    def _groups(self, progress: Progress) -> Iterator[list[Batch]]:
+        """Does what ``groups`` says, without looking at the next group."""
         together = self.recipe.method.rollout.batches if self.method.uses_rollouts else 1
         accumulation = self.recipe.training.accumulation
         if progress.updates >= self.updates:
@@ -136,6 +169,7 @@ class Trainer:
         """Writes the contexts of a group of batches, then makes the updates; ``update`` counts from 0."""
         share = beta(self.recipe.method.schedule, update / self.updates)
         pairs = list(zip(group, self.write_contexts(group, share), strict=True))
+        self._begin_following()
         size = self.recipe.training.accumulation
         return [
             self._update(pairs[start : start + size], share, update + start // size)
@@ -149,15 +183,7 @@ class Trainer:
             group: batches; their rollouts are decoded together.
             share: β.
         """
-        policy, seed = self.method.contexts, self.recipe.training.seed
-        examples = examples_of(group)
-        origins: list[Origin] = []
-        for batch in group:
-            origins += policy.choose(batch.indices, share, seed, batch.visit)
-        places: dict[Origin, list[int]] = {origin: [] for origin in Origin}
-        for place, ((batch, _), origin) in enumerate(zip(examples, origins, strict=True)):
-            absent = origin is Origin.REFERENCE and batch.target is None
-            places[Origin.STUDENT if absent else origin].append(place)
+        examples, places = examples_of(group), self._places(group, share)
         outputs: list[TokenIds] = [()] * len(examples)
         for origin, chosen in places.items():
             texts = self._outputs(origin, [examples[place] for place in chosen])
@@ -178,8 +204,22 @@ class Trainer:
             start = rows.stop
         return contexts
 
+    def _places(self, group: list[Batch], share: float) -> dict[Origin, list[int]]:
+        """Returns where each example's context comes from: places among the examples of a group, by origin."""
+        policy, seed = self.method.contexts, self.recipe.training.seed
+        origins: list[Origin] = []
+        for batch in group:
+            origins += policy.choose(batch.indices, share, seed, batch.visit)
+        places: dict[Origin, list[int]] = {origin: [] for origin in Origin}
+        for place, ((batch, _), origin) in enumerate(zip(examples_of(group), origins, strict=True)):
+            absent = origin is Origin.REFERENCE and batch.target is None
+            places[Origin.STUDENT if absent else origin].append(place)
+        return places
+
     def _outputs(self, origin: Origin, examples: Sequence[Place]) -> Sequence[TokenIds]:
         match origin:
+            case Origin.STUDENT if self.background is not None:
+                return self._from_background(self.background, examples)
             case _ if not examples:
                 return []
             case Origin.REFERENCE:
@@ -191,6 +231,38 @@ class Trainer:
                 written = self._replayed_or_rolled_out(examples)
                 self.rollout_seconds += time.monotonic() - start
                 return written
+
+    def _background(self) -> BackgroundRollouts | None:
+        """Starts the process that writes rollouts, if the recipe has one. Raises ConfigError where there is a GPU."""
+        if not self.recipe.method.rollout.background:
+            return None
+        device = self.accelerator.device.type
+        if device != "cpu":
+            raise ConfigError(
+                f"method.rollout.background: is for training on a processor, this is {device}; leave it out"
+            )
+        return BackgroundRollouts(self.student, self._rollout_settings())
+
+    def _begin_following(self) -> None:
+        """Has the next group's rollouts written with the present weights, while this group's updates are made."""
+        if self.background is None or self._following is None:
+            return
+        (group, update), self._following = self._following, None
+        places = self._places(group, beta(self.recipe.method.schedule, update / self.updates))
+        examples = examples_of(group)
+        self._begin(self.background, [examples[place] for place in places[Origin.STUDENT]])
+
+    def _begin(self, background: BackgroundRollouts, examples: Sequence[Place]) -> None:
+        background.begin(self.student, _sources(examples), self._sample_keys(examples))
+
+    def _from_background(self, background: BackgroundRollouts, examples: Sequence[Place]) -> list[list[int]]:
+        """Returns the rollouts that were begun for these examples; the first group's are begun here."""
+        start = time.monotonic()
+        if not background.pending:
+            self._begin(background, examples)
+        written = background.take()
+        self.rollout_seconds += time.monotonic() - start
+        return written
 
     def _replayed_or_rolled_out(self, examples: Sequence[Place]) -> list[TokenIds]:
         """Returns the student's outputs, some of them earlier ones."""
@@ -215,18 +287,26 @@ class Trainer:
 
     def roll_out(self, examples: Sequence[Place]) -> list[list[int]]:
         """Returns the student's outputs for sources; an example's index and visit key its samples."""
-        config, data, seed = self.recipe.method.rollout, self.recipe.data, self.recipe.training.seed
+        write = self._rollout_settings()
+        return write(
+            self.student, _sources(examples), keys=self._sample_keys(examples), teacher=self.speculating_teacher
+        )
+
+    def _rollout_settings(self) -> Callable[..., list[list[int]]]:
+        """Returns ``rollout`` with the recipe's settings."""
+        config, data = self.recipe.method.rollout, self.recipe.data
         limit = min(config.max_new_tokens or data.max_target_tokens, self.recipe.student.max_length - 1)
-        return rollout(
-            self.student,
-            [batch.source[row][batch.source_mask[row]].numpy() for batch, row in examples],
-            self.setup.generation,
-            config,
+        return partial(
+            rollout,
+            generation=self.setup.generation,
+            config=config,
             max_new_tokens=limit,
             batch_tokens=FULL_BATCH_ROLLOUT * self.recipe.training.batch_tokens,
-            keys=[SampleKey(seed, visit, index) for index, visit in zip(*_keys(examples), strict=True)],
-            teacher=self.speculating_teacher,
         )
+
+    def _sample_keys(self, examples: Sequence[Place]) -> list[SampleKey]:
+        seed = self.recipe.training.seed
+        return [SampleKey(seed, visit, index) for index, visit in zip(*_keys(examples), strict=True)]
 
     def _update(self, pairs: Sequence[tuple[Batch, Contexts]], share: float, update: int) -> UpdateStats:
         """Makes one update with the mean loss over the positions of the batches of all processes.
