@@ -132,4 +132,4 @@ def test_a_gpu_is_refused(make_recipe: Callable[..., Recipe], monkeypatch: pytes
     trainer = Trainer(set_up(make_recipe("imitkd", method_section={"rollout": {"background": True}})))
     monkeypatch.setattr(trainer.accelerator.state, "device", torch.device("meta"))
     with pytest.raises(ConfigError, match=r"background: is for training on a processor"):
-        trainer._background()
+        trainer.writer._background()
