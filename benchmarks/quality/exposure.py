@@ -26,6 +26,7 @@ from benchmarks.quality.exposure_figures import (
     CONTEXTS,
     by_length,
     by_position,
+    excess_intervals,
     hallucination_rate,
     means_of,
     repetition_rate,
@@ -76,10 +77,11 @@ def measure(config: ExposureConfig, *, progress: bool = True) -> Table:
         ``{"provenance": ..., "settings": ..., "rows": [...]}``. A row has the model's name and method; for each of
         ``CONTEXTS`` the divergence (``KIND_kl``, nats) and the agreement with the teacher's best token
         (``KIND_agreement``), means over the positions of ``positions``; ``excess``, ``own_kl`` - ``reference_kl``, and
-        ``excess_share``, that by ``reference_kl`` (Arora et al. 2022: %ExErr at the last position); the scores of the
-        greedy outputs; ``repetition_rate`` and ``hallucination_rate``; ``positions``, a list with the means over the
-        examples at each position, and ``lengths``, one with the scores by length of the reference. A teacher's row
-        comes before those of its students and has no divergence.
+        ``excess_share``, that by ``reference_kl``; ``excess_over_teacher``, ``own_kl`` - ``teacher_kl``; 95% intervals
+        of both (``excess_ci95``, ``excess_over_teacher_ci95``); the scores of the greedy outputs;
+        ``repetition_rate`` and ``hallucination_rate``; ``positions``, a list with the means over the examples at each
+        position, and ``lengths``, one with the scores by length of the reference. A teacher's row comes before those of
+        its students and has no divergence.
 
     Raises:
         ConfigError: a run names no teacher, or does not fit the one given.
@@ -154,7 +156,7 @@ def _demonstrate(
         bar,
         f"{opened.name}: outputs",
     )
-    return Demonstration(teacher, data, opened, [tokens[: run.generation.max_new_tokens] for tokens in outputs])
+    return Demonstration(teacher, data, opened, outputs)
 
 
 def _score(
@@ -197,6 +199,7 @@ def _student_row(
         "teacher": shown.teacher.name,
         "parameters": count_parameters(run.model),
         **means_of(positions),
+        **excess_intervals(scores, positions, len(own)),
         **_output_figures(shown, own, scores["own"], scores["teacher"], config),
         "positions": positions,
     }
@@ -210,7 +213,7 @@ def _teacher_row(shown: Demonstration, scores: PrefixScores, config: ExposureCon
         "seed": None,
         "teacher": None,
         "parameters": shown.teacher.parameters,
-        **dict.fromkeys(means_of([])),
+        **dict.fromkeys((*means_of([]), "excess_ci95", "excess_over_teacher_ci95")),
         **_output_figures(shown, shown.outputs, scores, scores, config),
         "positions": [],
     }

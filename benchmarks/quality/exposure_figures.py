@@ -15,6 +15,8 @@ from benchmarks.quality.prefix_scores import PrefixScores
 
 CONTEXTS = ("reference", "teacher", "own")
 """Who wrote the prefixes."""
+RESAMPLES = 1000
+"""Of the bootstrap."""
 NGRAM_SIZE, NGRAM_EXCESS = 4, 2
 """An output is repetitive if its most frequent n-gram of this size occurs so many times more often than its source's.
 
@@ -53,7 +55,7 @@ def by_position(scores: Mapping[str, PrefixScores], least: int) -> list[Row]:
 
 
 def means_of(positions: Sequence[Row]) -> Row:
-    """Returns the means over the positions, each of which counts the same, and the excess of own contexts.
+    """Returns the means over the positions, each of which counts the same, and what own contexts have in excess.
 
     With no position the values mean nothing.
     """
@@ -68,7 +70,44 @@ def means_of(positions: Sequence[Row]) -> Row:
         **means,
         "excess": round(excess, 6),
         "excess_share": round(excess / reference, 6) if reference else None,
+        "excess_over_teacher": round(means["own_kl"] - means["teacher_kl"], 6),
     }
+
+
+def excess_intervals(scores: Mapping[str, PrefixScores], positions: Sequence[Row], examples: int) -> Row:
+    """Returns 95% intervals of ``excess`` and ``excess_over_teacher``, by a bootstrap over examples.
+
+    An example is drawn with its contexts of all kinds, so that what is hard in all of them cancels out.
+
+    Args:
+        scores: by kind of context.
+        positions: those that count, of ``by_position``.
+        examples: number of examples.
+    """
+    draws = np.random.default_rng(1).multinomial(examples, np.full(examples, 1 / examples), RESAMPLES)
+    places = [one["position"] for one in positions]
+    means = {kind: _resampled_means(one, places, draws) for kind, one in scores.items()}
+    return {
+        name: [round(float(end), 6) for end in np.quantile(means["own"] - means[kind], (0.025, 0.975))]
+        for name, kind in (("excess_ci95", "reference"), ("excess_over_teacher_ci95", "teacher"))
+    }
+
+
+def _resampled_means(scores: PrefixScores, places: Sequence[int], draws: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Returns the mean divergence over positions of each resample [resamples].
+
+    Args:
+        scores: of one kind of context.
+        places: the positions.
+        draws: [resamples, examples], how often each example was drawn.
+    """
+    shape = draws.shape[1], 1 + int(scores.position.max())
+    divergence, reached = np.zeros(shape), np.zeros(shape)
+    divergence[scores.example, scores.position] = scores.divergence
+    reached[scores.example, scores.position] = 1
+    counts = (draws @ reached[:, places]).clip(min=1)  # a resample may have no example left at a late position
+    means: NDArray[np.float64] = (draws @ divergence[:, places] / counts).mean(axis=1)
+    return means
 
 
 def by_length(

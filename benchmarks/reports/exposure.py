@@ -15,8 +15,8 @@ COLUMNS = (
     Column("reference_kl", "KL, references", ".3f"),
     Column("teacher_kl", "teacher's outputs", ".3f"),
     Column("own_kl", "own outputs", ".3f"),
-    Column("excess", "excess", "+.3f"),
-    Column("excess_share", "of references", "+.0%"),
+    Column("over_references", "excess over references", "s"),
+    Column("over_teacher", "over teacher's outputs", "s"),
     Column("reference_agreement", "agreement, references", ".1%"),
     Column("own_agreement", "own outputs", ".1%"),
     Column("bleu", "BLEU", ".1f"),
@@ -35,18 +35,33 @@ def markdown(table: Table) -> str:
     last = max((row["last_position"] or 0 for row in rows), default=0)
     notes = [
         f"Test set {settings['test_set']}, {settings['examples']:,} examples, greedy search. KL: divergence "
-        f"KL(teacher ‖ student) in nats a token, mean over positions up to {last}; fewer than "
-        f"{settings['least_examples']} examples go on from there. Excess: own outputs less references. Hallucinated: "
-        "less probable to the teacher than 99% of its own outputs.",
+        f"KL(teacher ‖ student) in nats a token, mean over the positions that at least "
+        f"{settings['least_examples']} examples reach, {last} at most. Excess: own outputs less those, with 95% bootstrap "
+        "intervals over examples. Hallucinated: less probable to the teacher than 99% of its own outputs.",
         *measured_on(table["provenance"], "torch"),
     ]
     signatures = [f"Signature: `{one}`." for one in dict.fromkeys(row["signature"] for row in rows)]
-    grids = [grid_of(COLUMNS, rows), grid_of(_length_columns(rows), [_by_length(row) for row in rows])]
+    grids = [
+        grid_of(COLUMNS, [_with_intervals(row) for row in rows]),
+        grid_of(_length_columns(rows), [_by_length(row) for row in rows]),
+    ]
     tables = [markdown_grid(grid) for grid in grids]
     return (
         "\n\n".join([tables[0], "Scores by tokens of the reference:", tables[1], " ".join([*notes, *signatures])])
         + "\n"
     )
+
+
+def _with_intervals(row: Row) -> Row:
+    """Returns a row with its excess over the other contexts as text; none of a teacher."""
+    if row["excess"] is None:
+        return row
+    share = "" if row["excess_share"] is None else f", {row['excess_share']:+.0%}"
+    excess, over_teacher = (
+        f"{row[name]:+.3f} [{row[f'{name}_ci95'][0]:+.3f}, {row[f'{name}_ci95'][1]:+.3f}]"
+        for name in ("excess", "excess_over_teacher")
+    )
+    return row | {"over_references": f"{excess}{share}", "over_teacher": over_teacher}
 
 
 def _length_columns(rows: Sequence[Row]) -> list[Column]:
@@ -82,13 +97,14 @@ def _figure(rows: Sequence[Row]) -> Any:
         for kind, line in (("reference", DASHED), ("own", SOLID)):
             _draw(divergence, row, lambda one, kind=kind: one[kind]["kl"], linestyle=line, **style)
             _draw(agreement, row, lambda one, kind=kind: one[kind]["agreement"], linestyle=line, **style)
-        _draw(excess, row, lambda one: one["own"]["kl"] - one["reference"]["kl"], **style)
+        _draw(excess, row, lambda one: one["own"]["kl"] - one["reference"]["kl"], linestyle=DASHED, **style)
+        _draw(excess, row, lambda one: one["own"]["kl"] - one["teacher"]["kl"], **style)
         score = next(key for key in ("bleu", "rouge_l") if row[key] is not None)
         groups = [(one["tokens"], one[score]) for one in row["lengths"]]
         quality.plot(*zip(*groups, strict=True) if groups else ([], []), label=_name(row), **style)
         quality.set_ylabel(SCORES[score])
     excess.axhline(0, color="0.6", linewidth=0.8)
-    for panel, label in ((divergence, "KL(teacher ‖ student), nats"), (excess, "own outputs less references, nats")):
+    for panel, label in ((divergence, "KL(teacher ‖ student), nats"), (excess, "excess of own outputs, nats")):
         panel.set_ylabel(label)
     agreement.set_ylabel("agreement with the teacher's best token")
     quality.set_xlabel("tokens of the reference")
@@ -98,6 +114,7 @@ def _figure(rows: Sequence[Row]) -> Any:
         panel.grid(alpha=0.2)
     for panel in (divergence, agreement):
         panel.set_title("solid: own outputs; dashed: references", fontsize=9)
+    excess.set_title("solid: over the teacher's outputs; dashed: over references", fontsize=9)
     figure.legend(*quality.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 

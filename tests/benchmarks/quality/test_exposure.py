@@ -17,7 +17,14 @@ import compressor
 from benchmarks.__main__ import main
 from benchmarks.quality.config import ExposureConfig
 from benchmarks.quality.exposure import measure
-from benchmarks.quality.exposure_figures import by_length, by_position, hallucination_rate, means_of, repetition_rate
+from benchmarks.quality.exposure_figures import (
+    by_length,
+    by_position,
+    excess_intervals,
+    hallucination_rate,
+    means_of,
+    repetition_rate,
+)
 from benchmarks.quality.prefix_scores import PrefixScores
 from compressor.cli.errors import EXIT_CODES
 from compressor.errors import ConfigError, DataError, VocabularyError
@@ -115,6 +122,8 @@ def test_figures_are_those_of_prefixes_scored_one_by_one(student: Path, tiny_run
     means = {kind: np.mean([np.mean([kl for kl, _ in at[kind, n]]) for n in positions]) for kind in written}
     assert row["last_position"] == positions[-1] and row["own_kl"] == pytest.approx(means["own"], rel=1e-4)
     assert row["excess"] == pytest.approx(means["own"] - means["reference"], rel=1e-3, abs=1e-5)
+    assert row["excess_over_teacher"] == pytest.approx(means["own"] - means["teacher"], rel=1e-3, abs=1e-5)
+    assert row["excess_ci95"][0] <= row["excess"] <= row["excess_ci95"][1]
     assert row["excess_share"] == pytest.approx(means["own"] / means["reference"] - 1, rel=1e-3, abs=1e-5)
     limit = np.quantile(mean_probability["teacher"], 0.01)
     assert row["hallucination_rate"] == pytest.approx(np.mean(np.array(mean_probability["own"]) < limit), abs=1e-6)
@@ -155,7 +164,25 @@ def test_positions_that_few_examples_reach_are_left_out() -> None:
     assert [one["position"] for one in by_position(scores, 1)] == [1, 2, 3]
     assert by_position(scores, 3) == []
     means = means_of([first, second])
-    assert means["own_kl"] == pytest.approx((0.125 + 0.25) / 2)
+    # own: eighths 0, 1 and 2, 3, 4; the teacher's: 0, 1, 2 and 3, 4, 5; references': 0, 1, 2 and 3, 4
+    assert means["own_kl"] == pytest.approx((1 + 2) / 8 / 2)
+    assert means["excess_over_teacher"] == pytest.approx((1 + 2 - 1.5 - 2.5) / 8 / 2)
+    assert means["excess"] == means["excess_over_teacher"] and means["excess_share"] == pytest.approx(-1 / 4)
+
+
+def test_intervals_are_those_of_examples_drawn_with_replacement() -> None:
+    rng, examples, size = np.random.default_rng(7), 40, 3
+    example, position = np.repeat(np.arange(examples), size), np.tile(np.arange(1, size + 1), examples)
+    shared = np.repeat(10 * rng.random(examples), size)  # hard examples are hard in all contexts
+    values = {"reference": shared, "teacher": shared * 0, "own": shared + 0.5 + 0.1 * rng.random(len(shared))}
+    scores = {kind: PrefixScores(example, position, one, one > 0, np.zeros(len(one))) for kind, one in values.items()}
+    got = excess_intervals(scores, by_position(scores, 1), examples)
+    for name, kind in (("excess_ci95", "reference"), ("excess_over_teacher_ci95", "teacher")):
+        of_examples = (values["own"] - values[kind]).reshape(examples, size).mean(axis=1)
+        draws = [rng.choice(of_examples, examples).mean() for _ in range(4000)]
+        width = np.std(draws)
+        assert got[name] == pytest.approx(np.quantile(draws, (0.025, 0.975)), abs=0.2 * width)
+    assert got["excess_ci95"][1] - got["excess_ci95"][0] < 0.1
 
 
 @pytest.mark.parametrize(
