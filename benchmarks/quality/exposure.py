@@ -149,7 +149,7 @@ def _demonstrate(
     opened = load_teacher(teacher)
     check_vocabularies(opened, run.tokenizer)
     outputs = greedy_outputs(
-        lambda *source: [best.tokens for (best,) in opened.generate(*source, num_beams=1)],
+        lambda source, mask: [best.tokens for (best,) in opened.generate(source, mask, num_beams=1)],
         data.sources,
         opened.generation.pad_id,
         config.batch_tokens,
@@ -166,7 +166,7 @@ def _score(
     rules, sources = run.generation.model_copy(update={"no_repeat_ngram_size": 0}), shown.data.sources
     pair = ModelPair(run.model, shown.teacher, rules)
     own = greedy_outputs(
-        lambda *source: greedy(run.model, rules, *source),
+        lambda source, mask: greedy(run.model, rules, source, mask),
         sources,
         rules.pad_id,
         config.batch_tokens,
@@ -253,8 +253,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fields = ExposureConfig.model_fields
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=fields["runs"].description)
     for name in ("source", "reference"):
-        kind = {"type": Path, "metavar": "FILE", "help": fields[name].description}
-        parser.add_argument(f"--{name}", required=fields[name].is_required(), **kind)
+        text, required = fields[name].description, fields[name].is_required()
+        parser.add_argument(f"--{name}", type=Path, required=required, metavar="FILE", help=text)
     parser.add_argument("--teacher", metavar="DIR", help=fields["teacher"].description)
     for name in ("examples", "least_examples", "batch_tokens", "threads"):
         text, default = fields[name].description, fields[name].default

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.measure.result_file import Row, Table
@@ -35,9 +35,9 @@ def markdown(table: Table) -> str:
     last = max((row["last_position"] or 0 for row in rows), default=0)
     notes = [
         f"Test set {settings['test_set']}, {settings['examples']:,} examples, greedy search. KL: divergence "
-        f"KL(teacher ‖ student) in nats a token, mean over the positions that at least "
-        f"{settings['least_examples']} examples reach, {last} at most. Excess: own outputs less those, with 95% bootstrap "
-        "intervals over examples. Hallucinated: less probable to the teacher than 99% of its own outputs.",
+        "KL(teacher ‖ student) in nats a token, mean over the positions that at least "
+        f"{settings['least_examples']} examples reach, {last} at most. Excess: own outputs less those, with 95% "
+        "bootstrap intervals over examples. Hallucinated: less probable to the teacher than 99% of its own outputs.",
         *measured_on(table["provenance"], "torch"),
     ]
     signatures = [f"Signature: `{one}`." for one in dict.fromkeys(row["signature"] for row in rows)]
@@ -92,13 +92,13 @@ def _figure(rows: Sequence[Row]) -> Any:
     figure = Figure(figsize=(10, 7.5), layout="constrained")
     (divergence, excess), (agreement, quality) = figure.subplots(2, 2)
     for place, row in enumerate(rows):
-        style = {"color": html.COLOURS[place % len(html.COLOURS)], "linewidth": 1.4}
+        style: dict[str, Any] = {"color": html.COLOURS[place % len(html.COLOURS)], "linewidth": 1.4}
         style |= {"marker": html.MARKERS[place // len(html.COLOURS) % len(html.MARKERS)], "markersize": 3}
         for kind, line in (("reference", DASHED), ("own", SOLID)):
-            _draw(divergence, row, lambda one, kind=kind: one[kind]["kl"], linestyle=line, **style)
-            _draw(agreement, row, lambda one, kind=kind: one[kind]["agreement"], linestyle=line, **style)
-        _draw(excess, row, lambda one: one["own"]["kl"] - one["reference"]["kl"], linestyle=DASHED, **style)
-        _draw(excess, row, lambda one: one["own"]["kl"] - one["teacher"]["kl"], **style)
+            _draw(divergence, row, "kl", kind, linestyle=line, **style)
+            _draw(agreement, row, "agreement", kind, linestyle=line, **style)
+        for base, line in (("reference", DASHED), ("teacher", SOLID)):
+            _draw(excess, row, "kl", "own", base, linestyle=line, **style)
         score = next(key for key in ("bleu", "rouge_l") if row[key] is not None)
         groups = [(one["tokens"], one[score]) for one in row["lengths"]]
         quality.plot(*zip(*groups, strict=True) if groups else ([], []), label=_name(row), **style)
@@ -119,10 +119,11 @@ def _figure(rows: Sequence[Row]) -> Any:
     return figure
 
 
-def _draw(panel: Any, row: Row, value: Callable[[Row], float], **style: Any) -> None:
-    """Draws a value of each position of a row; a teacher has none."""
+def _draw(panel: Any, row: Row, name: str, kind: str, base: str | None = None, **style: Any) -> None:
+    """Draws a figure of one kind of context at each position, less that of another if given; a teacher has none."""
     positions = row["positions"]
-    panel.plot([one["position"] for one in positions], [value(one) for one in positions], **style)
+    values = [one[kind][name] - (one[base][name] if base else 0) for one in positions]
+    panel.plot([one["position"] for one in positions], values, **style)
 
 
 def _name(row: Row) -> str:

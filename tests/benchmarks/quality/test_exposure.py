@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from sacrebleu import corpus_bleu, corpus_chrf
 
 import compressor
@@ -25,11 +26,14 @@ from benchmarks.quality.exposure_figures import (
     means_of,
     repetition_rate,
 )
-from benchmarks.quality.prefix_scores import PrefixScores
+from benchmarks.quality.prefix_scores import ModelPair, PrefixScores, score_prefixes
 from compressor.cli.errors import EXIT_CODES
-from compressor.errors import ConfigError, DataError, VocabularyError
+from compressor.config import TeacherConfig
+from compressor.errors import ConfigError, DataError, ModelError, VocabularyError
 from compressor.models.base import Seq2SeqModel
 from compressor.models.weights import Run, load_run
+from compressor.progress import Bar
+from compressor.teachers.native import NativeTeacher
 
 SMALL = ["student.d_model=16", "student.encoder_ffn=16", "student.decoder_ffn=16", "training.updates=40"]
 EXAMPLES, LEAST = 6, 2
@@ -257,3 +261,14 @@ def test_mistakes_are_one_line(
         assert main(["exposure", *arguments, *ending]) == EXIT_CODES[error]
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out.json").exists()
+
+
+def test_models_that_do_not_fit_or_are_damaged_are_refused(tiny_run: Path) -> None:
+    run, teacher = load_run(tiny_run), NativeTeacher(TeacherConfig(path=str(tiny_run)))
+    with pytest.raises(ConfigError, match=rf"read different contexts \(start_id {run.generation.start_id} and 5\)"):
+        ModelPair(run.model, teacher, run.generation.model_copy(update={"start_id": 5}))
+    with torch.no_grad():
+        run.model.output_bias[7] = math.nan
+    bar = Bar(Console(quiet=True), shown=False)
+    with pytest.raises(ModelError, match="its output has NaN"):
+        score_prefixes(ModelPair(run.model, teacher, run.generation), [[5, 2]], [[6, 2]], 100, bar, "contexts")
