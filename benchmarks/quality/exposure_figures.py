@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measure.result_file import Row
+from benchmarks.quality.bootstrap import draw, interval
 from benchmarks.quality.evaluate import quality
 from benchmarks.quality.prefix_scores import PrefixScores
 
 CONTEXTS = ("reference", "teacher", "own")
 """Who wrote the prefixes."""
-RESAMPLES = 1000
-"""Of the bootstrap."""
 NGRAM_SIZE, NGRAM_EXCESS = 4, 2
 """An output is repetitive if its most frequent n-gram of this size occurs so many times more often than its source's.
 
@@ -84,11 +83,10 @@ def excess_intervals(scores: Mapping[str, PrefixScores], positions: Sequence[Row
         positions: those that count, of ``by_position``.
         examples: number of examples.
     """
-    draws = np.random.default_rng(1).multinomial(examples, np.full(examples, 1 / examples), RESAMPLES)
-    places = [one["position"] for one in positions]
+    draws, places = draw(examples), [one["position"] for one in positions]
     means = {kind: _resampled_means(one, places, draws) for kind, one in scores.items()}
     return {
-        name: [round(float(end), 6) for end in np.quantile(means["own"] - means[kind], (0.025, 0.975))]
+        name: interval(means["own"] - means[kind], digits=6)
         for name, kind in (("excess_ci95", "reference"), ("excess_over_teacher_ci95", "teacher"))
     }
 
