@@ -1,4 +1,4 @@
-"""Confidence intervals of corpus scores, or other means, by resampling the test set (Koehn 2004), for one model and for two compared.
+"""Confidence intervals of means and corpus scores by resampling the test set (Koehn 2004), for one model, or for two.
 
 Two models are compared on the same resamples (paired bootstrap), so that what is easy or hard for both cancels out.
 
