@@ -53,6 +53,12 @@ def test_every_mistake_is_listed_with_its_path() -> None:
             {"student": {"architecture": "sru"}, "training": {"updates": 5, "initialization": "teacher_layers"}},
             "teacher_layers is for students with a Transformer encoder, not for sru",
         ),
+        ({"method": {"name": "seqkd", "rollout": {"background": True}}}, "background: is for imitkd, imitkd.full"),
+        ({"method": {"rollout": {"background": True, "replay": 0.5}}}, r"background: not with rollout.replay 0.5"),
+        (
+            {"method": {"rollout": {"background": True, "strategy": "speculative"}}},
+            r"background: not with rollout.strategy speculative",
+        ),
         ({"training": {}}, "exactly one of updates, epochs"),
         ({"data": MINIMAL["data"] | {"train": [{"source": "a", "hub": "b"}]}}, "exactly one of source, path, hub"),
         ({"data": MINIMAL["data"] | {"train": [{"source": "a"}]}}, r"data.train.0: has no target"),

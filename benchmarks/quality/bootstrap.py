@@ -1,4 +1,4 @@
-"""Confidence intervals of corpus scores by resampling the test set (Koehn 2004), for one model and for two compared.
+"""Confidence intervals of means and corpus scores by resampling the test set (Koehn 2004), for one model, or for two.
 
 Two models are compared on the same resamples (paired bootstrap), so that what is easy or hard for both cancels out.
 
@@ -26,10 +26,10 @@ class Interval(NamedTuple):
     high: float
 
 
-def interval(scores: NDArray[np.float64]) -> Interval:
-    """Returns the interval of scores, or of differences of scores, [resamples]."""
+def interval(scores: NDArray[np.float64], digits: int = 2) -> Interval:
+    """Returns the interval of scores, or of differences of scores, [resamples], rounded to so many decimals."""
     low, high = np.percentile(scores, [(100 - COVERED) / 2, (100 + COVERED) / 2])
-    return Interval(round(float(low), 2), round(float(high), 2))
+    return Interval(round(float(low), digits), round(float(high), digits))
 
 
 def draw(sentences: int) -> NDArray[np.int64]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from compressor.batching import bucket_by_length
 from compressor.decoding.search import pad_sources
-from compressor.distillation.contexts import build_contexts
+from compressor.distillation.contexts import Contexts, build_contexts
 from compressor.distillation.rollout import FULL_BATCH_ROLLOUT, rollout
 from compressor.distillation.setup import Setup
 from compressor.errors import ModelError
+from compressor.generation_config import GenerationConfig
 from compressor.text.metrics import Scores, score
 from compressor.text.tokenizer import cut
 
@@ -67,17 +69,13 @@ def teacher_agreement(setup: Setup, outputs: Sequence[list[int]]) -> float | Non
     device = next(setup.student.parameters()).device
     tokens = torch.tensor(rules.allowed_ids(setup.student.config.vocab_size), device=device)
     sources, same, count = _sources(setup), 0, 0
-    first = int(rules.forced_bos_id is not None)
-    last = rules.max_new_tokens - int(rules.forced_eos_id is not None)
     chosen = spread(len(sources), AGREEMENT_SOURCES)
     lengths = [max(len(sources[row]), len(outputs[row])) for row in chosen]
     for bucket in bucket_by_length(lengths, setup.recipe.training.batch_tokens):
         rows = [chosen[place] for place in bucket]
         source, source_mask = pad_sources([sources[row] for row in rows], rules.pad_id, device)
-        contexts = build_contexts([outputs[row] for row in rows], [False] * len(rows), rules).to(device)
-        ends = torch.tensor([min(len(outputs[row]), last) for row in rows], device=device)
-        places = torch.arange(contexts.tokens.shape[1], device=device)
-        counted = (places >= first) & (places < ends[:, None])
+        contexts, counted = free_contexts([outputs[row] for row in rows], rules)
+        contexts, counted = contexts.to(device), counted.to(device)
         if not bool(counted.any()):
             continue
         logits = teacher.logits(source, source_mask, contexts.tokens, counted, tokens)
@@ -86,6 +84,24 @@ def teacher_agreement(setup: Setup, outputs: Sequence[list[int]]) -> float | Non
         same += int((tokens[logits.argmax(dim=-1)] == contexts.labels[counted]).sum())
         count += int(counted.sum())
     return same / count if count else None
+
+
+def free_contexts(outputs: Sequence[list[int]], rules: GenerationConfig) -> tuple[Contexts, Tensor]:
+    """Returns the contexts of outputs, and at which of their positions the rules of generation force no token.
+
+    Args:
+        outputs: token ids, with EOS unless they were cut at the limit.
+        rules: of generation.
+
+    Returns:
+        The contexts, and bool [batch, context_len]: positions before the end of an output and below the limit.
+    """
+    contexts = build_contexts(outputs, [False] * len(outputs), rules)
+    first = int(rules.forced_bos_id is not None)
+    last = rules.max_new_tokens - int(rules.forced_eos_id is not None)
+    ends = torch.tensor([min(len(output), last) for output in outputs])
+    places = torch.arange(contexts.tokens.shape[1])
+    return contexts, (places >= first) & (places < ends[:, None])
 
 
 def _sources(setup: Setup) -> list[list[int]]:

@@ -160,7 +160,7 @@ def _resumed(trainer: Trainer, out: Path, console: Console) -> Progress | None:
     """
     recorded, start = recorded_recipe(out), ""
     if (out / CHECKPOINT_FOLDER).is_dir():
-        state = load_checkpoint(out, trainer.student, trainer.optimizer, trainer.replay)
+        state = load_checkpoint(out, trainer.student, trainer.optimizer, trainer.writer.replay)
     elif is_finished(out):
         load_weights(out / WEIGHTS_FILE, trainer.student)
         state = progress_of(read_record(out))

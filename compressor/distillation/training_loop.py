@@ -118,9 +118,9 @@ class TrainingLoop:
     def _train_group(self, group: list[Batch]) -> tuple[float, list[UpdateStats]]:
         """Makes the updates of a group of batches, counts and logs them; returns their seconds and what they report."""
         trainer, state = self.trainer, self.state
-        start, rollouts = time.monotonic(), trainer.rollout_seconds
+        start, rollouts = time.monotonic(), trainer.writer.seconds
         stats = trainer.train_group(group, state.updates)
-        duration, rollouts = time.monotonic() - start, trainer.rollout_seconds - rollouts
+        duration, rollouts = time.monotonic() - start, trainer.writer.seconds - rollouts
         positions = sum(one.positions for one in stats)
         state.updates += len(stats)
         state.target_tokens += positions
@@ -261,7 +261,7 @@ class TrainingLoop:
     def _checkpoint(self) -> None:
         if self.main:
             trainer = self.trainer
-            parts = trainer.recipe, trainer.student, trainer.optimizer, self.state, trainer.replay
+            parts = trainer.recipe, trainer.student, trainer.optimizer, self.state, trainer.writer.replay
             save_checkpoint(self.out, *parts)
 
     def _bar(self) -> ProgressBar:
