@@ -32,13 +32,14 @@ from benchmarks.quality.exposure_figures import (
     repetition_rate,
 )
 from benchmarks.quality.prefix_scores import ModelPair, PrefixScores, greedy_outputs, score_prefixes
-from compressor.config import TeacherConfig, validate_options
+from compressor.config import validate_options
 from compressor.decoding.search import greedy
 from compressor.errors import ConfigError, DataError
 from compressor.models.base import count_parameters
 from compressor.models.weights import Run, load_run
 from compressor.progress import Bar
 from compressor.provenance import provenance
+from compressor.teacher_config import TeacherConfig
 from compressor.teachers.base import Teacher, check_vocabularies
 from compressor.teachers.registry import load_teacher
 from compressor.text.tokenizer import cut

@@ -28,11 +28,11 @@ from benchmarks.quality.exposure_figures import (
 )
 from benchmarks.quality.prefix_scores import ModelPair, PrefixScores, score_prefixes
 from compressor.cli.errors import EXIT_CODES
-from compressor.config import TeacherConfig
 from compressor.errors import ConfigError, DataError, ModelError, VocabularyError
 from compressor.models.base import Seq2SeqModel
 from compressor.models.weights import Run, load_run
 from compressor.progress import Bar
+from compressor.teacher_config import TeacherConfig
 from compressor.teachers.native import NativeTeacher
 
 SMALL = ["student.d_model=16", "student.encoder_ffn=16", "student.decoder_ffn=16", "training.updates=40"]
