@@ -77,7 +77,7 @@ class RolloutConfig(Section):
 class MethodConfig(Section):
     """Where contexts come from, and what is learned there."""
 
-    name: MethodName = Field("imitkd+full", description="Name of the method; the training guide compares them.")
+    name: MethodName = Field("imitkd+full", description="Name of the method; docs/distilling.md compares them.")
     contexts: Literal["references", "teacher"] = Field(
         "references", description="Data-set side of the ImitKD mixture: references, or the teacher's outputs (ImitKD*)."
     )
