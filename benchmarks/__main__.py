@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.latency import peers
-from benchmarks.quality import batch_independence, compare, robustness
+from benchmarks.quality import batch_independence, compare, exposure, methods, robustness
 from benchmarks.reports import docs
 from benchmarks.roofline import axes
 from benchmarks.serving import load, overload, servers, soak
@@ -18,8 +18,10 @@ from compressor.errors import CompressError
 COMMANDS = {
     "peers": peers,
     "compare": compare,
+    "methods": methods,
     "independence": batch_independence,
     "robustness": robustness,
+    "exposure": exposure,
     "update-cost": update_cost,
     "training-throughput": throughput,
     "corpus-start": corpus_start,

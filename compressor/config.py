@@ -15,15 +15,23 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from compressor.data_config import DataConfig, Task
 from compressor.errors import ConfigError
-from compressor.method_config import N_BEST_METHODS, ROLLOUT_METHODS, TEACHERLESS_METHODS, MethodConfig
+from compressor.method_config import (
+    FULL_METHODS,
+    LABEL_METHODS,
+    N_BEST_METHODS,
+    ROLLOUT_METHODS,
+    TEACHERLESS_METHODS,
+    MethodConfig,
+)
 from compressor.mistakes import list_mistakes
 from compressor.model_config import Conflict, Section, StudentConfig, TransformerConfig
+from compressor.recipe_files import read_fields
+from compressor.teacher_config import TeacherConfig
 
 Options = TypeVar("Options", bound=BaseModel)
 RANDOM, TEACHER_EMBEDDINGS, TEACHER_LAYERS = "random", "teacher_embeddings", "teacher_layers"
 INITIALIZATIONS = (RANDOM, TEACHER_EMBEDDINGS, TEACHER_LAYERS)
 """Names that ``training.initialization`` may have; anything else there is the folder of a run."""
-LabelEngineName = Literal["onnx", "torch"]
 
 
 class TokenizerConfig(Section):
@@ -50,32 +58,6 @@ class TokenizerConfig(Section):
         "all",
         description="Tokens that the student may write: all, or those of the training targets and single characters. "
         "A joint vocabulary is half source language, and an output layer without that half costs half.",
-    )
-
-
-class TeacherConfig(Section):
-    """The model that the student learns from."""
-
-    path: str = Field(description="Run folder, Hugging Face folder, or hub name.")
-    revision: str | None = Field(None, description="Revision on the hub.")
-    source_prefix: str = Field("", description="Text before every source: a T5 task prefix, or a >>lang<< token.")
-    source_language: str | None = Field(None, description="Language code of the source, for mBART, M2M100 and NLLB.")
-    target_language: str | None = Field(None, description="Language code of the target, for mBART, M2M100 and NLLB.")
-    num_beams: int = Field(
-        5,
-        ge=1,
-        description="Beams of the outputs that SeqKD, ImitKD*, seqinter and mbr learn from; "
-        "the latter two choose among as many.",
-    )
-    label_engine: Literal["auto", "onnx", "torch"] = Field(
-        "auto",
-        description="What writes these outputs: the teacher in PyTorch (torch), or exported to int8, which is several "
-        "times as fast on a processor (onnx; checked against PyTorch on 200 sources); auto: onnx for many outputs.",
-    )
-    length_penalty: float | None = Field(None, description="Overrides the teacher's generation configuration.")
-    max_new_tokens: int | None = Field(None, ge=1, description="Overrides the teacher's generation configuration.")
-    no_repeat_ngram_size: int | None = Field(
-        None, ge=0, description="Overrides the teacher's generation configuration."
     )
 
 
@@ -180,6 +162,7 @@ class Recipe(Section):
         if self.teacher is None and self.tokenizer.vocabulary == "corpus":
             message = "tokenizer.vocabulary: corpus cuts a teacher's; without one it is trained on the corpus"
             yield Conflict(message, ("teacher", "tokenizer.vocabulary"))
+        yield from self._label_conflicts()
         if start == TEACHER_LAYERS and not self.student.copies_layers:
             message = (
                 f"training.initialization: {start} is for students with a Transformer encoder, not for "
@@ -210,28 +193,41 @@ class Recipe(Section):
             message = f"student.max_length: {self.student.max_length} is less than the data's {longest} tokens"
             yield Conflict(message, ("student.max_length", "data.max_source_tokens", "data.max_target_tokens"))
 
+    def _label_conflicts(self) -> Iterator[Conflict]:
+        """Yields what contradicts ``teacher.labels``, or a teacher that is not in memory."""
+        name, start, teacher = self.method.name, self.training.initialization, self.teacher
+        if teacher is None or not teacher.labels:
+            return
+        if not self.method.reads_teacher_outputs:
+            message = f"teacher.labels: {name} with contexts: {self.method.contexts} reads none; leave it out"
+            yield Conflict(message, ("teacher.labels", "method.name", "method.contexts"))
+        elif not teacher.path and name not in LABEL_METHODS:
+            message = f"method.name: {name} asks the teacher for more than labels have: give teacher.path, too"
+            yield Conflict(message, ("teacher.path", "method.name"))
+        elif not teacher.path and name in FULL_METHODS and not self.method.is_of_best_tokens:
+            message = (
+                f"method.teacher_top_k: labels have the most probable tokens alone, at temperature 1: give {name} a "
+                "teacher_top_k of at most theirs and no temperature, or give teacher.path, too"
+            )
+            fields = ("method.name", "method.teacher_top_k", "method.temperature")
+            yield Conflict(message, ("teacher.path", *fields))
+        if not teacher.path and start in (TEACHER_EMBEDDINGS, TEACHER_LAYERS):
+            message = f"training.initialization: {start} needs the teacher's weights: give teacher.path, too"
+            yield Conflict(message, ("teacher.path", "training.initialization"))
+
 
 def load_recipe(path: Path, overrides: list[str] | None = None, *, without_teacher: bool = False) -> Recipe:
     """Reads a recipe and applies ``key.path=value`` overrides (values are YAML).
 
     Args:
-        path: The YAML file.
-        overrides: Fields to replace.
+        path: The YAML file; ``base`` in it names another one, whose fields it takes over.
+        overrides: Fields to replace, in the end.
         without_teacher: Leave out the teacher and what needs one, see ``references_only``.
 
     Raises:
-        ConfigError: the file is missing or not YAML, or fields are wrong; every mistake is listed.
+        ConfigError: a file is missing or not YAML, or fields are wrong; every mistake is listed.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such recipe") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a recipe is a mapping of fields")
+    values = read_fields(path)
     problems = []
     for override in overrides or []:
         try:

@@ -25,6 +25,10 @@ REFERENCE_METHODS: frozenset[MethodName] = frozenset({"vanilla+full", "imitkd+fu
 """Methods that learn the teacher's distribution, on references among others."""
 N_BEST_METHODS: frozenset[MethodName] = frozenset({"seqinter", "mbr", "mbr+full"})
 """Methods that choose among the teacher's hypotheses of a source."""
+OUTPUT_METHODS: frozenset[MethodName] = frozenset({"seqkd", "seqkd+full", *N_BEST_METHODS})
+"""Methods whose contexts are all outputs of the teacher."""
+LABEL_METHODS: frozenset[MethodName] = OUTPUT_METHODS - {"mbr+full"}
+"""Methods that can do with labels on disk alone."""
 
 
 class ScheduleConfig(Section):
@@ -57,6 +61,11 @@ class RolloutConfig(Section):
         description="Probability that the student's earlier output for the same source is taken again, where there is "
         "one, and no rollout is written (Ko et al. 2024). Works from the second pass over the data on.",
     )
+    background: bool = Field(
+        False,
+        description="A second process writes the rollouts of the next `batches` while these are trained on, with the "
+        "weights from before: no time is lost if a processor is free. Runs are then not the same after a restart.",
+    )
     max_new_tokens: int | None = Field(None, ge=1, description="Longest rollout; null: data.max_target_tokens.")
     max_source_ratio: float | None = Field(
         2.0,
@@ -68,7 +77,7 @@ class RolloutConfig(Section):
 class MethodConfig(Section):
     """Where contexts come from, and what is learned there."""
 
-    name: MethodName = Field("imitkd+full", description="Name of the method; the training guide compares them.")
+    name: MethodName = Field("imitkd+full", description="Name of the method; docs/distilling.md compares them.")
     contexts: Literal["references", "teacher"] = Field(
         "references", description="Data-set side of the ImitKD mixture: references, or the teacher's outputs (ImitKD*)."
     )
@@ -149,9 +158,30 @@ class MethodConfig(Section):
             if self.rollout.replay:
                 message = f"rollout.replay: {self.rollout.replay} is for {choices}, not for {self.name}"
                 yield Conflict(message, ("rollout.replay", "name"))
+        if self.rollout.background:
+            yield from self._background_conflicts()
         if self.contexts == "teacher" and self.reference_weight:
             message = f"reference_weight: {self.reference_weight} needs contexts: references, there are none of teacher"
             yield Conflict(message, ("reference_weight", "contexts"))
+
+    @property
+    def reads_teacher_outputs(self) -> bool:
+        """Whether contexts are outputs of the teacher."""
+        return self.name in OUTPUT_METHODS or self.contexts == "teacher"
+
+    @property
+    def is_of_best_tokens(self) -> bool:
+        """Whether a divergence depends on the teacher's most probable tokens and the others' mass alone."""
+        return self.teacher_top_k is not None and self.temperature == 1
+
+    def _background_conflicts(self) -> Iterator[Conflict]:
+        if self.name not in ROLLOUT_METHODS:
+            choices = ", ".join(sorted(ROLLOUT_METHODS))
+            yield Conflict(f"rollout.background: is for {choices}, not for {self.name}", ("rollout.background", "name"))
+        for field, value in (("strategy", "speculative"), ("replay", self.rollout.replay)):
+            if value and getattr(self.rollout, field) == value:
+                message = f"rollout.background: not with rollout.{field} {value}; leave out one of them"
+                yield Conflict(message, ("rollout.background", f"rollout.{field}"))
 
     def _changed(self, field: str) -> bool:
         """Returns whether a field has another value than its default; a run's recipe names all fields."""

@@ -102,6 +102,11 @@ class SruConfig(_Sizes):
     hidden_size: int = Field(
         384, ge=8, description="Width of a decoder layer; an encoder layer has half of it in each direction."
     )
+    projection: int | None = Field(
+        None,
+        ge=8,
+        description="Inner width of each layer's matrix, then a product of two narrow ones; null: one matrix.",
+    )
     layer_norm: bool = Field(False, description="Layer norm of each layer's input.")
 
     def conflicts(self) -> Iterator[Conflict]:

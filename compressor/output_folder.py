@@ -12,9 +12,18 @@ from pathlib import Path
 from compressor.bundle import MANIFEST_FILE
 from compressor.errors import OutputExistsError
 from compressor.files import storage_errors
-from compressor.run_folder import METRICS_FILE, MODEL_FILE, PROGRESS_FILE, RUN_FILE, TEACHER_OUTPUTS_FILE
+from compressor.locks import hold
+from compressor.run_folder import LABELS_FILE, LABELS_FOLDER, METRICS_FILE, MODEL_FILE, PROGRESS_FILE, RUN_FILE
 
-OUTPUT_FILES = (MANIFEST_FILE, MODEL_FILE, RUN_FILE, METRICS_FILE, PROGRESS_FILE, TEACHER_OUTPUTS_FILE)
+OUTPUT_FILES = (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    RUN_FILE,
+    METRICS_FILE,
+    PROGRESS_FILE,
+    LABELS_FILE,
+    f"{LABELS_FOLDER}/{LABELS_FILE}",
+)
 """Files that mark a folder as the output of a command of the project."""
 
 REPLACED = "content"
@@ -33,7 +42,35 @@ def check_replaceable(folder: Path) -> None:
         raise OutputExistsError(f"{folder}: holds the current folder and is not replaced; choose another folder")
     is_output = any((folder / name).exists() for name in OUTPUT_FILES)
     if not folder.is_dir() or (any(folder.iterdir()) and not is_output):
-        raise OutputExistsError(f"{folder}: is neither a run nor a bundle and is not replaced; choose another folder")
+        raise OutputExistsError(
+            f"{folder}: is neither a run, a bundle nor a folder of labels and is not replaced; choose another folder"
+        )
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path, what: str) -> Iterator[None]:
+    """Keeps other processes from writing a folder; the lock is beside the folder, which may be replaced.
+
+    Args:
+        folder: The folder, which need not exist.
+        what: What is written there, for the message.
+
+    Raises:
+        OutputExistsError: another process writes it.
+        StorageError: the parent folder cannot be written.
+    """
+
+    def refuse(pid: int | None) -> None:
+        raise OutputExistsError(
+            f"{folder}: process {pid or 'of unknown id'} is writing {what}: wait until it ends or stop it, "
+            "or choose another folder"
+        )
+
+    folder = folder.resolve()
+    with storage_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with hold(folder.parent / f".{folder.name}.lock", refuse):
+        yield
 
 
 @contextlib.contextmanager

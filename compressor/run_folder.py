@@ -10,8 +10,8 @@
     metrics.jsonl          training curves
     samples.jsonl          outputs for a few dev sources at every dev score
     tensorboard/           curves and samples for TensorBoard, if the recipe asks for them
-    teacher_outputs.jsonl  the teacher's outputs, for the methods that learn from them
-    label_engine/          the exported teacher that writes them; removed when they are written
+    labels/                the teacher's outputs (``compressor.distillation.label_store``), for the methods that learn
+                           from them, unless the recipe names a folder of them
     checkpoint/            what ``--resume`` reads (model.safetensors, optimizer.safetensors, progress.json); removed
                            when the run is finished
     checkpoints/           weights of the last dev scores, fp16, by update, if the recipe keeps them
@@ -26,19 +26,20 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from compressor.config import LabelEngineName, Recipe, dump_recipe, load_recipe
+from compressor.config import Recipe, dump_recipe, load_recipe
 from compressor.data_config import Task
 from compressor.errors import ModelError
 from compressor.files import write_atomic
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import ModelConfig
 from compressor.output_limit import OutputLimit
+from compressor.teacher_config import LabelEngineName
 
 MODEL_FILE, WEIGHTS_FILE, RUN_FILE, RECIPE_FILE = "model.json", "model.safetensors", "run.json", "recipe.yaml"
 METRICS_FILE, SAMPLES_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "samples.jsonl", "tensorboard"
-TEACHER_OUTPUTS_FILE = "teacher_outputs.jsonl"
+LABELS_FILE, LABELS_FOLDER, LABEL_ENGINE_FOLDER = "labels.json", "labels", "label_engine"
 TOKENIZER_FOLDER, CHECKPOINT_FOLDER, PROGRESS_FILE = "tokenizer", "checkpoint", "progress.json"
-WEIGHTS_FOLDER, LABEL_ENGINE_FOLDER = "checkpoints", "label_engine"
+WEIGHTS_FOLDER = "checkpoints"
 
 
 def _is_none(value: object) -> bool:

@@ -24,9 +24,11 @@ A recipe is one YAML file, from which `compress distill` and `compress train` ma
   recipe, defaults included.
 - `--set section.field=value` replaces a field on the command line; the value is YAML. `--set
   'data.train=[{source: a.de, target: a.en}]'` replaces a list, `--set method.schedule.r=10` one field of a section.
+- `base: other.yaml`, beside the sections, takes over the fields of another recipe, whose path starts from the folder of
+  this one. Fields of this one replace them, a list as a whole.
 - `required` fields have no default. `null` in YAML means: not given.
-- Relative paths in `data` start from `data.root`; `data.root`, `teacher.path` and `tokenizer.path` start from the
-  folder in which the command runs.
+- Relative paths in `data` start from `data.root`; `data.root`, `teacher.path`, `teacher.labels` and
+  `tokenizer.path` start from the folder in which the command runs.
 
 This page is made from the schema by `python docs/make_recipe.py`.
 """

@@ -9,8 +9,8 @@ import yaml
 
 from compressor.config import Recipe, dump_recipe, load_recipe, parse_recipe, references_only
 from compressor.errors import ConfigError
+from tests.recipes import RECIPES, name_of
 
-ROOT = Path(__file__).resolve().parent.parent
 MINIMAL = {
     "source_language": "de",
     "target_language": "en",
@@ -20,7 +20,7 @@ MINIMAL = {
 }
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
 def test_shipped_configurations_are_valid_and_survive_a_round_trip(path: Path) -> None:
     recipe = load_recipe(path)
     assert parse_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
@@ -52,6 +52,12 @@ def test_every_mistake_is_listed_with_its_path() -> None:
         (
             {"student": {"architecture": "sru"}, "training": {"updates": 5, "initialization": "teacher_layers"}},
             "teacher_layers is for students with a Transformer encoder, not for sru",
+        ),
+        ({"method": {"name": "seqkd", "rollout": {"background": True}}}, "background: is for imitkd, imitkd.full"),
+        ({"method": {"rollout": {"background": True, "replay": 0.5}}}, r"background: not with rollout.replay 0.5"),
+        (
+            {"method": {"rollout": {"background": True, "strategy": "speculative"}}},
+            r"background: not with rollout.strategy speculative",
         ),
         ({"training": {}}, "exactly one of updates, epochs"),
         ({"data": MINIMAL["data"] | {"train": [{"source": "a", "hub": "b"}]}}, "exactly one of source, path, hub"),
@@ -165,3 +171,45 @@ def test_every_override_that_is_wrong_is_listed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         load_recipe(path, ["training", "=3", "training.seed=[", "training.seed=4"])
     assert len(error.value.problems) == 3
+
+
+def test_a_recipe_takes_over_the_fields_of_its_base(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(MINIMAL))
+    (tmp_path / "student").mkdir()
+    files = {
+        "base.yaml": {"base": "../base.yaml", "student": {"d_model": 64}, "training": {"learning_rate": 0.5}},
+        "seqkd.yaml": {"base": "base.yaml", "method": {"name": "seqkd"}, "training": {"seed": 3}},
+    }
+    for name, values in files.items():
+        (tmp_path / "student" / name).write_text(yaml.safe_dump(values))
+    recipe = load_recipe(tmp_path / "student" / "seqkd.yaml", ["training.seed=4"])
+    expected = MINIMAL | {
+        "student": {"d_model": 64},
+        "method": {"name": "seqkd"},
+        "training": {"updates": 5, "learning_rate": 0.5, "seed": 4},
+    }
+    assert recipe == parse_recipe(expected)
+
+
+def test_a_list_replaces_the_list_of_the_base(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(MINIMAL))
+    values = {"base": "base.yaml", "data": {"train": [{"path": "pairs.jsonl"}]}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+    data = load_recipe(tmp_path / "recipe.yaml").data
+    assert [source.path for source in data.train] == ["pairs.jsonl"] and data.dev[0].source == "c"
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("recipe.yaml", "recipe.yaml is based on this recipe itself"),
+        ("other.yaml", "recipe.yaml is based on this recipe itself"),
+        ("absent.yaml", "absent.yaml: no such recipe"),
+        (["one.yaml", "two.yaml"], "give the path of one recipe"),
+    ],
+)
+def test_a_wrong_base_is_refused(tmp_path: Path, base: object, message: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(MINIMAL | {"base": base}))
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump({"base": "recipe.yaml"}))
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(tmp_path / "recipe.yaml")

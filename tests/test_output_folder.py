@@ -26,7 +26,8 @@ def test_an_existing_folder_is_replaced_only_when_told_to(tmp_path: Path) -> Non
     target = tmp_path / "bundle"
     target.mkdir()
     (target / "mine").write_text("mine")
-    with pytest.raises(OutputExistsError, match="neither a run nor a bundle"), new_folder(target, force=True):
+    message = "neither a run, a bundle nor a folder of labels"
+    with pytest.raises(OutputExistsError, match=message), new_folder(target, force=True):
         raise AssertionError("the block must not run")
     (target / "bundle.json").write_text("{}")
     with pytest.raises(OutputExistsError, match="force=True"), new_folder(target):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from benchmarks.engines.base import EngineSpec
+from benchmarks.engines.base import TEACHER, EngineSpec
 from benchmarks.engines.registry import engine_for
 from compressor.bundle import MANIFEST_FILE, Manifest, read_manifest
 from compressor.errors import ConfigError
@@ -65,6 +65,15 @@ def spec_of(path: str | Path, model: str, precision: str | None, max_new_tokens:
     return EngineSpec(
         engine=folder.engine, model=model, path=str(path), precision=chosen, max_new_tokens=max_new_tokens
     )
+
+
+def student_labels(paths: Sequence[Path]) -> list[str]:
+    """Returns a label for each folder: its name, with as many parents as make it unique and not the teacher's."""
+    for length in range(1, max((len(path.parts) for path in paths), default=0) + 1):
+        labels = ["/".join(path.parts[-length:]) for path in paths]
+        if len({*labels, TEACHER}) == len(labels) + 1:
+            return labels
+    return [str(path) for path in paths]
 
 
 def _read_bundle(manifest: Manifest) -> ModelFolder:

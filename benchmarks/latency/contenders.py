@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.engines.base import TEACHER, EngineSpec
-from benchmarks.engines.folders import read_folder, spec_of
+from benchmarks.engines.folders import read_folder, spec_of, student_labels
 from benchmarks.engines.registry import BASELINE, ENGINES, OWN, check_peers, engine_for
 from benchmarks.latency.config import BenchConfig
 from compressor.bundle import read_manifest
@@ -39,15 +39,6 @@ def resolve(config: BenchConfig) -> BenchConfig:
     for folder in students[::-1]:
         values |= {key: folder.teacher[key] for key in TEACHER_OPTIONS if folder.teacher.get(key) is not None}
     return config.model_copy(update={key: value for key, value in values.items() if getattr(config, key) is None})
-
-
-def student_labels(paths: Sequence[Path]) -> list[str]:
-    """Returns a label for each folder: its name, with as many parents as make it unique and not the teacher's."""
-    for length in range(1, max((len(path.parts) for path in paths), default=0) + 1):
-        labels = ["/".join(path.parts[-length:]) for path in paths]
-        if len({*labels, TEACHER}) == len(labels) + 1:
-            return labels
-    return [str(path) for path in paths]
 
 
 def contenders(config: BenchConfig) -> list[EngineSpec]:

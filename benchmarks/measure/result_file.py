@@ -12,7 +12,9 @@ from compressor.provenance import provenance
 
 Row = dict[str, Any]
 Table = dict[str, Any]
-"""Content of a result file: at least ``provenance``, and ``rows`` or (of servers) ``load``."""
+"""Content of a result file: at least ``provenance``, and a list of `LISTS`."""
+LISTS = ("rows", "load", "tasks")
+"""Where a result file has its rows: of most measurements, of servers, of methods by task."""
 
 
 def write_json(table: Table, path: Path) -> None:
@@ -26,7 +28,7 @@ def load(path: Path) -> Table:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a bench's JSON ({' '.join(str(error).split())})") from None
-    if not isinstance(table, dict) or not isinstance(table.get("rows", table.get("load")), list):
+    if not isinstance(table, dict) or not any(isinstance(table.get(name), list) for name in LISTS):
         raise DataError(f"{path}: not a bench's JSON (it has no rows)")
     return table
 

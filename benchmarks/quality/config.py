@@ -1,4 +1,7 @@
-"""Options of ``compress evaluate``, for the Python API and the command line. Imports no engine."""
+"""Options of ``compress evaluate`` and of the exposure bench, for the Python API and the command line.
+
+Imports no engine.
+"""
 
 from __future__ import annotations
 
@@ -40,3 +43,23 @@ class EvaluateConfig(BaseModel):
         return self.model_dump(
             include={"source_prefix", "source_language", "target_language", "revision"}, exclude_none=True
         )
+
+
+class ExposureConfig(BaseModel):
+    """Options of `benchmarks.quality.exposure.measure`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runs: tuple[Path, ...] = Field(min_length=1, description="Runs of students.")
+    source: Path = Field(description="Text, a source a line, or a table with columns source and target.")
+    reference: Path | None = Field(None, description="References, aligned with the sources.")
+    teacher: str | None = Field(
+        None, description="Run, Hugging Face folder or hub name; default: the teacher in each run's recipe."
+    )
+    examples: int | None = Field(None, ge=1, description="Lines taken from the start of the test set; default: all.")
+    least_examples: int = Field(30, ge=1, description="Positions and lengths that fewer examples reach are left out.")
+    length_bounds: tuple[int, ...] = Field(
+        (10, 20, 30, 50), min_length=1, description="Longest references of the groups by length, in tokens."
+    )
+    batch_tokens: int = Field(1000, ge=1, description="Tokens scored together, padding included.")
+    threads: int = Field(1, ge=1, description="Processor threads.")

@@ -15,7 +15,7 @@ from benchmarks.engines.base import TEACHER
 from benchmarks.engines.registry import BASELINE, OWN
 from benchmarks.latency.grid import QUALITY_KEYS
 from benchmarks.measure.result_file import Row, Table, load
-from benchmarks.reports import html, peers, robustness, roofline, serving, small_tables, table
+from benchmarks.reports import exposure, html, methods, peers, robustness, roofline, serving, small_tables, table
 from compressor.errors import ConfigError, DataError
 from compressor.files import write_atomic
 
@@ -57,7 +57,9 @@ SECTIONS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "results": ("de-en.json", table.markdown),
     "students": ("students.json", table.markdown),
     "peers": ("peers.json", peers.markdown),
+    "methods": ("methods.json", methods.markdown),
     "robustness": ("robustness.json", robustness.markdown),
+    "exposure": ("exposure.json", exposure.markdown),
     "update-cost": ("update-cost.json", small_tables.update_cost),
     "training-throughput": ("training-throughput.json", small_tables.training_throughput),
     "corpus-start": ("corpus-start.json", small_tables.corpus_start),
@@ -118,4 +120,7 @@ def _report_of(results: Table) -> ModuleType | None:
     """Returns the module that shows a result of this kind; None for that of a bench."""
     if "load" in results:
         return serving
-    return robustness if results["rows"] and "slice" in results["rows"][0] else None
+    if "tasks" in results:
+        return methods
+    columns = results["rows"][0] if results["rows"] else {}
+    return robustness if "slice" in columns else exposure if "positions" in columns else None

@@ -27,12 +27,13 @@ from benchmarks.measure.timing import interleave, median, stopwatch
 from benchmarks.training.contenders import BETA, groups_of, settings_of, start_from, trainer_of
 from compressor.config import Recipe, dump_recipe, load_recipe
 from compressor.data.batching import Batch
+from compressor.distillation.context_writer import examples_of
 from compressor.distillation.distributed import mixed_precision
 from compressor.distillation.estimate import SAMPLE, PlaceholderOutputs
 from compressor.distillation.methods import METHODS
 from compressor.distillation.setup import Setup, set_up
 from compressor.distillation.thread_count import use_threads
-from compressor.distillation.trainer import Trainer, examples_of
+from compressor.distillation.trainer import Trainer
 from compressor.errors import CompressError, ConfigError
 from compressor.method_config import ROLLOUT_METHODS, TEACHERLESS_METHODS, MethodName
 from compressor.progress import Bar
@@ -138,7 +139,7 @@ def _updates(trainer: Trainer) -> Work:
 
 def _rollouts(trainer: Trainer) -> Work:
     """Returns work that writes rollouts alone."""
-    return lambda group: sum(map(len, trainer.roll_out(examples_of(group))))
+    return lambda group: sum(map(len, trainer.writer.roll_out(examples_of(group))))
 
 
 class _Marian:

@@ -20,8 +20,9 @@ from benchmarks.measure.timing import interleave, median, percentile, stopwatch
 from benchmarks.training.contenders import BETA, groups_of, settings_of, start_from, trainer_of
 from compressor.config import dump_recipe, load_recipe
 from compressor.data.batching import Batch
+from compressor.distillation.context_writer import examples_of
 from compressor.distillation.setup import Setup, set_up
-from compressor.distillation.trainer import Trainer, examples_of
+from compressor.distillation.trainer import Trainer
 from compressor.errors import ConfigError
 from compressor.method_config import ROLLOUT_METHODS
 from compressor.progress import Bar
@@ -94,7 +95,7 @@ def _per_update(seconds: Sequence[Sequence[float]], work: Sequence[Sequence[Batc
 def _lengths(setup: Setup, trainer: Trainer, work: Sequence[Sequence[Batch]]) -> dict[str, float]:
     """Returns the mean tokens of rollouts and references on the first group of batches."""
     chosen = examples_of(work[0])
-    written = sum(map(len, trainer.roll_out(chosen)))
+    written = sum(map(len, trainer.writer.roll_out(chosen)))
     given = sum(len(setup.train.targets[batch.indices[row]]) for batch, row in chosen)
     return {"rollout_tokens": round(written / len(chosen), 2), "reference_tokens": round(given / len(chosen), 2)}
 

@@ -21,6 +21,7 @@ from compressor.cli import (
     evaluate,
     export,
     inspect,
+    label,
     runs,
     serve,
     summarize,
@@ -29,7 +30,7 @@ from compressor.cli import (
 )
 from compressor.cli.errors import BROKEN_PIPE, exit_code_of
 
-COMMANDS = (distill, train, export, bench, translate, summarize, evaluate, serve, inspect, runs, demo)
+COMMANDS = (distill, train, label, export, bench, translate, summarize, evaluate, serve, inspect, runs, demo)
 
 app = typer.Typer(
     add_completion=False,

@@ -13,7 +13,7 @@ from compressor.config import Recipe, dump_recipe, load_recipe, references_only
 from compressor.errors import ConfigError
 
 if TYPE_CHECKING:
-    from compressor.distillation.labels import OpenLabelEngine
+    from compressor.distillation.label_engines import OpenLabelEngine
 
 
 def make(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Self
@@ -46,6 +47,13 @@ class TokenRows:
         """The ids that occur."""
         blocks = (self._flat[start : start + BLOCK] for start in range(0, len(self._flat), BLOCK))
         return set().union(*(np.unique(block).tolist() for block in blocks))
+
+    def sha256(self) -> str:
+        """Digest of the ids and lengths, in hexadecimal."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.lengths, dtype=np.int64).tobytes())
+        for index in range(len(self)):
+            digest.update(self[index].tobytes())
+        return digest.hexdigest()
 
     def __getitem__(self, index: int) -> NDArray[np.int32]:
         return self._flat[self._ends[index] - self.lengths[index] : self._ends[index]]

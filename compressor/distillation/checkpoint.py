@@ -25,7 +25,7 @@ LENGTH_FIELDS = ("updates", "epochs", "patience")
 """Fields of ``training`` that a resumed run may change: it then becomes longer."""
 FREE_FIELDS = {
     "data": {"root", "cache"},
-    "teacher": {"path", "label_engine"},
+    "teacher": {"path", "labels", "label_engine"},
     "training": {*LENGTH_FIELDS, "accumulation", "threads", "checkpoint_minutes", "keep_checkpoints", "tensorboard"},
 }
 """Fields that a resumed run may change: its length, and what does not decide its result. ``accumulation`` may change

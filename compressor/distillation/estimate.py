@@ -8,12 +8,16 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from rich.console import Console
+from torch import Tensor
 
 from compressor.config import Recipe
+from compressor.data.batching import Batch
 from compressor.distillation.checkpoint import Progress
-from compressor.distillation.contexts import TokenIds
-from compressor.distillation.labels import OpenLabelEngine, estimated_seconds
+from compressor.distillation.contexts import Contexts, TokenIds
+from compressor.distillation.label_engines import OpenLabelEngine
+from compressor.distillation.labels import estimated_seconds
 from compressor.distillation.setup import set_up
 from compressor.distillation.signals import LiveTeacher
 from compressor.distillation.thread_count import use_threads
@@ -41,9 +45,9 @@ def estimate(recipe: Recipe, label_engine: OpenLabelEngine | None = None) -> dic
     Returns:
         ``student_parameters``, ``teacher_parameters`` (null without a teacher), ``ratio``, ``updates``,
         ``updates_per_pass``, ``seconds_per_update``, ``minutes`` of updates, ``teacher_outputs_minutes`` (to write the
-        outputs that SeqKD and ImitKD* read; else null), ``memory_mb`` (peak of this process, which encoded
-        ``examples_sampled`` of ``examples``). Dev scores are not included. Rollouts of an untrained student run to the
-        length limit, so ``minutes`` is rather too high.
+        outputs that SeqKD and ImitKD* read; null if none are to be written), ``memory_mb`` (peak of
+        this process, which encoded ``examples_sampled`` of ``examples``). Dev scores are not included. Rollouts of an
+        untrained student run to the length limit, so ``minutes`` is rather too high.
 
     Raises:
         DataError, ModelError, VocabularyError: as the run itself would.
@@ -69,7 +73,7 @@ def estimate(recipe: Recipe, label_engine: OpenLabelEngine | None = None) -> dic
     updates_per_pass = round(scale * trainer.batches.in_a_pass()) // recipe.training.accumulation
     updates = recipe.training.updates or max(1, round((recipe.training.epochs or 1) * updates_per_pass))
     student = count_parameters(setup.student)
-    teacher = setup.teacher.parameters if setup.teacher else None
+    teacher = setup.teacher_facts.parameters if setup.teacher_facts else None
     return {
         "student_parameters": student,
         "teacher_parameters": teacher,
@@ -86,12 +90,21 @@ def estimate(recipe: Recipe, label_engine: OpenLabelEngine | None = None) -> dic
 
 
 class PlaceholderOutputs(LiveTeacher):
-    """Signal with references, or sources where there are none, for the teacher's outputs, which are timed apart."""
+    """Signal with references, or sources where there are none, for the teacher's outputs, which are timed apart.
+
+    Distributions of a teacher that is not in memory are even ones.
+    """
 
     def outputs(self, indices: Sequence[int], visits: Sequence[int]) -> list[TokenIds]:
         """See Signal."""
         train = self.setup.train
         return [train.targets[index] if train.targets.lengths[index] else train.sources[index] for index in indices]
+
+    def logits(self, batch: Batch, contexts: Contexts, rows: Tensor, tokens: Tensor) -> Tensor:
+        """See Signal."""
+        if self.setup.teacher is not None:
+            return super().logits(batch, contexts, rows, tokens)
+        return torch.zeros(int(contexts.loss_mask[rows].sum()), len(tokens), device=tokens.device)
 
 
 def _peak_mb() -> float:

@@ -13,6 +13,7 @@ from compressor.distillation.contexts import Contexts, build_contexts
 from compressor.distillation.rollout import FULL_BATCH_ROLLOUT, rollout
 from compressor.distillation.setup import Setup
 from compressor.errors import ModelError
+from compressor.generation_config import GenerationConfig
 from compressor.teachers.vocabulary_subset import SubsetTeacher
 from compressor.text.metrics import Scores, score
 from compressor.text.tokenizer import cut
@@ -50,7 +51,8 @@ def spread(count: int, wanted: int) -> list[int]:
 def teacher_agreement(setup: Setup, outputs: Sequence[list[int]]) -> float | None:
     """Returns the share of positions of the student's own outputs at which its token is the teacher's best one.
 
-    The teacher's best token is that of the tokens that may be generated.
+    The teacher's best token is that of the tokens that may be generated. Tokens that the rules of generation force are
+    not counted. Only ``AGREEMENT_SOURCES`` dev sources are read.
 
     Args:
         setup: with or without a teacher in memory.
@@ -86,7 +88,7 @@ def lost_mass(setup: Setup, outputs: Sequence[list[int]]) -> float | None:
         outputs: of ``dev_outputs``.
 
     Returns:
-        A number in [0, 1]; None if the student has all of the teacher's tokens, or without a position.
+        A number in [0, 1]; None without such a teacher in memory, or without a position.
     """
     teacher = setup.teacher
     if not isinstance(teacher, SubsetTeacher):
@@ -101,23 +103,36 @@ def lost_mass(setup: Setup, outputs: Sequence[list[int]]) -> float | None:
 def _own_contexts(setup: Setup, outputs: Sequence[list[int]]) -> Iterator[tuple[Tensor, Tensor, Contexts, Tensor]]:
     """Yields sources, their mask, the student's outputs as contexts, and which positions count, batch by batch.
 
-    Only ``AGREEMENT_SOURCES`` dev sources are read. Positions whose tokens the rules of generation force do not count.
+    Only ``AGREEMENT_SOURCES`` dev sources are read.
     """
     rules, sources = setup.generation, _sources(setup)
     device = next(setup.student.parameters()).device
-    first = int(rules.forced_bos_id is not None)
-    last = rules.max_new_tokens - int(rules.forced_eos_id is not None)
     chosen = spread(len(sources), AGREEMENT_SOURCES)
     lengths = [max(len(sources[row]), len(outputs[row])) for row in chosen]
     for bucket in bucket_by_length(lengths, setup.recipe.training.batch_tokens):
         rows = [chosen[place] for place in bucket]
         source, source_mask = pad_sources([sources[row] for row in rows], rules.pad_id, device)
-        contexts = build_contexts([outputs[row] for row in rows], [False] * len(rows), rules).to(device)
-        ends = torch.tensor([min(len(outputs[row]), last) for row in rows], device=device)
-        places = torch.arange(contexts.tokens.shape[1], device=device)
-        counted = (places >= first) & (places < ends[:, None])
+        contexts, counted = free_contexts([outputs[row] for row in rows], rules)
         if bool(counted.any()):
-            yield source, source_mask, contexts, counted
+            yield source, source_mask, contexts.to(device), counted.to(device)
+
+
+def free_contexts(outputs: Sequence[list[int]], rules: GenerationConfig) -> tuple[Contexts, Tensor]:
+    """Returns the contexts of outputs, and at which of their positions the rules of generation force no token.
+
+    Args:
+        outputs: token ids, with EOS unless they were cut at the limit.
+        rules: of generation.
+
+    Returns:
+        The contexts, and bool [batch, context_len]: positions before the end of an output and below the limit.
+    """
+    contexts = build_contexts(outputs, [False] * len(outputs), rules)
+    first = int(rules.forced_bos_id is not None)
+    last = rules.max_new_tokens - int(rules.forced_eos_id is not None)
+    ends = torch.tensor([min(len(output), last) for output in outputs])
+    places = torch.arange(contexts.tokens.shape[1])
+    return contexts, (places >= first) & (places < ends[:, None])
 
 
 def _sources(setup: Setup) -> list[list[int]]:

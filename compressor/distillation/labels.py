@@ -1,300 +1,229 @@
-"""Labels: the teacher's outputs on all training sources, written to the run folder before training.
+"""Labels: a teacher's outputs and distributions for all training sources, written to a store before training.
 
-An engine writes them: the teacher in PyTorch, or the teacher exported to int8, which is faster on a processor. The
-exported one is ``compressor.exporters.label_engine``; whoever calls ``distill`` hands it in, as exporters come after
-distillation in the order of imports.
+A run writes them to its own folder, unless ``compress label`` has written them for several runs.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress as ProgressBar
 
-from compressor.batching import bucket_by_length
-from compressor.config import LabelEngineName
-from compressor.decoding.search import pad_sources
+from compressor.config import Recipe
+from compressor.decoding.search import Hypothesis
+from compressor.distillation.label_engines import LabelEngine, OpenLabelEngine, choose_engine, n_best, sampled_outputs
+from compressor.distillation.label_identity import differences, hypotheses_read, store_record
+from compressor.distillation.label_shards import ShardArrays
+from compressor.distillation.label_store import (
+    LabelStore,
+    ShardRecord,
+    StoreRecord,
+    create_store,
+    read_shard_record,
+    read_store_record,
+    write_shard,
+)
 from compressor.distillation.methods import resolve
 from compressor.distillation.setup import Setup
-from compressor.errors import DependencyError, ExportError
-from compressor.files import storage_errors, write_atomic
-from compressor.run_folder import LABEL_ENGINE_FOLDER, TEACHER_OUTPUTS_FILE, LabelRecord
+from compressor.distillation.top_k_labels import top_log_probabilities
+from compressor.errors import ConfigError, DataError
+from compressor.run_folder import LABEL_ENGINE_FOLDER, LABELS_FILE, TOKENIZER_FOLDER
 from compressor.teachers.base import Teacher
-from compressor.text.metrics import score
 
-COMPARED = 200
-"""Sources on which the exported teacher is compared with PyTorch."""
-LEAST_BLEU = 50.0
-"""BLEU of the exported teacher against PyTorch below which its outputs are not used: int8 has damaged it."""
-WORTH_EXPORTING = 4_000
-"""Fewest outputs for which ``auto`` exports the teacher.
-
-Measured with 6+6 layers of d 256 and five beams on one core: the export takes 42 s, and an output 6 ms in place of 25.
-"""
+SHARD_SOURCES = 4096
+"""Sources of a shard: at most the work on these is lost when the process is killed."""
 
 
-class LabelEngine(Protocol):
-    """Writes the teacher's n-best outputs."""
+@dataclass(frozen=True)
+class Labeller:
+    """Makes the arrays of a shard."""
 
-    name: LabelEngineName
-    chunk_tokens: int
-    """Padded source tokens of a call."""
+    recipe: Recipe
+    teacher: Teacher
+    engine: LabelEngine
+    num_hypotheses: int
+    top_k: int
+    device: torch.device
 
-    def outputs(self, sources: Sequence[list[int]], num_beams: int, num_return: int = 1) -> list[list[list[int]]]:
-        """Returns the ``num_return`` best outputs of each source, best first, as token ids."""
+    def label(self, sources: Sequence[list[int]], advance: Callable[[int], object] = lambda done: None) -> ShardArrays:
+        """Returns the labels of sources, given as token ids.
+
+        Args:
+            sources: The sources of the shard.
+            advance: Called with the number of sources that were just searched.
+
+        Raises:
+            ModelError: the teacher's distributions have NaN.
+        """
+        eos_id = self.teacher.generation.eos_id
+        hypotheses = n_best(self.engine, self.recipe, eos_id, sources, self.num_hypotheses, advance)
+        arrays = _arrays(sources, hypotheses, self.num_hypotheses)
+        if not self.top_k:
+            return arrays
+        best = [outputs[0].tokens for outputs in hypotheses]
+        positions, top = top_log_probabilities(self.teacher, sources, best, self.top_k, self.device)
+        return arrays._replace(positions=positions, **top._asdict())
 
 
-OpenLabelEngine = Callable[[Setup, Path], LabelEngine]
-"""Exports the teacher into a folder, unless it is there, and opens it; raises ExportError or DependencyError."""
+@dataclass(frozen=True)
+class MissingShards:
+    """The shards that a store lacks."""
 
-
-class TorchEngine:
-    """The teacher in PyTorch."""
-
-    name: LabelEngineName = "torch"
-
-    def __init__(self, setup: Setup) -> None:
-        assert setup.teacher is not None and setup.recipe.teacher is not None  # the recipe's validation
-        self.teacher, self.setup = setup.teacher, setup
-        self.chunk_tokens = max(1, 4 * setup.recipe.training.batch_tokens // setup.recipe.teacher.num_beams)
-
-    def outputs(self, sources: Sequence[list[int]], num_beams: int, num_return: int = 1) -> list[list[list[int]]]:
-        """See LabelEngine."""
-        return best_outputs(self.teacher, self.setup, sources, num_beams, num_return)
-
-
-@dataclass
-class Labels:
-    """The teacher's outputs in a run folder."""
-
-    outputs: dict[int, list[list[int]]] = field(default_factory=dict)
-    """By the source's index: its n-best list, best first."""
-    seconds: float = 0.0
-    """Time that they took."""
-    engine: dict[str, Any] = field(default_factory=dict)
-    """What wrote them: fields of ``LabelRecord``."""
-
-    @property
-    def record(self) -> LabelRecord:
-        """The record for ``run.json``."""
-        rate = round(len(self.outputs) / self.seconds, 1) if self.seconds else None
-        return LabelRecord.model_validate({"outputs": len(self.outputs), "outputs_per_second": rate, **self.engine})
+    store: StoreRecord
+    finished: dict[int, ShardRecord]
+    shards: list[int]
 
 
 def needs_labels(setup: Setup) -> bool:
-    """Returns whether the method reads the teacher's outputs."""
-    return setup.teacher is not None and resolve(setup.recipe.method).reads_teacher_outputs
+    """Returns whether the method reads outputs of the teacher that are to be written first."""
+    reads = resolve(setup.recipe.method).reads_teacher_outputs
+    return setup.teacher is not None and setup.label_store is None and reads
 
 
-def write_labels(setup: Setup, out: Path, console: Console, open_exported: OpenLabelEngine | None = None) -> Labels:
-    """Writes the outputs that the run folder ``out`` lacks, and returns all.
+def write_labels(
+    setup: Setup,
+    folder: Path,
+    console: Console,
+    open_exported: OpenLabelEngine | None = None,
+    *,
+    num_hypotheses: int | None = None,
+    top_k: int = 0,
+    replace: bool = False,
+) -> LabelStore:
+    """Writes the shards that a store lacks, and returns the store.
 
-    They are appended to ``teacher_outputs.jsonl`` as they are made, so that a killed run continues where it stopped.
+    Args:
+        setup: Corpus and teacher.
+        folder: The store, which may be there: finished shards of the same labels stay, damaged ones are written anew.
+        console: Shows progress, and what engine was chosen.
+        open_exported: See ``choose_engine``.
+        num_hypotheses: Outputs of each source; None: those that the recipe's method reads.
+        top_k: Log-probabilities at each position of the best output; 0: none.
+        replace: Delete a store of other labels, in place of an error.
+
+    Raises:
+        ConfigError: the search has fewer beams than outputs are wanted, or the teacher fewer tokens than ``top_k``.
+        DataError: the store has other labels; names what differs.
+        ModelError: the teacher's distributions have NaN.
+        StorageError: the disk is full; finished shards stay.
     """
-    assert setup.recipe.teacher is not None  # the recipe's validation
-    path, key = out / TEACHER_OUTPUTS_FILE, _key(setup)
-    labels = _read(path, key)
-    sources, beams = setup.train.sources, setup.recipe.teacher.num_beams
-    missing = [index for index in range(len(sources)) if index not in labels.outputs]
-    if not missing:
-        return labels
-    clock, is_new = time.monotonic(), not path.exists()
-    with storage_errors(path), path.open("a", encoding="utf-8") as stream, _bar(console) as bar:
-        if is_new:
-            stream.write(json.dumps({"key": key}) + "\n")
-        folder = out / LABEL_ENGINE_FOLDER / key[:16]
-        engine, described = _choose(setup, labels.engine, len(missing), folder, open_exported, console)
-        if described != labels.engine:
-            stream.write(json.dumps(described) + "\n")
-            labels.engine = described
-        task = bar.add_task(f"teacher's outputs, {beams} beams", total=len(sources), completed=len(labels.outputs))
-        for rows in _chunks(setup, missing, engine.chunk_tokens):
-            for index, (best, *more) in zip(rows, _outputs(engine, setup, rows), strict=True):
-                labels.outputs[index] = [best, *more]
-                line = {"index": index, "source": sources[index].tolist(), "tokens": best}
-                stream.write(json.dumps(line | ({"more": more} if more else {})) + "\n")
-            labels.seconds, clock = labels.seconds + time.monotonic() - clock, time.monotonic()
-            stream.write(json.dumps({"seconds": round(labels.seconds, 1)}) + "\n")
-            stream.flush()
-            bar.advance(task, len(rows))
-    shutil.rmtree(out / LABEL_ENGINE_FOLDER, ignore_errors=True)
-    return labels
+    missing = begin(setup, folder, num_hypotheses or hypotheses_read(setup.recipe), top_k, replace=replace)
+    store, finished, temporary = missing.store, missing.finished, folder / LABEL_ENGINE_FOLDER
+    if not missing.shards:
+        return LabelStore(folder, store, [finished[number] for number in store.shards])
+    used = finished[max(finished)].written_by if finished else {}
+    count = sum(len(store.indices(number)) for number in missing.shards)
+    with _bar(console) as bar:
+        start = time.monotonic()
+        shown = f"teacher's outputs, {store.settings['teacher.num_beams']} beams"
+        task = bar.add_task(shown, total=store.sources, completed=store.sources - count)
+        engine, written_by = choose_engine(setup, used, count, temporary, open_exported, console)
+        assert setup.teacher is not None  # there is something to write
+        device = next(setup.student.parameters()).device
+        labeller = Labeller(setup.recipe, setup.teacher, engine, store.num_hypotheses, store.top_k, device)
+        for number in missing.shards:
+            sources = [setup.train.sources[index].tolist() for index in store.indices(number)]
+            content = labeller.label(sources, lambda done: bar.advance(task, done)).to_bytes()
+            write_shard(folder, store, number, content, seconds=time.monotonic() - start, **written_by)
+            start = time.monotonic()
+    shutil.rmtree(temporary, ignore_errors=True)
+    return LabelStore.open(folder)
 
 
-def recorded_pairs(run_dir: Path) -> Iterator[tuple[list[int], list[int]]]:
-    """Yields token ids of the sources and teacher's outputs in a run folder; nothing where there are none."""
-    path = run_dir / TEACHER_OUTPUTS_FILE
-    if path.exists():
-        with path.open(encoding="utf-8") as stream:
-            records = map(json.loads, stream)
-            yield from ((record["source"], record["tokens"]) for record in records if "source" in record)
+def begin(setup: Setup, folder: Path, num_hypotheses: int, top_k: int, *, replace: bool = False) -> MissingShards:
+    """Returns what a store lacks; it is made if it is not there. Arguments and errors as in ``write_labels``."""
+    store = _begin(folder, _wanted(setup, num_hypotheses, top_k), replace=replace)
+    finished = dict(_finished(folder, store))
+    missing = [number for number in store.shards if number not in finished]
+    if missing:
+        setup.tokenizer.save(folder / TOKENIZER_FOLDER)
+    return MissingShards(store, finished, missing)
 
 
 def estimated_seconds(setup: Setup, open_exported: OpenLabelEngine | None = None) -> float | None:
-    """Returns the time to write the teacher's outputs, from those of a sample; None if the method reads none."""
+    """Returns the time to write the teacher's outputs, from those of a sample; None if none are to be written."""
     if not needs_labels(setup):
         return None
     with tempfile.TemporaryDirectory() as folder:
         quiet = Console(quiet=True)
-        engine, _ = _choose(setup, {}, setup.examples, Path(folder) / LABEL_ENGINE_FOLDER, open_exported, quiet)
-        sample = _sample(setup)
+        engine, _ = choose_engine(setup, {}, setup.examples, Path(folder) / LABEL_ENGINE_FOLDER, open_exported, quiet)
         start = time.perf_counter()
-        for rows in _chunks(setup, sample, engine.chunk_tokens):
-            _outputs(engine, setup, rows)
-        return (time.perf_counter() - start) / len(sample) * setup.examples
+        count = len(sampled_outputs(setup, engine, hypotheses_read(setup.recipe)))
+        return (time.perf_counter() - start) / count * setup.examples
 
 
-def best_outputs(
-    teacher: Teacher, setup: Setup, sources: Sequence[list[int]], beams: int, count: int = 1
-) -> list[list[list[int]]]:
-    """Returns the teacher's ``count`` best outputs of each source, best first, by PyTorch."""
-    device = next(setup.student.parameters()).device
-    source, mask = pad_sources(sources, setup.generation.pad_id, device)
-    with torch.no_grad():
-        n_best = teacher.generate(source, mask, beams, count)
-    return [[hypothesis.tokens for hypothesis in hypotheses[:count]] for hypotheses in n_best]
-
-
-def cut_outputs(setup: Setup, outputs: Sequence[list[int]]) -> list[list[int]]:
-    """Returns outputs cut at ``data.max_target_tokens``; the last token of a cut one is EOS."""
-    limit = setup.recipe.data.max_target_tokens
-    return [tokens if len(tokens) <= limit else [*tokens[: limit - 1], setup.generation.eos_id] for tokens in outputs]
-
-
-def _choose(
-    setup: Setup,
-    used: dict[str, Any],
-    missing: int,
-    folder: Path,
-    open_exported: OpenLabelEngine | None,
-    console: Console,
-) -> tuple[LabelEngine, dict[str, Any]]:
-    """Returns the engine for the missing outputs, and its description.
-
-    Args:
-        setup: The run.
-        used: Description of the engine that wrote the outputs that are there; ``auto`` goes on with it.
-        missing: Number of missing outputs.
-        folder: Where the exported teacher is put.
-        open_exported: Opens it; None: there is only PyTorch.
-        console: Shows what was chosen, and why.
-    """
-    assert setup.recipe.teacher is not None
-    wanted: str = setup.recipe.teacher.label_engine
-    if wanted == "auto":
-        wanted = used.get("engine") or ("onnx" if missing >= WORTH_EXPORTING else "torch")
-    in_torch = TorchEngine(setup)
-    if wanted == "torch" or open_exported is None:
-        return in_torch, {"engine": in_torch.name}
-    try:
-        engine = open_exported(setup, folder)
-        if used.get("engine") == engine.name:
-            return engine, used
-        return engine, _compare(setup, engine, in_torch, console)
-    except (ExportError, DependencyError) as error:
-        console.print(f"the teacher's outputs are written by PyTorch: {error}", highlight=False, soft_wrap=True)
-        return in_torch, {"engine": in_torch.name}
-
-
-def _compare(setup: Setup, engine: LabelEngine, in_torch: LabelEngine, console: Console) -> dict[str, Any]:
-    """Returns the description of an engine with its BLEU against PyTorch. Raises ExportError if that is too low."""
-    indices, texts, rates = _sample(setup), {}, {}
-    for one in (engine, in_torch):
-        outputs: dict[int, list[list[int]]] = {}
-        start = time.monotonic()
-        for rows in _chunks(setup, indices, one.chunk_tokens):
-            outputs |= dict(zip(rows, _outputs(one, setup, rows), strict=True))
-        rates[one.name] = len(indices) / (time.monotonic() - start)
-        texts[one.name] = [setup.tokenizer.decode(outputs[index][0]) for index in indices]
-    bleu = score("translation", texts[engine.name], texts[in_torch.name]).headline
-    compared = f"BLEU {bleu:.2f} against PyTorch's outputs on {len(indices)} sources"
-    if bleu < LEAST_BLEU:
-        raise ExportError(f"the teacher in int8 has {compared}, less than {LEAST_BLEU:g}")
-    speed = f"{rates[engine.name]:.0f} outputs/s, PyTorch {rates[in_torch.name]:.0f}"
-    console.print(
-        f"the teacher's outputs are written by the exported teacher: {compared}; {speed}",
-        highlight=False,
-        soft_wrap=True,
+def _arrays(
+    sources: Sequence[list[int]], hypotheses: Sequence[Sequence[Hypothesis]], num_hypotheses: int
+) -> ShardArrays:
+    """Returns the arrays of sources and outputs."""
+    lengths = np.zeros((len(sources), num_hypotheses), np.int32)
+    scores = np.full((len(sources), num_hypotheses), np.nan, np.float32)
+    for row, outputs in enumerate(hypotheses):
+        lengths[row, : len(outputs)] = [len(one.tokens) for one in outputs]
+        scores[row, : len(outputs)] = [one.score for one in outputs]
+    return ShardArrays(
+        sources=np.concatenate([np.asarray(source, np.int32) for source in sources]),
+        source_lengths=np.array([len(source) for source in sources], np.int32),
+        tokens=np.concatenate([np.asarray(one.tokens, np.int32) for outputs in hypotheses for one in outputs]),
+        lengths=lengths,
+        scores=scores,
     )
-    return {"engine": engine.name, "bleu_against_torch": round(bleu, 2), "compared": len(indices)}
 
 
-def _sample(setup: Setup) -> list[int]:
-    """Returns the indices of at most ``COMPARED`` sources, evenly spaced."""
-    count = len(setup.train.sources)
-    return list(range(count)) if count <= COMPARED else [number * count // COMPARED for number in range(COMPARED)]
-
-
-def _chunks(setup: Setup, indices: list[int], tokens: int) -> list[list[int]]:
-    """Returns the sources that are searched together, shortest first."""
-    lengths = setup.train.sources.lengths
-    buckets = bucket_by_length([int(lengths[index]) for index in indices], tokens)
-    return [[indices[position] for position in bucket] for bucket in reversed(buckets)]
-
-
-def hypothesis_count(setup: Setup) -> int:
-    """Returns how many outputs of each source the method reads: one, or all those of the beam search."""
-    assert setup.recipe.teacher is not None  # the recipe's validation
-    return setup.recipe.teacher.num_beams if resolve(setup.recipe.method).choice.compares else 1
-
-
-def _outputs(engine: LabelEngine, setup: Setup, rows: list[int]) -> list[list[list[int]]]:
-    assert setup.recipe.teacher is not None
-    sources = [setup.train.sources[index].tolist() for index in rows]
-    n_best = engine.outputs(sources, setup.recipe.teacher.num_beams, hypothesis_count(setup))
-    return [cut_outputs(setup, outputs) for outputs in n_best]
-
-
-def _key(setup: Setup) -> str:
-    """Returns a digest of what the outputs depend on: data, teacher and settings, but not their paths."""
-    settings = setup.recipe.model_dump_json(
-        include={"data", "teacher"}, exclude={"data": {"root"}, "teacher": {"path", "label_engine"}}
+def _wanted(setup: Setup, num_hypotheses: int, top_k: int) -> StoreRecord:
+    """Returns the record of the labels of a run. Raises ConfigError."""
+    config, teacher = setup.recipe.teacher, setup.teacher
+    assert config is not None and teacher is not None  # there is something to write
+    if num_hypotheses > config.num_beams:
+        message = f"{{num_hypotheses}} {num_hypotheses}: a search with {config.num_beams} beams has fewer outputs; "
+        raise ConfigError(f"{message}raise teacher.num_beams", options=["num_hypotheses"])
+    allowed = len(teacher.generation.allowed_ids(teacher.vocab_size))
+    if top_k > allowed:
+        raise ConfigError(f"{{top_k}} {top_k}: the teacher can write {allowed} tokens", options=["top_k"])
+    return store_record(
+        setup.recipe,
+        setup.train.sources,
+        setup.tokenizer,
+        teacher,
+        num_hypotheses=num_hypotheses,
+        top_k=top_k,
+        shard_sources=SHARD_SOURCES,
     )
-    digest = hashlib.sha256(settings.encode())
-    if (count := hypothesis_count(setup)) > 1:
-        digest.update(f"{count} outputs".encode())
-    if setup.teacher is not None:
-        digest.update(f"{setup.teacher.name} {setup.teacher.parameters}".encode())
-    for index in range(len(setup.train.sources)):
-        digest.update(setup.train.sources[index].tobytes())
-    return digest.hexdigest()
 
 
-def _read(path: Path, key: str) -> Labels:
-    """Returns what a run folder has; a file of other data or another teacher is deleted."""
-    if not path.exists():
-        return Labels()
-    records, lines = [], path.read_text(encoding="utf-8").splitlines(keepends=True)
-    for line in lines:
+def _begin(folder: Path, wanted: StoreRecord, *, replace: bool) -> StoreRecord:
+    """Returns the record of the store in a folder, which is made if it is not there. Raises DataError."""
+    if (folder / LABELS_FILE).exists():
         try:
-            records.append(json.loads(line))
-        except ValueError:  # cut short by a kill; it is removed, or the next line would be appended to it
-            break
-    if len(records) < len(lines):
-        write_atomic(path, "".join(lines[: len(records)]))
-    if not records or records[0].get("key") != key:
-        path.unlink()
-        return Labels()
-    labels = Labels()
-    for record in records:
-        if "index" in record:
-            labels.outputs[record["index"]] = [record["tokens"], *record.get("more", ())]
-        elif "engine" in record:
-            labels.engine = record
-        labels.seconds = max(labels.seconds, record.get("seconds", 0.0))
-    if labels.outputs and not labels.engine:  # of a version that had PyTorch alone
-        labels.engine = {"engine": "torch"}
-    return labels
+            stored = read_store_record(folder)
+            problems = differences(stored, wanted)
+        except DataError as error:
+            problems = [str(error)]
+        if not problems:
+            return stored
+        if not replace:
+            message = f"{folder}: has other labels ({'; '.join(problems)}); choose another folder, or replace it with "
+            raise DataError(f"{message}{{force}}", options={"force": True})
+        shutil.rmtree(folder)
+    create_store(folder, wanted)
+    return wanted
+
+
+def _finished(folder: Path, store: StoreRecord) -> Iterator[tuple[int, ShardRecord]]:
+    """Yields the shards that are whole."""
+    for number in store.shards:
+        try:
+            yield number, read_shard_record(folder, store, number)
+        except DataError:  # missing, cut short or altered: it is written anew
+            continue
 
 
 def _bar(console: Console) -> ProgressBar:

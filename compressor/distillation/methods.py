@@ -33,6 +33,17 @@ class Method:
         """Whether contexts are outputs of the teacher, written before training."""
         return Origin.TEACHER in self.contexts.origins
 
+    def reads_model(self, top_k: int) -> bool:
+        """Returns whether the target asks the teacher for more than labels have.
+
+        Args:
+            top_k: Most probable tokens that labels have at each position of the teacher's best outputs; 0: none.
+        """
+        if isinstance(self.target, OwnToken):
+            return False
+        in_labels = self.contexts.origins == {Origin.TEACHER} and not self.choice.compares
+        return not (in_labels and isinstance(self.target, Distribution) and self.target.is_of_best(top_k))
+
 
 METHODS = {
     "vanilla": Method(Always(Origin.REFERENCE), OwnToken()),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -25,7 +24,7 @@ from compressor.distillation.checkpoint import (
     same_length,
 )
 from compressor.distillation.distributed import lost_processes, this_process
-from compressor.distillation.labels import Labels, OpenLabelEngine
+from compressor.distillation.label_engines import OpenLabelEngine
 from compressor.distillation.run_log import RunLog, check_tensorboard
 from compressor.distillation.setup import set_up
 from compressor.distillation.signals import prepare_signal
@@ -34,9 +33,8 @@ from compressor.distillation.trainer import Trainer
 from compressor.distillation.training_loop import TrainingLoop, number_kept
 from compressor.errors import ModelError, OutputExistsError
 from compressor.files import storage_errors, write_atomic
-from compressor.locks import hold
 from compressor.models.weights import load_weights
-from compressor.output_folder import check_replaceable
+from compressor.output_folder import check_replaceable, only_writer
 from compressor.progress import Bar
 from compressor.run_folder import (
     CHECKPOINT_FOLDER,
@@ -81,7 +79,7 @@ def distill(
         DataError, ModelError, VocabularyError, StorageError: see ``compressor.errors``.
     """
     main = this_process().is_main_process
-    with _run_lock(out) if main else nullcontext(), lost_processes():
+    with only_writer(out, "this run") if main else nullcontext(), lost_processes():
         return _distill(recipe, out, resume=resume, force=force, progress=progress and main, label_engine=label_engine)
 
 
@@ -120,7 +118,8 @@ def _distill(
         setup.augmentation.progress = lambda done, total: None  # later parts of passes are made beside training
     with process.main_process_first():
         trainer.signal, labels = prepare_signal(setup, out, console, label_engine)
-    state = _resumed(trainer, out, labels, console) if resume else Progress(seconds=labels.seconds)
+    state = _resumed(trainer, out, console) if resume else None
+    state = state or Progress(seconds=labels.seconds if labels else 0.0)
     state.processes = process.num_processes
     process.wait_for_everyone()  # the main one is about to change what all have read
     if resume and process.is_main_process:
@@ -132,23 +131,6 @@ def _distill(
     if process.is_main_process:
         shutil.rmtree(out / CHECKPOINT_FOLDER, ignore_errors=True)
     return out
-
-
-@contextmanager
-def _run_lock(out: Path) -> Iterator[None]:
-    """Keeps other processes from writing the run; the lock is beside the folder, which may be replaced."""
-
-    def refuse(pid: int | None) -> None:
-        raise OutputExistsError(
-            f"{out}: process {pid or 'of unknown id'} is writing this run: wait until it ends or stop it, "
-            "or choose another folder"
-        )
-
-    out = out.resolve()
-    with storage_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-    with hold(out.parent / f".{out.name}.lock", refuse):
-        yield
 
 
 def _is_done(out: Path, recipe: Recipe) -> bool:
@@ -170,21 +152,21 @@ def _is_done(out: Path, recipe: Recipe) -> bool:
     return finished and best is not None and same_length(best, recipe)
 
 
-def _resumed(trainer: Trainer, out: Path, labels: Labels, console: Console) -> Progress:
-    """Returns the counters that a run goes on from; fills student and optimizer.
+def _resumed(trainer: Trainer, out: Path, console: Console) -> Progress | None:
+    """Returns the counters that a run goes on from, and fills student and optimizer; None if it begins.
 
     Raises:
         ModelError: the checkpoint is damaged, or the recipe asks for no more updates than were made.
     """
     recorded, start = recorded_recipe(out), ""
     if (out / CHECKPOINT_FOLDER).is_dir():
-        state = load_checkpoint(out, trainer.student, trainer.optimizer, trainer.replay)
+        state = load_checkpoint(out, trainer.student, trainer.optimizer, trainer.writer.replay)
     elif is_finished(out):
         load_weights(out / WEIGHTS_FILE, trainer.student)
         state = progress_of(read_record(out))
         start = f", with the best weights (update {state.best_update}), a new optimizer and a new warm-up"
     else:
-        return Progress(seconds=labels.seconds)
+        return None
     trainer.fresh_optimizer = state.fresh_optimizer
     divide_among_processes(state, recorded or trainer.recipe, trainer.recipe, trainer.accelerator.num_processes)
     if recorded is not None and not same_length(recorded, trainer.recipe):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,15 +21,17 @@ from compressor.data.token_files import TokenizedCorpus
 from compressor.data.token_rows import TokenRows
 from compressor.data.tokenized import Ingredients
 from compressor.distillation.initialization import initialize, initialize_from_run
+from compressor.distillation.label_identity import check_labels
+from compressor.distillation.label_store import LabelStore
 from compressor.distillation.methods import resolve
-from compressor.errors import ConfigError, ModelError
+from compressor.errors import ConfigError, DataError, ModelError
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import ModelConfig, complete_config
 from compressor.models.base import Seq2SeqModel
 from compressor.models.registry import build_model
 from compressor.progress import Bar
 from compressor.run_folder import MODEL_FILE, TOKENIZER_FOLDER, DataRecord, is_run
-from compressor.teachers.base import Teacher, check_lengths, check_vocabularies
+from compressor.teachers.base import Teacher, TeacherFacts, check_lengths, check_vocabularies
 from compressor.teachers.registry import load_teacher
 from compressor.teachers.vocabulary_subset import SubsetTeacher, restrict_to
 from compressor.text.fallback import fallback_ids
@@ -48,6 +51,11 @@ class Setup:
 
     recipe: Recipe
     teacher: Teacher | None
+    """The model; None where none is read: without a teacher, or where the labels have all that the method reads."""
+    teacher_facts: TeacherFacts | None
+    """Of the teacher, in memory or not; None without one."""
+    label_store: LabelStore | None
+    """The labels that the recipe names."""
     tokenizer: Tokenizer
     generation: GenerationConfig
     student: Seq2SeqModel
@@ -71,40 +79,41 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
         cache: Folder of tokenized corpora; None: nothing is stored.
 
     Raises:
-        ConfigError, DataError, ModelError, VocabularyError, StorageError: see ``tokenized_corpus`` and
-            ``compressor.teachers``.
+        ConfigError, DataError, ModelError, VocabularyError, StorageError: see ``tokenized_corpus``,
+            ``compressor.teachers`` and ``label_identity.check_labels``.
     """
     bar = bar or Bar(Console(quiet=True), shown=False)
     dev = load_corpus(recipe.data, "dev", bar=bar)
-    teacher = load_teacher(recipe.teacher) if recipe.teacher else None
-    if teacher is not None:
-        check_lengths(teacher, recipe)
-    tokenizer, teacher = _vocabulary(recipe, teacher)
-    made_of = Ingredients(recipe, dev, tokenizer, _first_ids(teacher))
-    corpus = tokenized_corpus(made_of, bar, cache=cache, sample=sample)
-    if teacher is not None and recipe.tokenizer.vocabulary == "corpus" and not isinstance(teacher, SubsetTeacher):
-        teacher = restrict_to(teacher, _occurring(recipe, teacher, corpus))
+    teacher, store = _teacher(recipe)
+    facts = store.teacher() if store is not None and teacher is None else teacher
+    if facts is not None:
+        check_lengths(facts, recipe)
+
+    def read(tokenizer: Tokenizer | None, facts: TeacherFacts | None) -> TokenizedCorpus:
+        first_id = facts.generation.forced_bos_id if facts else None
+        made_of = Ingredients(recipe, dev, tokenizer, () if first_id is None else (first_id,))
+        return tokenized_corpus(made_of, bar, cache=cache, sample=sample)
+
+    if teacher is not None and recipe.tokenizer.vocabulary == "corpus":
+        facts = teacher = _with_smaller_vocabulary(recipe, teacher, store, read)
         bar.say(f"the student has {teacher.vocab_size:,} of the teacher's {teacher.whole.vocab_size:,} tokens")
-        made_of = Ingredients(recipe, dev, teacher.tokenizer, _first_ids(teacher))
-        corpus = tokenized_corpus(made_of, bar, cache=cache, sample=sample)
+    given = _tokenizer(recipe, facts)
+    corpus = read(given, facts)
     encoded = Encoded(corpus.sources, corpus.targets)
-    tokenizer = made_of.tokenizer or corpus.tokenizer
+    tokenizer = given or corpus.tokenizer
     assert tokenizer is not None  # one that was not given was trained
-    generation = _generation(recipe, teacher, tokenizer)
+    generation = _generation(recipe, facts, tokenizer)
     augmentation = _augmentation(recipe, tokenizer, generation, corpus.folder)
     if augmentation is not None and resolve(recipe.method).reads_teacher_outputs:  # written once, before training
         augmentation.progress = bar.count("augmenting")
-        encoded = Encoded(*augmentation.rows(*encoded, 0, np.arange(len(encoded.sources))))
-        augmentation = None
-    config = _model_config(recipe, teacher, tokenizer, generation)
+        encoded, augmentation = first_pass(encoded, augmentation), None
+    if store is not None:
+        own = tokenizer if teacher is not None or recipe.tokenizer.path else None
+        check_labels(store.folder, store.record, recipe, None if sample else encoded.sources, own, teacher)
+    config = _model_config(recipe, facts, tokenizer, generation)
     if recipe.tokenizer.output_vocabulary == "targets":
         generation = _suppress_unwritten(generation, encoded.targets, tokenizer, config.vocab_size)
-    torch.manual_seed(recipe.training.seed)
-    student = build_model(config)
-    if recipe.training.initial_run is not None:
-        initialize_from_run(student, recipe.training.initial_run)
-    elif teacher is not None:
-        initialize(student, teacher, recipe.training.initialization)
+    student = _student(recipe, config, teacher)
     record = corpus.record
     data = DataRecord(
         dev=tuple(dev.fingerprints),
@@ -113,43 +122,90 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
         report=record.report,
         report_text=record.report_text,
     )
-    return Setup(
-        recipe, teacher, tokenizer, generation, student, encoded, augmentation, dev.examples, data, record.cleaned
-    )
+    in_memory = teacher if store is None or _reads_model(recipe, store) else None
+    parts = tokenizer, generation, student, encoded, augmentation, dev.examples, data, record.cleaned
+    return Setup(recipe, in_memory, facts, store, *parts)
 
 
-def _vocabulary(recipe: Recipe, teacher: Teacher | None) -> tuple[Tokenizer | None, Teacher | None]:
-    """Returns the tokenizer that the recipe names, or the teacher's, and the teacher with its vocabulary.
+def first_pass(encoded: Encoded, augmentation: AugmentedPass) -> Encoded:
+    """Returns the examples of the first pass of an augmented corpus."""
+    return Encoded(*augmentation.rows(*encoded, 0, np.arange(len(encoded.sources))))
 
-    Without a tokenizer one is to be trained on the corpus.
+
+def _teacher(recipe: Recipe) -> tuple[Teacher | None, LabelStore | None]:
+    """Returns the teacher that a recipe names, and its labels. Raises DataError or ModelError."""
+    config = recipe.teacher
+    if config is None:
+        return None, None
+    store = LabelStore.open(Path(config.labels)) if config.labels else None
+    return (load_teacher(config) if config.path else None), store
+
+
+def _student(recipe: Recipe, config: ModelConfig, teacher: Teacher | None) -> Seq2SeqModel:
+    torch.manual_seed(recipe.training.seed)
+    student = build_model(config)
+    if recipe.training.initial_run is not None:
+        initialize_from_run(student, recipe.training.initial_run)
+    elif teacher is not None:
+        initialize(student, teacher, recipe.training.initialization)
+    return student
+
+
+def _reads_model(recipe: Recipe, store: LabelStore) -> bool:
+    """Returns whether the method reads more of the teacher than the labels have. Raises DataError if it cannot."""
+    assert recipe.teacher is not None  # it names the labels
+    top_k = store.record.top_k
+    if not resolve(recipe.method).reads_model(top_k):
+        return False
+    if not recipe.teacher.path:
+        raise DataError(
+            f"teacher.labels: {store.folder} has the {top_k} most probable tokens of each position, and the recipe "
+            f"compares {recipe.method.teacher_top_k} (method.teacher_top_k): write labels with `compress label --top-k "
+            f"{recipe.method.teacher_top_k}`, or give teacher.path, too"
+        )
+    return True
+
+
+def _with_smaller_vocabulary(
+    recipe: Recipe,
+    teacher: Teacher,
+    store: LabelStore | None,
+    read: Callable[[Tokenizer, TeacherFacts], TokenizedCorpus],
+) -> SubsetTeacher:
+    """Returns the teacher with the vocabulary of a given tokenizer, of its labels, or else of the training data.
+
+    What augmentation makes of the data in the first pass counts as data.
     """
+    given = _given_tokenizer(recipe)
+    if given is None and store is not None:
+        given = store.teacher().tokenizer
+    if given is not None:
+        return SubsetTeacher(teacher, given)
+    corpus = read(teacher.tokenizer, teacher)
+    rows = [corpus.sources, corpus.targets]
+    augmentation = _augmentation(recipe, teacher.tokenizer, teacher.generation, corpus.folder)
+    if augmentation is not None:
+        rows += first_pass(Encoded(corpus.sources, corpus.targets), augmentation)
+    return restrict_to(teacher, set().union(*(side.distinct() for side in rows)))
+
+
+def _given_tokenizer(recipe: Recipe) -> Tokenizer | None:
+    """Returns the tokenizer that the recipe names, itself or by the run that it starts from. Raises ModelError."""
     initial = recipe.training.initial_run
     if initial is not None and not is_run(initial):
         raise ModelError(f"training.initialization: {initial} is no run: give a folder with {MODEL_FILE}")
     folder = recipe.tokenizer.path or (initial and initial / TOKENIZER_FOLDER)
-    given = load_tokenizer(Path(folder)) if folder else None
-    if teacher is None:
-        return given, None
-    if given is not None and recipe.tokenizer.vocabulary == "corpus":
-        return given, SubsetTeacher(teacher, given)
-    if given is not None:
+    return load_tokenizer(Path(folder)) if folder else None
+
+
+def _tokenizer(recipe: Recipe, teacher: TeacherFacts | None) -> Tokenizer | None:
+    """Returns the tokenizer that the recipe names, or the teacher's; None: one is to be trained on the corpus."""
+    given = _given_tokenizer(recipe)
+    if given is not None and teacher is not None:
         check_vocabularies(teacher, given)
-    return given if given is not None and recipe.tokenizer.path else teacher.tokenizer, teacher
-
-
-def _first_ids(teacher: Teacher | None) -> tuple[int, ...]:
-    """Returns the ids that begin every target."""
-    first = teacher.generation.forced_bos_id if teacher else None
-    return () if first is None else (first,)
-
-
-def _occurring(recipe: Recipe, teacher: Teacher, corpus: TokenizedCorpus) -> set[int]:
-    """Returns the teacher's tokens in the training data, and in what augmentation makes of them in the first pass."""
-    rows = [corpus.sources, corpus.targets]
-    augmentation = _augmentation(recipe, teacher.tokenizer, teacher.generation, corpus.folder)
-    if augmentation is not None:
-        rows += augmentation.rows(corpus.sources, corpus.targets, 0, np.arange(len(corpus.sources)))
-    return set().union(*(side.distinct() for side in rows))
+    if teacher is not None and not recipe.tokenizer.path:
+        return teacher.tokenizer
+    return given
 
 
 def _augmentation(
@@ -162,7 +218,7 @@ def _augmentation(
     return AugmentedPass(augmentation, tokenizer, corpus)
 
 
-def _generation(recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer) -> GenerationConfig:
+def _generation(recipe: Recipe, teacher: TeacherFacts | None, tokenizer: Tokenizer) -> GenerationConfig:
     """Returns the teacher's generation rules, with the limits of the student and of what it is trained on."""
     longest = recipe.student.max_length
     if teacher is None:
@@ -192,7 +248,7 @@ def _suppress_unwritten(
 
 
 def _model_config(
-    recipe: Recipe, teacher: Teacher | None, tokenizer: Tokenizer, generation: GenerationConfig
+    recipe: Recipe, teacher: TeacherFacts | None, tokenizer: Tokenizer, generation: GenerationConfig
 ) -> ModelConfig:
     if tokenizer.has_separate_vocabularies:
         _check_separate(recipe)

@@ -1,4 +1,4 @@
-"""Signals: what training reads of the teacher, from the live model or from the run folder.
+"""Signals: what training reads of the teacher, from the live model or from a label store.
 
 Shapes: batch, source_len, context_len, positions = those that carry loss, columns = tokens that may be generated.
 """
@@ -9,22 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from compressor.data.batching import Batch, TokenRows
+from compressor.data.batching import Batch
 from compressor.distillation.contexts import Contexts, TokenIds
-from compressor.distillation.labels import (
-    Labels,
-    OpenLabelEngine,
-    best_outputs,
-    cut_outputs,
-    hypothesis_count,
-    needs_labels,
-    write_labels,
-)
+from compressor.distillation.label_engines import OpenLabelEngine, n_best, torch_engine
+from compressor.distillation.label_identity import hypotheses_read
+from compressor.distillation.label_store import LabelStore
+from compressor.distillation.labels import needs_labels, write_labels
 from compressor.distillation.methods import resolve
 from compressor.distillation.setup import Setup
+from compressor.distillation.top_k_labels import dense_logits
+from compressor.run_folder import LABELS_FOLDER
 
 COMPARED_TOGETHER = 10_000
 """Sources whose hypotheses are texts in memory at a time."""
@@ -61,11 +60,12 @@ class LiveTeacher:
     def outputs(self, indices: Sequence[int], visits: Sequence[int]) -> list[TokenIds]:
         """See Signal."""
         setup = self.setup
-        assert setup.teacher is not None and setup.recipe.teacher is not None  # the recipe's validation
         sources = [setup.train.sources[index].tolist() for index in indices]
-        n_best = best_outputs(setup.teacher, setup, sources, setup.recipe.teacher.num_beams, hypothesis_count(setup))
-        chosen = chosen_outputs(setup, indices, [cut_outputs(setup, outputs) for outputs in n_best])
-        return [outputs[visit % len(outputs)] for outputs, visit in zip(chosen, visits, strict=True)]
+        count, eos_id = hypotheses_read(setup.recipe), setup.generation.eos_id
+        searched = n_best(torch_engine(setup), setup.recipe, eos_id, sources, count)
+        tokens = [[one.tokens for one in of_source] for of_source in searched]
+        turns = zip(tokens, chosen_places(setup, indices, tokens), visits, strict=True)
+        return [outputs[places[visit % len(places)]] for outputs, places, visit in turns]
 
     def logits(self, batch: Batch, contexts: Contexts, rows: Tensor, tokens: Tensor) -> Tensor:
         """See Signal."""
@@ -75,50 +75,68 @@ class LiveTeacher:
         return teacher.logits(source, source_mask, contexts.tokens[rows], contexts.loss_mask[rows], tokens)
 
 
-class RecordedOutputs(LiveTeacher):
-    """Signal whose outputs were written before training; logits are those of the model in memory."""
+class StoredLabels(LiveTeacher):
+    """Signal of a label store; without a model in memory, distributions are the store's, too."""
 
-    def __init__(self, setup: Setup, chosen: Sequence[list[list[int]]]) -> None:
-        """``chosen``: of all sources, see ``chosen_outputs``."""
+    def __init__(self, setup: Setup, store: LabelStore) -> None:
+        """Chooses outputs of all sources."""
         super().__init__(setup)
-        most = max(map(len, chosen))
-        self.turns = [TokenRows(outputs[turn % len(outputs)] for outputs in chosen) for turn in range(most)]
+        self.store, self.teacher = store, store.teacher()
+        self.places = _stored_places(setup, store) if resolve(setup.recipe.method).choice.compares else None
 
     def outputs(self, indices: Sequence[int], visits: Sequence[int]) -> list[TokenIds]:
         """See Signal."""
-        return [self.turns[visit % len(self.turns)][index] for index, visit in zip(indices, visits, strict=True)]
+        if self.places is None:
+            return [self.store.output(index) for index in indices]
+        chosen = [(self.places[index], visit) for index, visit in zip(indices, visits, strict=True)]
+        turns = [int(places[visit % (places >= 0).sum()]) for places, visit in chosen]
+        return [self.store.output(index, place) for index, place in zip(indices, turns, strict=True)]
+
+    def logits(self, batch: Batch, contexts: Contexts, rows: Tensor, tokens: Tensor) -> Tensor:
+        """See Signal; from the store, contexts must be the best outputs."""
+        if self.setup.teacher is not None:
+            return super().logits(batch, contexts, rows, tokens)
+        stored = [self.store.top_k(batch.indices[row]) for row in rows.nonzero()[:, 0].tolist()]
+        return dense_logits(stored, tokens, self.teacher)
 
 
 def prepare_signal(
     setup: Setup, out: Path, console: Console, open_exported: OpenLabelEngine | None = None
-) -> tuple[Signal, Labels]:
-    """Writes what the method reads of the teacher beforehand to the run folder ``out``; see ``labels.write_labels``.
+) -> tuple[Signal, LabelStore | None]:
+    """Returns what the method reads of the teacher, and its labels; see ``labels.write_labels``.
 
-    Returns:
-        The signal, and the labels, empty if the method reads none.
+    Labels are those that the recipe names, or are written to the run folder ``out``; None if the method reads none.
     """
-    if not needs_labels(setup):
-        return LiveTeacher(setup), Labels()
-    labels = write_labels(setup, out, console, open_exported)
-    chosen: list[list[list[int]]] = []
-    for start in range(0, len(labels.outputs), COMPARED_TOGETHER):
-        indices = range(start, min(start + COMPARED_TOGETHER, len(labels.outputs)))
-        chosen += chosen_outputs(setup, indices, [labels.outputs[index] for index in indices])
-    return RecordedOutputs(setup, chosen), labels
+    store = setup.label_store
+    if needs_labels(setup):
+        store = write_labels(setup, out / LABELS_FOLDER, console, open_exported, replace=True)
+    return (LiveTeacher(setup), None) if store is None else (StoredLabels(setup, store), store)
 
 
-def chosen_outputs(setup: Setup, indices: Sequence[int], n_best: Sequence[list[list[int]]]) -> list[list[list[int]]]:
-    """Returns the outputs of each source that the method chooses among the teacher's, best first.
+def chosen_places(setup: Setup, indices: Sequence[int], outputs: Sequence[Sequence[TokenIds]]) -> list[list[int]]:
+    """Returns the places, among the teacher's outputs of each source, of those that the method chooses, best first.
 
     Args:
         setup: the run.
         indices: the sources' positions in the corpus.
-        n_best: the teacher's outputs of each source, best first.
+        outputs: the teacher's outputs of each source, best first.
     """
     choice, decode = resolve(setup.recipe.method).choice, setup.tokenizer.decode
     if not choice.compares:
-        return [[outputs[0]] for outputs in n_best]
-    texts = [[decode(tokens) for tokens in outputs] for outputs in n_best]
+        return [[0] for _ in outputs]
+    texts = [[decode(list(map(int, tokens))) for tokens in of_source] for of_source in outputs]
     references = [decode(setup.train.targets[index].tolist()) for index in indices]
-    places = choice.choose(texts, references)
-    return [[outputs[place] for place in of_source] for outputs, of_source in zip(n_best, places, strict=True)]
+    return choice.choose(texts, references)
+
+
+def _stored_places(setup: Setup, store: LabelStore) -> NDArray[np.int16]:
+    """Returns what ``chosen_places`` does for all sources: int16 [sources, most places], -1 where there are fewer."""
+    rows: list[list[int]] = []
+    for start in range(0, len(store), COMPARED_TOGETHER):
+        indices = range(start, min(start + COMPARED_TOGETHER, len(store)))
+        outputs = [[one.tokens for one in store.hypotheses(index)] for index in indices]
+        rows += chosen_places(setup, indices, outputs)
+    places = np.full((len(rows), max(map(len, rows))), -1, np.int16)
+    for row, chosen in enumerate(rows):
+        places[row, : len(chosen)] = chosen
+    return places

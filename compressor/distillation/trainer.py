@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -19,33 +19,18 @@ from torch import Tensor
 from compressor.data.batching import Batch, Batches
 from compressor.data.random_draws import Stream, torch_seed
 from compressor.distillation.checkpoint import Progress
-from compressor.distillation.contexts import Contexts, Origin, TokenIds, build_contexts, cut_by_length
-from compressor.distillation.distributed import accelerator, gather_objects, mixed_precision, sum_over_processes
+from compressor.distillation.context_writer import ContextWriter
+from compressor.distillation.contexts import Contexts, cut_by_length
+from compressor.distillation.distributed import accelerator, mixed_precision, sum_over_processes
 from compressor.distillation.losses import IGNORED
 from compressor.distillation.memory import reuse_freed_memory
 from compressor.distillation.methods import resolve
 from compressor.distillation.output_loss import StudentOutput
-from compressor.distillation.replay import ReplayBuffer
-from compressor.distillation.rollout import FULL_BATCH_ROLLOUT, SampleKey, rollout
 from compressor.distillation.schedules import beta, learning_rate
 from compressor.distillation.setup import Setup
 from compressor.distillation.signals import LiveTeacher, Signal
 from compressor.distillation.targets import LossInputs
-from compressor.errors import ConfigError, DivergedRun, ModelError
-from compressor.models.base import Seq2SeqModel
-
-Place = tuple[Batch, int]
-"""An example as its pass has it: a batch and a row of it."""
-
-
-def examples_of(group: Sequence[Batch]) -> list[Place]:
-    """Returns the examples of batches."""
-    return [(batch, row) for batch in group for row in range(len(batch.indices))]
-
-
-def _keys(examples: Sequence[Place]) -> tuple[list[int], list[int]]:
-    """Returns the indices of examples, and how often each was trained on before."""
-    return [batch.indices[row] for batch, row in examples], [batch.visit for batch, _ in examples]
+from compressor.errors import DivergedRun, ModelError
 
 
 class UpdateStats(NamedTuple):
@@ -83,8 +68,7 @@ class Trainer:
         self.student = setup.student
         if setup.teacher is not None:
             setup.teacher.to(self.accelerator.device)
-        self.replay = ReplayBuffer(recipe.method.rollout.replay, recipe.training.seed)
-        self.speculating_teacher = self._speculating_teacher()
+        self.writer = ContextWriter(setup, self.accelerator)
         vocab_size, device = setup.student.config.vocab_size, self.accelerator.device
         allowed = setup.generation.allowed_ids(vocab_size)
         self.tokens = torch.tensor(allowed, device=device)
@@ -107,14 +91,36 @@ class Trainer:
         self.updates = recipe.training.updates or max(1, round((recipe.training.epochs or 1) * per_epoch))
         self.fresh_optimizer = 0
         """Update at which the optimizer began without moments."""
-        self.rollout_seconds = 0.0
-        """Time that this process has spent in rollouts."""
+        self._following: tuple[list[Batch], int] | None = None
+        """The group after the one that ``groups`` has yielded, and its first update."""
 
     def groups(self, progress: Progress) -> Iterator[list[Batch]]:
         """Yields the batches whose rollouts are written together, from ``progress`` on, and advances epoch and batch.
 
         A group is this process's share of one or several whole updates. It has examples of one stretch.
         """
+        if self.writer.background is None:
+            yield from self._groups(progress)
+            return
+        ahead = replace(progress)
+        coming = self._positioned(ahead)
+        current = next(coming, None)
+        while current is not None:
+            following = next(coming, None)
+            self._following = following and (following[0], following[1].updates)
+            group, place = current
+            progress.epoch, progress.stretch, progress.batch = place.epoch, place.stretch, place.batch
+            yield group
+            current = following
+
+    def _positioned(self, ahead: Progress) -> Iterator[tuple[list[Batch], Progress]]:
+        """Yields groups, each with the counters when it is trained on; ``ahead`` is advanced, updates included."""
+        for group in self._groups(ahead):
+            yield group, replace(ahead)
+            ahead.updates += len(group) // self.recipe.training.accumulation
+
+    def _groups(self, progress: Progress) -> Iterator[list[Batch]]:
+        """Does what ``groups`` says, without looking at the next group."""
         together = self.recipe.method.rollout.batches if self.method.uses_rollouts else 1
         accumulation = self.recipe.training.accumulation
         if progress.updates >= self.updates:
@@ -136,6 +142,9 @@ class Trainer:
         """Writes the contexts of a group of batches, then makes the updates; ``update`` counts from 0."""
         share = beta(self.recipe.method.schedule, update / self.updates)
         pairs = list(zip(group, self.write_contexts(group, share), strict=True))
+        if self._following is not None:
+            (following, first), self._following = self._following, None
+            self.writer.begin(following, beta(self.recipe.method.schedule, first / self.updates))
         size = self.recipe.training.accumulation
         return [
             self._update(pairs[start : start + size], share, update + start // size)
@@ -143,90 +152,8 @@ class Trainer:
         ]
 
     def write_contexts(self, group: list[Batch], share: float) -> list[Contexts]:
-        """Returns each batch's contexts, by the method's policy; an example without a reference takes a rollout.
-
-        Args:
-            group: batches; their rollouts are decoded together.
-            share: β.
-        """
-        policy, seed = self.method.contexts, self.recipe.training.seed
-        examples = examples_of(group)
-        origins: list[Origin] = []
-        for batch in group:
-            origins += policy.choose(batch.indices, share, seed, batch.visit)
-        places: dict[Origin, list[int]] = {origin: [] for origin in Origin}
-        for place, ((batch, _), origin) in enumerate(zip(examples, origins, strict=True)):
-            absent = origin is Origin.REFERENCE and batch.target is None
-            places[Origin.STUDENT if absent else origin].append(place)
-        outputs: list[TokenIds] = [()] * len(examples)
-        for origin, chosen in places.items():
-            texts = self._outputs(origin, [examples[place] for place in chosen])
-            for place, tokens in zip(chosen, texts, strict=True):
-                outputs[place] = tokens
-        if self.replay.probability:  # those of all processes, so that their number changes nothing
-            chosen = places[Origin.STUDENT]
-            rollouts = {examples[place][0].indices[examples[place][1]]: outputs[place] for place in chosen}
-            for of_process in gather_objects(self.accelerator, rollouts):
-                self.replay.store(of_process)
-        from_data = [True] * len(examples)
-        for place in places[Origin.STUDENT]:
-            from_data[place] = False
-        contexts, start = [], 0
-        for batch in group:
-            rows = slice(start, start + len(batch.indices))
-            contexts.append(build_contexts(outputs[rows], from_data[rows], self.setup.generation))
-            start = rows.stop
-        return contexts
-
-    def _outputs(self, origin: Origin, examples: Sequence[Place]) -> Sequence[TokenIds]:
-        match origin:
-            case _ if not examples:
-                return []
-            case Origin.REFERENCE:
-                return [batch.target[row].numpy() for batch, row in examples if batch.target is not None]
-            case Origin.TEACHER:
-                return self.signal.outputs(*_keys(examples))
-            case Origin.STUDENT:
-                start = time.monotonic()
-                written = self._replayed_or_rolled_out(examples)
-                self.rollout_seconds += time.monotonic() - start
-                return written
-
-    def _replayed_or_rolled_out(self, examples: Sequence[Place]) -> list[TokenIds]:
-        """Returns the student's outputs, some of them earlier ones."""
-        earlier = self.replay.draw(*_keys(examples))
-        fresh = [place for place, output in enumerate(earlier) if output is None]
-        written = dict(zip(fresh, self.roll_out([examples[place] for place in fresh]), strict=True))
-        return [written[place] if output is None else output for place, output in enumerate(earlier)]
-
-    def _speculating_teacher(self) -> Seq2SeqModel | None:
-        """Returns the teacher that takes part in rollouts, if it does. Raises ConfigError if it cannot."""
-        if self.recipe.method.rollout.strategy != "speculative":
-            return None
-        teacher = self.setup.teacher
-        assert teacher is not None  # the recipe's validation
-        model = teacher.as_model()
-        if model is None:
-            raise ConfigError(
-                "method.rollout.strategy: speculative needs a teacher that is a run, or has Marian's or BART's layout; "
-                f"{teacher.name} has another"
-            )
-        return model.to(self.accelerator.device)
-
-    def roll_out(self, examples: Sequence[Place]) -> list[list[int]]:
-        """Returns the student's outputs for sources; an example's index and visit key its samples."""
-        config, data, seed = self.recipe.method.rollout, self.recipe.data, self.recipe.training.seed
-        limit = min(config.max_new_tokens or data.max_target_tokens, self.recipe.student.max_length - 1)
-        return rollout(
-            self.student,
-            [batch.source[row][batch.source_mask[row]].numpy() for batch, row in examples],
-            self.setup.generation,
-            config,
-            max_new_tokens=limit,
-            batch_tokens=FULL_BATCH_ROLLOUT * self.recipe.training.batch_tokens,
-            keys=[SampleKey(seed, visit, index) for index, visit in zip(*_keys(examples), strict=True)],
-            teacher=self.speculating_teacher,
-        )
+        """Returns each batch's contexts; ``share`` is β."""
+        return self.writer.write(group, share, self.signal)
 
     def _update(self, pairs: Sequence[tuple[Batch, Contexts]], share: float, update: int) -> UpdateStats:
         """Makes one update with the mean loss over the positions of the batches of all processes.

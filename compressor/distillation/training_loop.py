@@ -28,7 +28,7 @@ from compressor.distillation.checkpoint import (
 )
 from compressor.distillation.distributed import any_process
 from compressor.distillation.evaluation import dev_outputs, dev_scores, lost_mass, spread, teacher_agreement
-from compressor.distillation.labels import Labels
+from compressor.distillation.label_store import LabelStore
 from compressor.distillation.run_log import RunLog, Sample
 from compressor.distillation.setup import Setup
 from compressor.distillation.slowdown import SlowdownWatch
@@ -60,7 +60,7 @@ class TrainingLoop:
     """Updates, with the logging, dev scores and checkpoints between them."""
 
     def __init__(
-        self, trainer: Trainer, state: Progress, labels: Labels, out: Path, console: Console, log: RunLog
+        self, trainer: Trainer, state: Progress, labels: LabelStore | None, out: Path, console: Console, log: RunLog
     ) -> None:
         self.trainer, self.state, self.labels, self.out, self.console = trainer, state, labels, out, console
         self.log = log
@@ -121,9 +121,9 @@ class TrainingLoop:
     def _train_group(self, group: list[Batch]) -> tuple[float, list[UpdateStats]]:
         """Makes the updates of a group of batches, counts and logs them; returns their seconds and what they report."""
         trainer, state = self.trainer, self.state
-        start, rollouts = time.monotonic(), trainer.rollout_seconds
+        start, rollouts = time.monotonic(), trainer.writer.seconds
         stats = trainer.train_group(group, state.updates)
-        duration, rollouts = time.monotonic() - start, trainer.rollout_seconds - rollouts
+        duration, rollouts = time.monotonic() - start, trainer.writer.seconds - rollouts
         positions = sum(one.positions for one in stats)
         state.updates += len(stats)
         state.target_tokens += positions
@@ -234,7 +234,7 @@ class TrainingLoop:
 
     def _record(self, finished: bool) -> RunRecord:
         setup, state = self.trainer.setup, self.state
-        recipe, teacher = setup.recipe, setup.teacher
+        recipe, teacher = setup.recipe, setup.teacher_facts
         revision = recipe.teacher and recipe.teacher.revision
         return RunRecord(
             finished=finished,
@@ -259,7 +259,7 @@ class TrainingLoop:
             dev=DevScores.model_validate(state.best_scores) if state.best_scores else None,
             teacher=teacher and TeacherRecord(name=teacher.name, revision=revision, parameters=teacher.parameters),
             vocabulary=_vocabulary_record(setup, state),
-            labels=self.labels.record if self.labels.outputs else None,
+            labels=self.labels and self.labels.run_record,
             data=setup.data,
             output_limit=self.output_limit,
             provenance=self.provenance,
@@ -268,7 +268,7 @@ class TrainingLoop:
     def _checkpoint(self) -> None:
         if self.main:
             trainer = self.trainer
-            parts = trainer.recipe, trainer.student, trainer.optimizer, self.state, trainer.replay
+            parts = trainer.recipe, trainer.student, trainer.optimizer, self.state, trainer.writer.replay
             save_checkpoint(self.out, *parts)
 
     def _bar(self) -> ProgressBar:
@@ -278,7 +278,7 @@ class TrainingLoop:
 
 
 def _vocabulary_record(setup: Setup, state: Progress) -> VocabularyRecord | None:
-    teacher = setup.teacher
+    teacher = setup.teacher_facts
     if not isinstance(teacher, SubsetTeacher):
         return None
     lost = None if state.lost_mass is None else round(state.lost_mass, 6)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from compressor.bundle import MANIFEST_FILE
-from compressor.config import TeacherConfig
 from compressor.data_config import Task
 from compressor.errors import ConfigError, ExportError
 from compressor.models.weights import Run, load_run
 from compressor.run_folder import RUN_FILE, RunRecord, TeacherRecord, is_run, read_record
+from compressor.teacher_config import TeacherConfig
 from compressor.teachers.registry import load_teacher
 
 _LANGUAGE_FIELDS = ("teacher.source_language", "teacher.target_language")

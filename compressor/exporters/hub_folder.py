@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from transformers.utils import logging as hf_logging
 
-from compressor.config import TeacherConfig
 from compressor.errors import ExportError
 from compressor.exporters.checkpoints import load_exportable
 from compressor.exporters.config import ExportConfig
@@ -17,6 +16,7 @@ from compressor.models.transformer import Transformer
 from compressor.models.weights import Run
 from compressor.output_folder import new_folder
 from compressor.run_folder import RUN_FILE, RunRecord
+from compressor.teacher_config import TeacherConfig
 from compressor.teachers.conversion.marian import suppress_by_bias, to_marian, with_padding_last
 from compressor.teachers.conversion.marian_tokenizer import marian_tokenizer_files
 from compressor.teachers.hf_tokenizer import PROBES

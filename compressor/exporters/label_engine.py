@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from compressor.bundle import MANIFEST_FILE, TOKENIZER_FOLDER, dump_manifest, open_bundle
-from compressor.config import LabelEngineName
+from compressor.decoding.search import Hypothesis
 from compressor.distillation.setup import Setup
 from compressor.errors import BundleError, ExportError
 from compressor.exporters.checks.dev_set import evenly_spaced
@@ -27,6 +28,7 @@ from compressor.processors import available_cpus
 from compressor.run_folder import RunRecord, TeacherRecord
 from compressor.runtime.generator import Generator
 from compressor.runtime.session import check_onnxruntime
+from compressor.teacher_config import LabelEngineName
 
 PRECISION = "int8"
 BATCH_SIZE, BATCH_TOKENS = 32, 2048
@@ -69,16 +71,19 @@ class ExportedTeacher:
         )
         self.chunk_tokens = BATCHES * BATCH_TOKENS * threads
 
-    def outputs(self, sources: Sequence[list[int]], num_beams: int, num_return: int = 1) -> list[list[list[int]]]:
+    def hypotheses(self, sources: Sequence[list[int]], num_beams: int, num_return: int = 1) -> list[list[Hypothesis]]:
         """See LabelEngine."""
-        n_best = self.generator.search_ids(
+        searched = self.generator.search_ids(
             sources,
             num_beams=num_beams,
             num_return_sequences=num_return,
             batch_tokens=BATCH_TOKENS,
             batch_size=BATCH_SIZE,
         )
-        return [[output.token_ids for output in outputs] for outputs in n_best]
+        return [
+            [Hypothesis(math.nan if one.score is None else one.score, one.token_ids) for one in outputs]
+            for outputs in searched
+        ]
 
 
 def _export(setup: Setup, folder: Path) -> None:

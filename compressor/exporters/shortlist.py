@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from compressor.batching import TokenIds
 from compressor.data.readers import read_text
 from compressor.decoding.shortlist import Array, LexicalTable
-from compressor.distillation.labels import recorded_pairs
+from compressor.distillation.label_store import recorded_pairs
 from compressor.errors import ConfigError, ExportError
+from compressor.run_folder import LABELS_FOLDER, read_recipe
 from compressor.text.tokenizer import Tokenizer
 
 FREQUENT, LIKELY = 400, 100
@@ -25,12 +27,12 @@ ROUNDS = 2
 MAX_TOKEN_PAIRS = 30_000_000
 """Limit on the pairs of a source and a target token that the estimate uses: some 2 GB of memory."""
 
-Pair = tuple[Sequence[int], Sequence[int]]
+Pair = tuple[TokenIds, TokenIds]
 """Token ids of a source and of the teacher's output for it."""
 
 
 def teacher_pairs(run_dir: Path, tokenizer: Tokenizer, source: Path | None, target: Path | None) -> Iterator[Pair]:
-    """Yields sources with the teacher's outputs, from two files, or from the run's training signals without files.
+    """Yields sources with the teacher's outputs, from two files; without them from the run's labels.
 
     Args:
         run_dir: The run folder.
@@ -51,7 +53,9 @@ def teacher_pairs(run_dir: Path, tokenizer: Tokenizer, source: Path | None, targ
         for source_text, target_text in read_text(source, target):
             yield tokenizer.encode_source(source_text), tokenizer.encode_target(target_text or "")
         return
-    pairs = recorded_pairs(run_dir)
+    recipe = read_recipe(run_dir)
+    labels = recipe.teacher.labels if recipe is not None and recipe.teacher is not None else None
+    pairs = recorded_pairs(Path(labels) if labels else run_dir / LABELS_FOLDER)
     first = next(pairs, None)
     if first is None:
         raise ExportError(

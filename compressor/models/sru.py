@@ -30,7 +30,8 @@ class SruLayer(nn.Module):
 
     ``c_t = f_t * c_(t-1) + (1 - f_t) * W x_t`` and ``h_t = r_t * c_t + (1 - r_t) * s_t`` with the gates
     ``f_t = sigmoid(W_f x_t + v_f * c_(t-1) + b_f)`` and ``r_t``, which is like it. ``s_t`` is the scaled input if it
-    has the width of the output, else another projection of it. The recurrence is computed in fp32.
+    has the width of the output, else another projection of it. All matrices are one, ``W``, or its factors where the
+    configuration has a ``projection``. The recurrence is computed in fp32.
     """
 
     def __init__(self, config: SruModelConfig, inputs: int, directions: int) -> None:
@@ -39,15 +40,19 @@ class SruLayer(nn.Module):
         hidden, self.directions = config.hidden_size, directions
         self.parts = 3 if inputs == hidden else 4
         self.norm = nn.LayerNorm(inputs) if config.layer_norm else nn.Identity()
-        self.weight = nn.Linear(inputs, self.parts * hidden, bias=False)
+        inner = config.projection
+        self.contract = nn.Linear(inputs, inner, bias=False) if inner else nn.Identity()
+        self.weight = nn.Linear(inner or inputs, self.parts * hidden, bias=False)
         self.forget_cell, self.forget_bias = nn.Parameter(torch.zeros(hidden)), nn.Parameter(torch.zeros(hidden))
         self.reset_cell, self.reset_bias = nn.Parameter(torch.zeros(hidden)), nn.Parameter(torch.zeros(hidden))
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Draws the matrix so that outputs have the variance of inputs (Lei et al. 2018, section 3.2)."""
-        bound = (3 / self.weight.in_features) ** 0.5
-        nn.init.uniform_(self.weight.weight, -bound, bound)
+        """Draws the matrices so that outputs have the variance of inputs (Lei et al. 2018, section 3.2)."""
+        for matrix in (self.contract, self.weight):
+            if isinstance(matrix, nn.Linear):
+                bound = (3 / matrix.in_features) ** 0.5
+                nn.init.uniform_(matrix.weight, -bound, bound)
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Outputs [batch, len, hidden] at all positions.
@@ -76,7 +81,7 @@ class SruLayer(nn.Module):
 
     def _project(self, inputs: Tensor) -> Tensor:
         """The matmuls of all positions, fp32 [batch, len, parts * hidden]."""
-        projected: Tensor = self.weight(self.norm(inputs))
+        projected: Tensor = self.weight(self.contract(self.norm(inputs)))
         return projected.float()
 
     def _split(self, projected: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

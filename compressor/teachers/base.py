@@ -15,8 +15,8 @@ from compressor.models.base import Seq2SeqModel
 from compressor.text.tokenizer import Tokenizer
 
 
-class Teacher(ABC):
-    """A frozen model that labels training data. Shapes: batch, source_len, context_len, vocab (output layer rows)."""
+class TeacherFacts:
+    """What is known of a teacher, with or without its model."""
 
     name: str
     """Folder name or hub name, for provenance."""
@@ -30,6 +30,10 @@ class Teacher(ABC):
     """Longest source, in tokens; None: no limit."""
     max_context: int | None
     """Longest context, start token included; None: no limit."""
+
+
+class Teacher(TeacherFacts, ABC):
+    """A frozen model that labels training data. Shapes: batch, source_len, context_len, vocab (output layer rows)."""
 
     @abstractmethod
     def to(self, device: Any) -> Teacher:
@@ -66,7 +70,7 @@ class Teacher(ABC):
         """The teacher as a model of our own, with the same logits; None where its layout is another."""
 
 
-def check_vocabularies(teacher: Teacher, student: Tokenizer) -> None:
+def check_vocabularies(teacher: TeacherFacts, student: Tokenizer) -> None:
     """Checks that teacher and student give every token the same id.
 
     Raises:
@@ -83,7 +87,7 @@ def check_vocabularies(teacher: Teacher, student: Tokenizer) -> None:
     )
 
 
-def check_lengths(teacher: Teacher, recipe: Recipe) -> None:
+def check_lengths(teacher: TeacherFacts, recipe: Recipe) -> None:
     """Checks that the teacher can read every source and context that the recipe allows, and the student every context.
 
     Raises:

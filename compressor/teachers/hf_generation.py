@@ -9,9 +9,9 @@ from typing import Any
 
 from transformers import GenerationConfig as HFGenerationConfig
 
-from compressor.config import TeacherConfig
 from compressor.errors import ConfigError, ModelError
 from compressor.generation_config import GenerationConfig
+from compressor.teacher_config import TeacherConfig
 from compressor.text.tokenizer import Tokenizer
 
 DEFAULT_LIMIT = 512

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from compressor.config import TeacherConfig
 from compressor.errors import ConfigError, ModelError
+from compressor.teacher_config import TeacherConfig
 from compressor.text.marian_languages import MAX_SHOWN, language_tokens
 from compressor.text.tokenizer import (
     JsonTokenizer,

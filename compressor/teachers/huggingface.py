@@ -16,11 +16,11 @@ from transformers import GenerationConfig as HFGenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging as hf_logging
 
-from compressor.config import TeacherConfig
 from compressor.decoding.search import Hypothesis, beam_search
 from compressor.errors import ModelError
 from compressor.generation_config import until_eos
 from compressor.models.base import Seq2SeqModel, count_parameters
+from compressor.teacher_config import TeacherConfig
 from compressor.teachers.base import Teacher
 from compressor.teachers.conversion.marian import level_vocabularies
 from compressor.teachers.conversion.registry import convert, is_faster_converted

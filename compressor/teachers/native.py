@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compressor.config import TeacherConfig
 from compressor.decoding.search import Hypothesis, beam_search, greedy
 from compressor.errors import ConfigError
 from compressor.models.base import Seq2SeqModel, count_parameters
 from compressor.models.weights import load_run
 from compressor.run_folder import is_run
+from compressor.teacher_config import TeacherConfig
 from compressor.teachers.base import Teacher
 from compressor.teachers.registry import register_teacher
 

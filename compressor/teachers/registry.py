@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from compressor.bundle import MANIFEST_FILE
-from compressor.config import TeacherConfig
 from compressor.errors import ModelError
+from compressor.teacher_config import TeacherConfig
 from compressor.teachers.base import Teacher
 
 Loader = Callable[[TeacherConfig], Teacher]

@@ -125,7 +125,7 @@ def _cut(tokenizer: Tokenizer, ids: Mapping[int, int]) -> Tokenizer:
             return SentencePieceTokenizer({name: _cut_pieces(files[name], lambda place, _: place in places)}, frame)
         case VocabularyTokenizer(vocab=vocab):
             vocabulary = {token: ids[index] for token, index in vocab.items() if index in ids}
-            unnamed = ids.keys() - set(vocab.values())
+            unnamed = sorted(ids.keys() - set(vocab.values()))
             vocabulary |= {UNNAMED.format(index): ids[index] for index in unnamed}
             pieces = {
                 name: _cut_pieces(content, lambda _, piece: piece in vocabulary)

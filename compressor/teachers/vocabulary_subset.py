@@ -17,7 +17,7 @@ from compressor.decoding.search import Hypothesis
 from compressor.errors import VocabularyError
 from compressor.generation_config import GenerationConfig
 from compressor.models.base import Seq2SeqModel
-from compressor.teachers.base import Teacher
+from compressor.teachers.base import Teacher, check_vocabularies
 from compressor.teachers.subset_tokenizer import UNNAMED, subset_tokenizer
 from compressor.text.tokenizer import Tokenizer
 
@@ -97,6 +97,18 @@ class SubsetTeacher(Teacher):
         return model and model.with_vocabulary(self.theirs, self.generation.pad_id)
 
 
+def in_ids_of(tokenizer: Tokenizer, teacher: Teacher) -> Teacher:
+    """Returns the teacher as a student with this tokenizer sees it: itself, if both have one vocabulary.
+
+    Raises:
+        VocabularyError: see ``check_vocabularies``, and ``SubsetTeacher`` for a smaller vocabulary.
+    """
+    if len(tokenizer.vocab) < len(teacher.tokenizer.vocab) and tokenizer.vocab.keys() <= _known(teacher).keys():
+        return SubsetTeacher(teacher, tokenizer)
+    check_vocabularies(teacher, tokenizer)
+    return teacher
+
+
 def restrict_to(teacher: Teacher, occurring: Iterable[int]) -> SubsetTeacher:
     """Returns the teacher with a vocabulary of the tokens that occur, and of what ``subset_tokenizer`` adds.
 
@@ -109,9 +121,14 @@ def restrict_to(teacher: Teacher, occurring: Iterable[int]) -> SubsetTeacher:
     return SubsetTeacher(teacher, subset_tokenizer(teacher.tokenizer, wanted))
 
 
+def _known(teacher: Teacher) -> dict[str, int]:
+    """Returns the teacher's ids by every name that a smaller tokenizer may have for them."""
+    return {UNNAMED.format(index): index for index in range(teacher.vocab_size)} | teacher.tokenizer.vocab
+
+
 def _teacher_ids(teacher: Teacher, tokenizer: Tokenizer) -> list[int]:
     """Returns the teacher's id of each token of a smaller tokenizer, by its id there. Raises VocabularyError."""
-    known = teacher.tokenizer.vocab | {UNNAMED.format(index): index for index in range(teacher.vocab_size)}
+    known = _known(teacher)
     ordered = sorted(tokenizer.vocab.items(), key=lambda item: item[1])
     unknown = [token for token, _ in ordered if token not in known]
     if unknown or [index for _, index in ordered] != list(range(len(ordered))):

@@ -16,6 +16,7 @@ from compressor.cli.errors import EXIT_CODES
 COMMANDS = [
     "distill",
     "train",
+    "label",
     "export",
     "bench",
     "translate",

@@ -12,9 +12,7 @@ import yaml
 import compressor
 from compressor import cli, errors
 from compressor.cli.errors import EXIT_CODES
-from compressor.config import Recipe, load_recipe
 
-CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
 SHORT = ["--set", "training.updates=4", "--set", "training.eval_every=4"]
 
 
@@ -22,11 +20,6 @@ def run(*arguments: str | Path) -> int:
     with pytest.raises(SystemExit) as stopped:
         cli.main([str(argument) for argument in arguments])
     return int(stopped.value.code or 0)
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
-def test_shipped_recipes_are_valid(path: Path) -> None:
-    assert isinstance(load_recipe(path), Recipe)
 
 
 def test_train_then_distil(
@@ -70,6 +63,28 @@ def test_dry_run_writes_nothing(
     assert run("distill", tiny_recipe, *advice, "--set", "method.contexts=teacher", "--dry-run", "--json") == 0
     assert json.loads(capsys.readouterr().out)["estimate"]["teacher_outputs_minutes"] >= 0
     assert not (tmp_path / "run").exists()
+
+
+def test_label_then_distil_without_a_teacher(
+    tiny_recipe: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--set", "data.train=[{source: train.de, target: train.en, size: 12}]", "--set", "teacher.num_beams=2"]
+    written = [tiny_recipe, *few, "--set", f"teacher.path={tiny_run}", "--num-hypotheses", "2", "--out"]
+    assert run("label", *written, tmp_path / "labels", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["outputs"], shown["engine"], shown["num_hypotheses"], shown["top_k"]) == (12, "torch", 2, 0)
+    assert shown["folder"] == str(tmp_path / "labels") and shown["size_mb"] > 0
+    from_labels = ["--set", f"teacher.labels={tmp_path / 'labels'}", "--set", "teacher.path="]
+    advice = [*few, *from_labels, "--set", "method.name=mbr", "--set", "student.d_model=16"]
+    assert run("distill", tiny_recipe, *advice, "--dry-run", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)["estimate"]
+    assert plan["teacher_outputs_minutes"] is None and plan["teacher_parameters"] > plan["student_parameters"]
+    assert run("distill", tiny_recipe, *advice, *SHORT, "--out", tmp_path / "run", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["method"] == "mbr"
+    assert run("label", *written, tmp_path / "labels", "--top-k", "3") == EXIT_CODES[errors.DataError]
+    assert "top_k: 0 in the labels, 3 wanted" in capsys.readouterr().err
+    assert run("label", tiny_recipe, *advice, "--out", tmp_path / "x") == EXIT_CODES[errors.ConfigError]
+    assert "labels are written by a teacher: give teacher.path" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ def whole_and_halves(recipe: Recipe) -> tuple[Recipe, Recipe]:
         ("vanilla", {}, False, 0.0),
         ("imitkd", SAMPLED, True, 0.0),
         ("imitkd", SAMPLED, True, 0.3),
+        ("mbr", {"mbr_hypotheses": 2}, False, 0.0),
         ("imitkd+full", {"schedule": {"name": "linear"}, "rollout": {"batches": 2}}, True, 0.0),
     ],
 )

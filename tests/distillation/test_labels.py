@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
 
 from compressor.config import Recipe
-from compressor.distillation import labels as labels_module
-from compressor.distillation.labels import TorchEngine, write_labels
+from compressor.decoding.search import Hypothesis
+from compressor.distillation import label_engines, labels
+from compressor.distillation.label_engines import torch_engine
+from compressor.distillation.label_store import LabelStore
+from compressor.distillation.labels import write_labels
 from compressor.distillation.run import distill
 from compressor.distillation.setup import Setup, set_up
 from compressor.errors import CompressError, DependencyError, ExportError
-from compressor.run_folder import LABEL_ENGINE_FOLDER, TEACHER_OUTPUTS_FILE, read_record
+from compressor.run_folder import LABEL_ENGINE_FOLDER, LABELS_FOLDER, read_record
 
 
 class Opened:
@@ -31,13 +32,15 @@ class Opened:
         if self.fails:
             raise self.fails
         folder.mkdir(parents=True, exist_ok=True)
-        self.in_torch, self.name, self.chunk_tokens = TorchEngine(setup), "onnx", 90
+        self.in_torch, self.name, self.chunk_tokens = torch_engine(setup), "onnx", 90
         return self
 
-    def outputs(self, sources: Sequence[list[int]], num_beams: int, num_return: int = 1) -> list[list[list[int]]]:
+    def hypotheses(self, sources: Sequence[list[int]], *beams: int) -> list[list[Hypothesis]]:
         self.written += len(sources)
-        n_best = self.in_torch.outputs(sources, num_beams, num_return)
-        return [[self.damage(tokens) for tokens in outputs] for outputs in n_best] if self.damage else n_best
+        n_best = self.in_torch.hypotheses(sources, *beams)
+        if self.damage is None:
+            return n_best
+        return [[Hypothesis(one.score, self.damage(one.tokens)) for one in outputs] for outputs in n_best]
 
 
 def labelled(make_recipe: Callable[..., Recipe], engine: str) -> Recipe:
@@ -48,8 +51,7 @@ def labelled(make_recipe: Callable[..., Recipe], engine: str) -> Recipe:
     return recipe.model_copy(update={"teacher": teacher, "data": recipe.data.model_copy(update={"train": train})})
 
 
-def write(setup: Setup, out: Path, engine: Opened) -> tuple[labels_module.Labels, str]:
-    out.mkdir(exist_ok=True)
+def write(setup: Setup, out: Path, engine: Opened) -> tuple[LabelStore, str]:
     shown = io.StringIO()
     return write_labels(setup, out, Console(file=shown, width=200), engine), shown.getvalue()
 
@@ -58,12 +60,12 @@ def test_the_exported_teacher_is_compared_and_recorded(make_recipe: Callable[...
     engine = Opened()
     out = distill(labelled(make_recipe, "onnx"), tmp_path / "run", progress=False, label_engine=engine)
     record = read_record(out).labels
-    count = sum('"index"' in line for line in (out / TEACHER_OUTPUTS_FILE).read_text().splitlines())
+    count = len(LabelStore.open(out / LABELS_FOLDER))
     assert record is not None and (record.engine, record.outputs) == ("onnx", count)
     assert (record.bleu_against_torch, record.compared) == (100.0, count)
     assert engine.written == count + count
-    assert len(engine.folders) == 1 and engine.folders[0].is_relative_to(out / LABEL_ENGINE_FOLDER)
-    assert not (out / LABEL_ENGINE_FOLDER).exists()
+    assert len(engine.folders) == 1 and engine.folders[0].is_relative_to(out / LABELS_FOLDER / LABEL_ENGINE_FOLDER)
+    assert not (out / LABELS_FOLDER / LABEL_ENGINE_FOLDER).exists()
 
 
 @pytest.mark.parametrize(
@@ -80,49 +82,47 @@ def test_pytorch_writes_the_outputs_where_the_exported_teacher_cannot(
     make_recipe: Callable[..., Recipe], tmp_path: Path, wanted: str, engine: Opened, reason: str
 ) -> None:
     setup = set_up(labelled(make_recipe, wanted))
-    labels, shown = write(setup, tmp_path / "run", engine)
-    assert reason in shown and labels.record.engine == "torch"
+    store, shown = write(setup, tmp_path / "run", engine)
+    assert reason in shown and store.run_record.engine == "torch"
     assert bool(engine.folders) == (wanted == "onnx")
     plain = write(set_up(labelled(make_recipe, "torch")), tmp_path / "plain", Opened())[0]
-    assert labels.outputs == plain.outputs
+    assert outputs(store) == outputs(plain)
 
 
 def test_many_outputs_are_worth_an_export(
     make_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labels_module, "WORTH_EXPORTING", 10)
-    labels, shown = write(set_up(labelled(make_recipe, "auto")), tmp_path / "run", Opened())
-    assert labels.record.engine == "onnx" and "BLEU 100.00 against PyTorch's outputs on 30 sources" in shown
+    monkeypatch.setattr(label_engines, "WORTH_EXPORTING", 10)
+    store, shown = write(set_up(labelled(make_recipe, "auto")), tmp_path / "run", Opened())
+    assert store.run_record.engine == "onnx" and "BLEU 100.00 against PyTorch's outputs on 30 sources" in shown
 
 
-def test_a_killed_run_goes_on_with_the_same_engine(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_with_the_same_engine(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "SHARD_SOURCES", 8)
     setup = set_up(labelled(make_recipe, "onnx"))
     whole = write(setup, tmp_path / "whole", Opened())[0]
+    assert len(whole.record.shards) == 4 and len(whole) == 30
 
     class Killed(Opened):
-        def outputs(self, sources: Sequence[list[int]], num_beams: int, num_return: int = 1) -> list[list[list[int]]]:
-            if self.written > 40:
+        def hypotheses(self, sources: Sequence[list[int]], *beams: int) -> list[list[Hypothesis]]:
+            if self.written >= 30 + 20:  # all were compared; then two shards and a half
                 raise KeyboardInterrupt
-            return super().outputs(sources, num_beams, num_return)
+            return super().hypotheses(sources, *beams)
 
     with pytest.raises(KeyboardInterrupt):
         write(setup, tmp_path / "run", Killed())
-    there = [json.loads(line) for line in (tmp_path / "run" / TEACHER_OUTPUTS_FILE).read_text().splitlines()]
-    assert 0 < sum("index" in line for line in there) < len(whole.outputs)
+    there = len(list((tmp_path / "run").glob("shard-?????.json")))
+    assert 0 < there < 4
     again = Opened()
     automatic = set_up(labelled(make_recipe, "auto"))  # the outputs are few, but were begun with onnx
-    labels, shown = write(automatic, tmp_path / "run", again)
-    assert labels.outputs == whole.outputs and labels.record.engine == "onnx"
-    assert again.written == len(whole.outputs) - sum("index" in line for line in there) and shown == ""
-    assert labels.record.bleu_against_torch == 100.0
+    store, shown = write(automatic, tmp_path / "run", again)
+    assert outputs(store) == outputs(whole) and store.run_record.engine == "onnx"
+    assert again.written == 30 - 8 * there and shown == ""
+    assert store.run_record.bleu_against_torch == 100.0
 
 
-def test_outputs_of_older_runs_are_read_as_pytorchs(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    setup = set_up(labelled(make_recipe, "torch"))
-    whole = write(setup, tmp_path / "run", Opened())[0]
-    path = tmp_path / "run" / TEACHER_OUTPUTS_FILE
-    lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines if "engine" not in line))
-    engine = Opened()
-    labels, _ = write(set_up(labelled(make_recipe, "onnx")), tmp_path / "run", engine)
-    assert labels.outputs == whole.outputs and labels.record.engine == "torch" and not engine.folders
+def outputs(store: LabelStore) -> list[list[int]]:
+    """The best outputs."""
+    return [list(store.output(index)) for index in range(len(store))]

@@ -19,7 +19,9 @@ from compressor.distillation.targets import Distribution, OwnToken
 from compressor.errors import ConfigError
 from compressor.method_config import (
     FULL_METHODS,
+    LABEL_METHODS,
     N_BEST_METHODS,
+    OUTPUT_METHODS,
     REFERENCE_METHODS,
     ROLLOUT_METHODS,
     TEACHER_CONTEXT_METHODS,
@@ -71,6 +73,12 @@ def test_the_recipe_knows_every_row_and_what_it_needs() -> None:
     assert full == FULL_METHODS
     assert {name for name in full if Origin.REFERENCE in METHODS[name].contexts.origins} == REFERENCE_METHODS
     assert {name for name, row in METHODS.items() if row.choice.compares} == N_BEST_METHODS
+    assert {name for name, row in METHODS.items() if row.contexts.origins == {Origin.TEACHER}} == OUTPUT_METHODS
+    enough = {name: resolve(MethodConfig(name=name, teacher_top_k=4 if name in full else None)) for name in METHODS}
+    assert {name for name in OUTPUT_METHODS if not enough[name].reads_model(4)} == LABEL_METHODS
+    rows = [(name, "references") for name in METHODS] + [(name, "teacher") for name in TEACHER_CONTEXTS]
+    for config in (MethodConfig(name=name, contexts=contexts) for name, contexts in rows):
+        assert config.reads_teacher_outputs == resolve(config).reads_teacher_outputs
 
 
 FULL = "imitkd+full, mbr+full, seqkd+full, vanilla+full"

@@ -64,7 +64,7 @@ def test_a_later_visit_takes_earlier_rollouts(
         written.append([batch.indices[row] for batch, row in examples])
         return [[5 + batch.visit, trainer.setup.generation.eos_id] for batch, _ in examples]
 
-    monkeypatch.setattr(trainer, "roll_out", roll_out)
+    monkeypatch.setattr(trainer.writer, "roll_out", roll_out)
     batch: Batch = next(trainer.groups(Progress()))[0]
     first = trainer.write_contexts([batch], 0.0)[0]
     assert written == [batch.indices] and (first.tokens[:, 1] == 5).all()

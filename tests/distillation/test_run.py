@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import operator
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,14 @@ import torch
 from safetensors.torch import load_file
 
 from compressor.config import Recipe, dump_recipe
-from compressor.decoding.search import beam_search, pad_sources
-from compressor.distillation import labels as labels_module
+from compressor.decoding.search import Hypothesis, beam_search, pad_sources
+from compressor.distillation import labels
 from compressor.distillation import training_loop as loop_module
-from compressor.distillation.labels import LabelEngine
+from compressor.distillation.label_engines import TorchEngine
+from compressor.distillation.label_store import LabelStore
 from compressor.distillation.methods import METHODS
 from compressor.distillation.run import distill
-from compressor.distillation.setup import Setup, set_up
+from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
 from compressor.errors import (
     InterruptedRun,
@@ -34,7 +34,7 @@ from compressor.errors import (
     StorageError,
 )
 from compressor.models.weights import load_run
-from compressor.run_folder import CHECKPOINT_FOLDER, TEACHER_OUTPUTS_FILE, is_finished, read_record
+from compressor.run_folder import CHECKPOINT_FOLDER, LABELS_FOLDER, is_finished, read_record
 from compressor.teachers.native import NativeTeacher
 
 Make = Callable[..., Recipe]
@@ -302,29 +302,30 @@ def test_resuming_needs_a_checkpoint_of_the_same_recipe(
 def test_a_run_killed_before_its_first_checkpoint_keeps_the_teachers_outputs(
     make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(labels, "SHARD_SOURCES", 60)
     recipe, out = make_recipe("seqkd", updates=3), tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_group", _no_space)
         with pytest.raises(OSError, match="No space"):
             distill(recipe, out, progress=False)
-    whole = (out / TEACHER_OUTPUTS_FILE).read_text()
-    cut = whole.splitlines(keepends=True)
-    (out / TEACHER_OUTPUTS_FILE).write_text("".join(cut[:-3]) + cut[-3][:-9])  # killed in the middle of a line
+    whole, records = LabelStore.open(out / LABELS_FOLDER), sorted((out / LABELS_FOLDER).glob("shard-*.json"))
+    expected = [list(whole.output(index)) for index in range(len(whole))]
+    assert len(records) > 2
+    records[-1].unlink()  # killed before the last shard was whole
     (out / "metrics.jsonl").write_text('{"update": 1, "lo')
     written: list[int] = []
-    best = labels_module._outputs
+    search = TorchEngine.hypotheses
 
-    def watched(engine: LabelEngine, setup: Setup, rows: list[int]) -> list[list[int]]:
-        written.extend(rows)
-        return best(engine, setup, rows)
+    def watched(engine: TorchEngine, sources: Sequence[list[int]], *beams: int) -> list[list[Hypothesis]]:
+        written.append(len(sources))
+        return search(engine, sources, *beams)
 
-    monkeypatch.setattr(labels_module, "_outputs", watched)
+    monkeypatch.setattr(TorchEngine, "hypotheses", watched)
     assert is_finished(distill(recipe, out, resume=True, progress=False))
-    assert len(written) == len(written_outputs("".join(cut[-3:]))) > 0
-    assert written_outputs((out / TEACHER_OUTPUTS_FILE).read_text()) == written_outputs(whole)
-    lines = (out / TEACHER_OUTPUTS_FILE).read_text().splitlines()
-    seconds = [json.loads(line)["seconds"] for line in lines if '"seconds"' in line]
-    assert seconds == sorted(seconds) and json.loads((out / "run.json").read_text())["seconds"] >= seconds[-1]
+    again = LabelStore.open(out / LABELS_FOLDER)
+    assert sum(written) == len(whole.record.indices(len(records) - 1))
+    assert [list(again.output(index)) for index in range(len(again))] == expected
+    assert json.loads((out / "run.json").read_text())["seconds"] >= round(again.seconds, 1) > 0
     assert [json.loads(line)["update"] for line in (out / "metrics.jsonl").read_text().splitlines()][:1] == [1]
 
 
@@ -351,12 +352,6 @@ def test_full_disk_preserves_the_last_checkpoint(
     assert is_finished(distill(recipe, tmp_path / "run", resume=True, progress=False))
 
 
-def written_outputs(text: str) -> list[dict[str, Any]]:
-    """The teacher's outputs in a file, by source."""
-    records = (json.loads(line) for line in text.splitlines() if '"index"' in line)
-    return sorted(records, key=operator.itemgetter("index"))
-
-
 def _no_space(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device")
 
@@ -364,16 +359,15 @@ def _no_space(*_: object, **__: object) -> None:
 def test_seqkd_learns_from_the_teachers_beam_search(make_recipe: Make, tmp_path: Path) -> None:
     recipe = make_recipe("seqkd", updates=2)
     out = distill(recipe, tmp_path / "run", progress=False)
-    records = written_outputs((out / TEACHER_OUTPUTS_FILE).read_text())
+    store = LabelStore.open(out / LABELS_FOLDER)
     assert recipe.teacher is not None
     teacher = NativeTeacher(recipe.teacher)
     setup = set_up(recipe)
-    for record in records[:5]:
-        source = pad_sources([setup.train.sources[record["index"]].tolist()], teacher.generation.pad_id)
+    limit, eos = recipe.data.max_target_tokens, teacher.generation.eos_id
+    for index in range(5):
+        source = pad_sources([setup.train.sources[index].tolist()], teacher.generation.pad_id)
         best = beam_search(teacher.model, teacher.generation, *source, num_beams=3)[0][0].tokens
-        assert (
-            record["tokens"] == best[:23] + [teacher.generation.eos_id] * (len(best) > 23) or record["tokens"] == best
-        )
+        assert list(store.output(index)) == (best if len(best) <= limit else [*best[: limit - 1], eos])
 
 
 def test_runs_of_one_program_may_differ_in_precision(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:

@@ -15,17 +15,17 @@ from compressor.config import Recipe, TokenizerConfig
 from compressor.data.batching import Batch
 from compressor.data_config import AugmentationConfig
 from compressor.decoding.search import greedy
+from compressor.distillation import context_writer, output_loss
 from compressor.distillation import contexts as contexts_module
 from compressor.distillation import evaluation as evaluation_module
-from compressor.distillation import output_loss
-from compressor.distillation import trainer as trainer_module
 from compressor.distillation.checkpoint import Progress
+from compressor.distillation.context_writer import examples_of
 from compressor.distillation.contexts import Contexts, build_contexts, cut_by_length
 from compressor.distillation.evaluation import dev_outputs
 from compressor.distillation.rollout import SampleKey, rollout
 from compressor.distillation.sampling import sample_top_k
 from compressor.distillation.setup import set_up
-from compressor.distillation.trainer import Trainer, examples_of
+from compressor.distillation.trainer import Trainer
 from compressor.method_config import ROLLOUT_METHODS, RolloutConfig
 
 
@@ -168,8 +168,8 @@ def test_contexts_and_rollouts_are_those_of_the_augmented_text(make_recipe: Call
         assert learned == tokenizer.decode(targets[index].tolist()).rstrip(".")
     given: list[list[int]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer_module, "rollout", lambda _, sources, *rest, **options: given.extend(sources) or sources)
-        trainer.roll_out(examples_of([batch]))
+        patch.setattr(context_writer, "rollout", lambda _, sources, *rest, **options: given.extend(sources) or sources)
+        trainer.writer.roll_out(examples_of([batch]))
     read = [tokenizer.decode_source(ids.tolist()) for ids in given]
     original = [tokenizer.decode_source(trainer.setup.train.sources[index].tolist()) for index in batch.indices]
     assert read == [text.rstrip(".") for text in original] != original

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 import yaml
+from safetensors.numpy import load
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import compressor
 from compressor.bundle import open_bundle
-from compressor.config import Recipe, load_recipe, parse_recipe
+from compressor.config import Recipe, TokenizerConfig, load_recipe, parse_recipe
 from compressor.decoding.search import greedy, pad_sources
 from compressor.distillation.evaluation import dev_outputs, lost_mass
+from compressor.distillation.label_run import label_corpus
+from compressor.distillation.label_store import recorded_pairs
+from compressor.distillation.ray_labels import ShardWorker
 from compressor.distillation.run import distill
 from compressor.distillation.setup import Setup, set_up
 from compressor.distillation.trainer import Trainer
-from compressor.errors import ConfigError, VocabularyError
+from compressor.errors import ConfigError, DataError, VocabularyError
 from compressor.models.weights import load_run
-from compressor.run_folder import read_record
+from compressor.run_folder import LABELS_FOLDER, read_record
 from compressor.teachers.vocabulary_subset import SubsetTeacher
 from tests.teachers import checkpoints
 
@@ -49,15 +55,15 @@ def make(tiny_recipe: Path, teachers: dict[str, Path], tmp_path_factory: pytest.
     for language, lines in zip(("de", "en"), CORPUS, strict=True):
         (folder / language).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-    def recipe(teacher: str, **sections: dict[str, Any]) -> Recipe:
+    def recipe(name: str, **sections: dict[str, Any]) -> Recipe:
         values = yaml.safe_load(text)
         values["data"]["train"] = [{"source": str(folder / "de"), "target": str(folder / "en")}]
-        values["teacher"] = {"path": str(teachers[teacher]), "num_beams": 2}
+        values["teacher"] = {"path": str(teachers[name]), "num_beams": 2}
         values["tokenizer"] = {"vocabulary": "corpus"}
         values["method"] = {"name": "imitkd+full", "schedule": {"name": "constant", "value": 0.5}}
         values["training"] |= {"updates": 4, "batch_tokens": 120, "eval_every": 2}
-        for name, fields in sections.items():
-            values[name] |= fields
+        for section, fields in sections.items():
+            values[section] |= fields
         return parse_recipe(values)
 
     return recipe
@@ -158,11 +164,42 @@ def test_embeddings_start_from_the_rows_of_the_tokens(make: Make) -> None:
 def test_labels_and_speculative_rollouts_have_the_students_tokens(make: Make, tmp_path: Path) -> None:
     out = distill(make("marian", method={"name": "seqkd"}), tmp_path / "seqkd", progress=False)
     size = load_run(out).model.config.vocab_size
-    rows = [json.loads(line) for line in (out / "teacher_outputs.jsonl").read_text("utf-8").splitlines()]
-    tokens = [token for row in rows for token in row.get("tokens", ())]
+    tokens = [int(token) for _, output in recorded_pairs(out / LABELS_FOLDER) for token in output]
     assert tokens and max(tokens) < size
     recipe = make("native", method={"rollout": {"strategy": "speculative", "teacher_top_k": 2}})
     assert read_record(distill(recipe, tmp_path / "speculative", progress=False)).finished
+
+
+def test_labels_of_the_smaller_vocabulary_need_no_teacher(make: Make, tmp_path: Path) -> None:
+    store = label_corpus(make("marian", method={"name": "seqkd"}), tmp_path / "labels", progress=False)
+    tokenizer = store.teacher().tokenizer
+    labels = {"labels": str(tmp_path / "labels")}
+    run = load_run(distill(_seqkd(make, path=None, **labels), tmp_path / "run", progress=False))
+    assert run.tokenizer.vocab == tokenizer.vocab
+    assert run.model.config.vocab_size == store.record.teacher.vocab_size == len(tokenizer.vocab)
+    both = set_up(_seqkd(make, **labels))
+    assert both.tokenizer.vocab == tokenizer.vocab and isinstance(both.teacher_facts, SubsetTeacher)
+    whole = _seqkd(make, path=None, **labels).model_copy(update={"tokenizer": TokenizerConfig()})
+    with pytest.raises(DataError, match=r"tokenizer\.vocabulary: 'corpus' in the labels, None in the recipe"):
+        set_up(whole)
+
+
+def _seqkd(make: Make, **teacher: Any) -> Recipe:
+    return make("marian", method={"name": "seqkd"}, teacher=teacher)
+
+
+def test_a_worker_of_a_cluster_has_the_students_ids(make: Make, tmp_path: Path) -> None:
+    recipe = make("marian", method={"name": "seqkd"})
+    store = label_corpus(recipe, tmp_path / "labels", progress=False)
+    setup = set_up(recipe)
+    sources = [setup.train.sources[index].tolist() for index in range(2)]
+    row = {"shard": 0, "tokens": [token for ids in sources for token in ids], "lengths": [len(ids) for ids in sources]}
+    worker = pickle.loads(pickle.dumps(ShardWorker(recipe, store.record, setup.tokenizer)))
+    (labelled,) = worker(pa.Table.from_pylist([row])).to_pylist()
+    assert not labelled["error"]
+    tokens = load(labelled["content"])["tokens"]
+    expected = [token for index in range(2) for token in store.output(index)]
+    assert tokens.tolist() == expected
 
 
 def test_another_run_goes_on_with_the_smaller_vocabulary(make: Make, run_folder: Path, teacher: str) -> None:

@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 from compressor.config import Recipe
 from compressor.decoding.search import greedy, pad_sources
 from compressor.distillation import training_loop as loop_module
-from compressor.distillation.evaluation import dev_outputs, dev_scores, teacher_agreement
+from compressor.distillation.evaluation import dev_outputs, dev_scores, free_contexts, teacher_agreement
 from compressor.distillation.run import distill
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
 from compressor.errors import DivergedRun, InterruptedRun, ModelError
+from compressor.generation_config import GenerationConfig
 from compressor.models.weights import load_run
 from compressor.run_folder import read_record
 from compressor.teachers.native import NativeTeacher
@@ -91,6 +92,17 @@ def test_agreement_is_that_of_prefixes_scored_one_by_one(make_recipe: Make, monk
     assert teacher_agreement(setup, dev_outputs(setup)) == 1.0
     setup.teacher = None
     assert teacher_agreement(setup, outputs) is None
+
+
+def test_positions_that_rules_force_are_not_free() -> None:
+    rules = GenerationConfig(start_id=0, eos_id=2, pad_id=0, forced_bos_id=9, forced_eos_id=2, max_new_tokens=4)
+    contexts, free = free_contexts([[9, 5, 2], [9, 5, 6, 2], [9, 2], [9]], rules)
+    assert contexts.tokens.tolist() == [[0, 9, 5, 0], [0, 9, 5, 6], [0, 9, 0, 0], [0, 9, 0, 0]]
+    assert free.tolist() == [  # not 9, nor EOS as the fourth token, nor what follows an output that was cut
+        [False, True, True, False], [False, True, True, False], [False, True, False, False], [False] * 4
+    ]  # fmt: skip
+    plain = rules.model_copy(update={"forced_bos_id": None, "forced_eos_id": None})
+    assert free_contexts([[5, 6, 7, 2], [5, 6]], plain)[1].tolist() == [[True] * 4, [True, True, False, False]]
 
 
 def test_tensorboard_has_the_curves_and_a_resumed_run_goes_on_in_them(

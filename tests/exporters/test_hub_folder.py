@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianTokenizer
 
 from compressor import export
-from compressor.config import TeacherConfig
 from compressor.data.tokenizer_training import train_sentencepiece
 from compressor.decoding.search import greedy, pad_sources
 from compressor.errors import ConfigError, ModelError, OutputExistsError
@@ -26,6 +25,7 @@ from compressor.model_config import complete_config
 from compressor.models.registry import build_model
 from compressor.models.weights import Run, load_run, save_run
 from compressor.run_folder import RunRecord, read_record
+from compressor.teacher_config import TeacherConfig
 from compressor.teachers.huggingface import HuggingFaceTeacher
 from compressor.text.tokenizer import load_tokenizer
 from tests.models.test_contract import small_student

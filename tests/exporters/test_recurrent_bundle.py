@@ -42,7 +42,7 @@ def run_folder(architecture: str, tiny_recipe: Path, tiny_run: Path, tmp_path_fa
         values["training"]["initialization"] = "teacher_layers"
     else:
         shared = {name: values["student"][name] for name in ("d_model", "max_length", "dropout")}
-        values["student"] = {**shared, "architecture": "sru", "hidden_size": 64, "encoder_layers": 1}
+        values["student"] = {**shared, "architecture": "sru", "hidden_size": 64, "projection": 16, "encoder_layers": 1}
         values["training"]["initialization"] = "teacher_embeddings"
     return compressor.distill(parse_recipe(values), tmp_path_factory.mktemp("runs") / architecture, progress=False)
 

@@ -54,6 +54,8 @@ def layer(directions: int, inputs: int, **changes: Any) -> SruLayer:
 def written_out(made: SruLayer, row: Tensor, part: slice) -> Tensor:
     """One direction of a layer over one sequence [len, width], with the units ``part`` of its 8, [len, units]."""
     inner = made.norm(row)
+    if isinstance(made.contract, torch.nn.Linear):
+        inner = inner @ made.contract.weight.T
     blocks = [block[part] for block in made.weight.weight.chunk(made.parts)]
     cell, outputs = torch.zeros(blocks[0].shape[0]), []
     for given, projected in zip(row, inner, strict=True):
@@ -66,7 +68,7 @@ def written_out(made: SruLayer, row: Tensor, part: slice) -> Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("changes", [{}, {"layer_norm": True}])
+@pytest.mark.parametrize("changes", [{}, {"layer_norm": True}, {"layer_norm": True, "projection": 8}])
 @pytest.mark.parametrize("inputs", [8, 12])
 @pytest.mark.parametrize("directions", [1, 2])
 def test_a_layer_equals_its_equations(directions: int, inputs: int, changes: dict[str, Any]) -> None:

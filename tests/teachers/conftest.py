@@ -14,8 +14,8 @@ import transformers
 from torch import Tensor
 from transformers.utils import logging as hf_logging
 
-from compressor.config import TeacherConfig
 from compressor.decoding.search import pad_sources
+from compressor.teacher_config import TeacherConfig
 from compressor.teachers.huggingface import HuggingFaceTeacher
 from tests.teachers.checkpoints import BUILDERS
 

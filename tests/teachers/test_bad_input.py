@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from compressor.config import TeacherConfig, parse_recipe
+from compressor.config import parse_recipe
 from compressor.errors import (
     CompressError,
     ConfigError,
@@ -23,6 +23,7 @@ from compressor.errors import (
     VocabularyError,
 )
 from compressor.generation_config import GenerationConfig
+from compressor.teacher_config import TeacherConfig
 from compressor.teachers.base import Teacher, check_lengths, check_vocabularies
 from compressor.teachers.huggingface import HuggingFaceTeacher
 from compressor.teachers.registry import load_teacher

@@ -14,6 +14,7 @@ from transformers.models.m2m_100.modeling_m2m_100 import shift_tokens_right
 from compressor.config import Recipe, parse_recipe
 from compressor.decoding.search import greedy, pad_sources
 from compressor.distillation.contexts import build_contexts
+from compressor.distillation.label_store import LabelStore
 from compressor.distillation.run import distill
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
@@ -123,10 +124,9 @@ def test_seqkd_records_teacher_outputs_of_every_source(
     recipe = recipe_of(pair, tiny_corpus, "bart")
     method, data = recipe.method.model_copy(update={"name": "seqkd"}), recipe.data.model_copy(update={"mono": []})
     out = distill(recipe.model_copy(update={"method": method, "data": data}), tmp_path / "run", progress=False)
-    lines = (out / "teacher_outputs.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines if '"index"' in line]
-    assert sorted(row["index"] for row in rows) == list(range(40))
-    assert all(row["tokens"][0] == 0 and row["tokens"][-1] == 2 for row in rows)
+    store = LabelStore.open(out / "labels")
+    assert len(store) == 40
+    assert all(store.output(index)[0] == 0 and store.output(index)[-1] == 2 for index in range(40))
 
 
 def test_tokenizer_of_another_teacher_is_refused(open_pair: Callable[[str], Pair], tiny_corpus: Path) -> None:

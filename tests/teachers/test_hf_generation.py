@@ -11,9 +11,9 @@ import pytest
 import torch
 import transformers
 
-from compressor.config import TeacherConfig
 from compressor.errors import ConfigError, ModelError
 from compressor.generation_config import GenerationConfig
+from compressor.teacher_config import TeacherConfig
 from compressor.teachers.hf_generation import end_and_padding, read_generation_config
 from compressor.teachers.huggingface import HuggingFaceTeacher
 from tests.teachers.conftest import Pair

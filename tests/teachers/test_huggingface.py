@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from compressor.config import TeacherConfig
 from compressor.generation_config import until_eos
+from compressor.teacher_config import TeacherConfig
 from compressor.teachers.huggingface import HuggingFaceTeacher
 from compressor.text.tokenizer import load_tokenizer
 from tests.teachers.conftest import SENTENCES, Pair

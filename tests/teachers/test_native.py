@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from compressor.config import TeacherConfig
 from compressor.decoding.search import pad_sources
 from compressor.errors import ConfigError, ModelError
+from compressor.teacher_config import TeacherConfig
 from compressor.teachers.native import NativeTeacher
 from compressor.teachers.registry import load_teacher
 

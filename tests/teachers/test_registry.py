@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from compressor.config import TeacherConfig
+from compressor.teacher_config import TeacherConfig
 from compressor.teachers import registry
 
 

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, BartForConditionalGeneration, MarianMTMo
 from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.transformers.engine import load as open_engine
 from compressor.bundle import Manifest
-from compressor.config import TeacherConfig, load_recipe
+from compressor.config import load_recipe
 from compressor.decoding.search import greedy, pad_sources
 from compressor.distillation.run import distill
 from compressor.distillation.setup import set_up
@@ -22,6 +22,7 @@ from compressor.exporters.checkpoints import load_exportable
 from compressor.generation_config import until_eos
 from compressor.models.weights import load_run
 from compressor.runtime.sources import SourceEncoder
+from compressor.teacher_config import TeacherConfig
 from compressor.teachers.huggingface import HuggingFaceTeacher
 from compressor.text.tokenizer import load_tokenizer
 from tests.teachers import checkpoints
