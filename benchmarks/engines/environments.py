@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.engines.base import EngineDescriptor
@@ -27,18 +28,26 @@ def python_of(engine: EngineDescriptor, folder: Path = FOLDER) -> str:
     """
     if engine.environment is None:
         return sys.executable
-    home = folder / engine.name
+    packages, removed = engine.environment
+    return environment(engine.name, [*packages, *PROCESS_PACKAGES], removed, folder)
+
+
+def environment(name: str, packages: Sequence[str], removed: Sequence[str] = (), folder: Path = FOLDER) -> str:
+    """The interpreter of an environment with these packages, without those removed; made first if it is not there.
+
+    Raises:
+        DependencyError: it cannot be installed; the message has pip's last line.
+    """
+    home = folder / name
     python = home / "bin" / "python"
     if not (home / _DONE).is_file():
-        packages, removed = engine.environment
         pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        commands = [[sys.executable, "-m", "venv", "--clear", str(home)]]
-        commands.append([*pip, "install", *packages, *PROCESS_PACKAGES])
+        commands = [[sys.executable, "-m", "venv", "--clear", str(home)], [*pip, "install", *packages]]
         if removed:
             commands.append([*pip, "uninstall", "--yes", *removed])
         for command in commands:
             if failure := failure_of(command):
-                raise DependencyError(f"the environment of {engine.name} cannot be made: {failure}")
+                raise DependencyError(f"the environment of {name} cannot be made: {failure}")
         (home / _DONE).touch()
     return str(python)
 

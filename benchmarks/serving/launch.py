@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
@@ -41,27 +41,42 @@ class Launched:
             return self.process.wait()
 
 
+def python_module(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module of this environment."""
+    return [sys.executable, "-m", module, *arguments]
+
+
 @contextlib.contextmanager
-def launched(module: str, *arguments: str, ready: str = "/readyz", seconds: float = 120.0) -> Iterator[Launched]:
-    """Runs ``python -m MODULE ARGUMENTS``, which says on standard error where it listens.
+def launched(
+    command: Sequence[str],
+    *,
+    url: str = "",
+    environment: Mapping[str, str] | None = None,
+    ready: str = "/readyz",
+    seconds: float = 120.0,
+) -> Iterator[Launched]:
+    """Runs a command that serves.
 
     Args:
-        module: The module.
-        arguments: Its arguments.
+        command: Program and arguments.
+        url: Where it listens, if it does not say so on standard error.
+        environment: Variables that are set for it.
         ready: Path that answers 200 once the server is ready.
         seconds: Longest wait for that.
 
     Raises:
         CompressError: the process ends before it is ready, or is not in time.
     """
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
+        command,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        env={**os.environ, "PYTHONPATH": path, **(environment or {})},
     )
     server = Launched(process)
+    server.url = url
     reader = threading.Thread(target=_read, args=(server,), daemon=True)
     reader.start()
     try:
@@ -69,7 +84,7 @@ def launched(module: str, *arguments: str, ready: str = "/readyz", seconds: floa
         while not (server.url and _answers(server.url + ready)):
             if process.poll() is not None or time.monotonic() > end:
                 reader.join(1)
-                raise CompressError(f"{module} did not start: {' '.join(server.log[-1:]) or 'no message'}")
+                raise CompressError(f"{_name(command)} did not start: {' '.join(server.log[-1:]) or 'no message'}")
             time.sleep(0.05)
         yield server
     finally:
@@ -77,6 +92,11 @@ def launched(module: str, *arguments: str, ready: str = "/readyz", seconds: floa
         reader.join(1)
         if process.stderr is not None:
             process.stderr.close()
+
+
+def _name(command: Sequence[str]) -> str:
+    """The module that a command runs, or its program."""
+    return command[2] if command[1:2] == ["-m"] else Path(command[0]).name
 
 
 def _read(server: Launched) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.serving import rows as result_rows
 from benchmarks.serving.client import Address
 from benchmarks.serving.dialects import messages
-from benchmarks.serving.launch import launched
+from benchmarks.serving.launch import launched, python_module
 from benchmarks.serving.loops import closed_loop, open_loop
 
 REFUSED = "429"
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Starts the server, measures, writes the file, and prints the latencies."""
     arguments = [f"--rate={options.capacity}", f"--queue-items={options.queue_items}"]
-    with launched("benchmarks.serving.paced", *arguments) as server:
+    with launched(python_module("benchmarks.serving.paced", *arguments)) as server:
         result = asyncio.run(overload(Address.of(server.url), options.capacity * options.times, options.seconds))
     result = {"capacity_rps": options.capacity, "queue_items": options.queue_items, **result}
     if options.json:

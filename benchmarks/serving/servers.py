@@ -1,8 +1,8 @@
 """Measures servers beside the runtime that they run, one after the other, for models of several labels.
 
 For each model: the runtime alone at batch 1 and 32 in a process of its own; ``compress serve`` under load, with single
-texts and with 16 texts a request; and, where a run or checkpoint of the model is given, the FastAPI application around
-CTranslate2.
+texts and with 16 texts a request; and, where a run or checkpoint of the model is given, its peers: the FastAPI
+application around CTranslate2 and, if asked for, LibreTranslate.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from benchmarks.engines.folders import spec_of
 from benchmarks.engines.process import ProcessHost
 from benchmarks.measure.result_file import Row
 from benchmarks.measure.timing import interleave, median
+from benchmarks.serving import libretranslate
 from benchmarks.serving import rows as result_rows
 from benchmarks.serving.client import Address
 from benchmarks.serving.dialects import DialectName, Languages, messages
-from benchmarks.serving.launch import Launched, launched
+from benchmarks.serving.launch import Launched, launched, python_module
 from benchmarks.serving.load import SHARES, LoadTarget, LoadWindow, check_answers, measure, print_rows, read_texts
 from compressor.bundle import base_precision
 from compressor.errors import ConfigError
@@ -103,25 +104,36 @@ def server_rows(setup: ServerBench, server: Launched, name: str, model: str, dia
     return rows
 
 
-def measure_model(setup: ServerBench, label: str, bundle: Path, peer: Path | None) -> None:
-    """Measures the runtime, ``compress serve`` and the peer of one model, and writes each part when it is done."""
+def measure_model(setup: ServerBench, label: str, bundle: Path) -> str:
+    """Measures the runtime and ``compress serve`` with one model, and writes each part; returns the precision."""
     spec = spec_of(bundle, label, None, None)
     setup.settings[f"{label}_precision"] = spec.precision
     speed = runtime_speed(spec, setup.texts, setup.threads, setup.repeats)
     setup.write("runtime_sentences_per_s", {label: speed.sentences_per_s})
     print(f"{label}, runtime: {speed.sentences_per_s} sentences/s, {speed.alone_ms:.2f} ms alone")
     threads = str(setup.threads)
-    with launched("compressor", "serve", str(bundle), "--port", "0", "--threads", threads) as server:
+    with launched(python_module("compressor", "serve", str(bundle), "--port", "0", "--threads", threads)) as server:
         rows = server_rows(setup, server, "compress", label, "native")
     alone = next((row["p50_ms"] for row in rows if row["concurrency"] == 1), None)
     if alone is not None:
         overhead = round(alone - speed.alone_ms, 2)
         setup.write("overhead_ms", {label: overhead})
         print(f"{label}: HTTP adds {overhead:.2f} ms to a sentence alone")
-    if peer is not None:
-        arguments = [str(peer), "--threads", threads, "--precision", base_precision(spec.precision)]
-        with launched(PEER_MODULE, *arguments, ready="/health", seconds=300) as server:
+    return base_precision(spec.precision)
+
+
+def measure_peers(setup: ServerBench, label: str, model: Path, precision: str, names: Sequence[str]) -> None:
+    """Measures the peers of these names with a run or checkpoint, and writes each part."""
+    arguments = [str(model), "--threads", str(setup.threads), "--precision", precision]
+    if PEER in names:
+        with launched(python_module(PEER_MODULE, *arguments), ready="/health", seconds=300) as server:
             server_rows(setup, server, PEER, label, "libretranslate")
+    if libretranslate.NAME in names:
+        clients = max([*setup.clients, MANY_CLIENTS])
+        with libretranslate.libretranslate(
+            model, precision=precision, languages=setup.languages, threads=setup.threads, clients=clients
+        ) as server:
+            server_rows(setup, server, libretranslate.NAME, label, "libretranslate")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +143,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--peer", action="append", default=[], metavar="LABEL=DIR", help="run or checkpoint of the same model"
+    )
+    parser.add_argument(
+        "--peers",
+        nargs="+",
+        choices=[PEER, libretranslate.NAME],
+        default=[PEER],
+        help="servers beside it; libretranslate is installed at its first use (600 MB)",
     )
     parser.add_argument("--source", type=Path, required=True, metavar="FILE", help="texts, one a line")
     parser.add_argument("--texts", type=int, default=512, metavar="N", help="how many of them to use")
@@ -161,7 +180,9 @@ def run(options: argparse.Namespace) -> None:
         settings={**pace._asdict(), "source": options.source.name, "texts": len(texts), "threads": threads},
     )
     for label, bundle in bundles.items():
-        measure_model(setup, label, bundle, peers.get(label))
+        precision = measure_model(setup, label, bundle)
+        if label in peers:
+            measure_peers(setup, label, peers[label], precision, options.peers)
 
 
 def _labelled(values: Sequence[str], option: str) -> dict[str, Path]:

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.serving.client import Address
 from benchmarks.serving.dialects import Languages, messages
-from benchmarks.serving.launch import Launched, launched
+from benchmarks.serving.launch import Launched, launched, python_module
 from benchmarks.serving.soak import growth, mixed_requests
 from compressor.errors import CompressError
 
@@ -21,7 +21,7 @@ PACED = "benchmarks.serving.paced"
 
 @pytest.fixture(scope="module")
 def paced() -> Iterator[Launched]:
-    with launched(PACED, "--rate", "500") as server:
+    with launched(python_module(PACED, "--rate", "500")) as server:
         yield server
     assert server.stop() == 0
 
@@ -102,7 +102,7 @@ def test_overload_has_four_parts(tmp_path: Path) -> None:
 def test_a_server_that_does_not_start_is_an_error_with_its_last_line() -> None:
     with (
         pytest.raises(CompressError, match=r"json\.tool did not start: .*arguments: --nothing"),
-        launched("json.tool", "--nothing"),
+        launched(python_module("json.tool", "--nothing")),
     ):
         pass
 
