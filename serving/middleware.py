@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import secrets
 import time
-import uuid
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,6 +23,7 @@ from serving.settings import Settings
 PROBES = ("/healthz", "/readyz", "/health")
 OPEN_PATHS = (*PROBES, "/languages", "/frontend/settings")  # need no key
 _QUIET = (*PROBES, "/metrics")  # logged at the level debug
+_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _log = logging.getLogger("serving.access")
 
 
@@ -41,8 +42,8 @@ class RequestId:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         request_id = Headers(scope=scope).get("x-request-id", "")
-        if not re.fullmatch(r"[\w.-]{1,64}", request_id, re.ASCII):
-            request_id = uuid.uuid4().hex
+        if not (request_id and _ID.fullmatch(request_id)):
+            request_id = f"{secrets.randbits(128):032x}"
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
         started = time.perf_counter()

@@ -19,7 +19,7 @@ _PROBLEMS = documented(400, 401, 404, 413, 415, 422, 429, 500, 503, 504)
 
 
 @router.post("/translate", response_model=GenerateResponse, responses=EVENTS | _PROBLEMS)
-async def translate(body: TranslateRequest, request: Request) -> Response | GenerateResponse:
+async def translate(body: TranslateRequest, request: Request) -> Response:
     """Translates one text or several; outputs come in the order of the inputs."""
     service: Service = request.app.state.service
     model = service.select("translation", body.model, body.source, body.target)
@@ -27,7 +27,7 @@ async def translate(body: TranslateRequest, request: Request) -> Response | Gene
 
 
 @router.post("/summarize", response_model=GenerateResponse, responses=EVENTS | _PROBLEMS)
-async def summarize(body: SummarizeRequest, request: Request) -> Response | GenerateResponse:
+async def summarize(body: SummarizeRequest, request: Request) -> Response:
     """Summarizes one text or several; outputs come in the order of the inputs."""
     service: Service = request.app.state.service
     return await _answer(service, service.select("summarization", body.model), body, request)
@@ -40,18 +40,17 @@ async def models(request: Request) -> ModelList:
     return ModelList(models=[model.info for model in service.models.values()])
 
 
-async def _answer(
-    service: Service, model: ServedModel, body: SummarizeRequest, request: Request
-) -> Response | GenerateResponse:
+async def _answer(service: Service, model: ServedModel, body: SummarizeRequest, request: Request) -> Response:
     if body.stream:
         check(body, model, service.settings)
         work = await work_of(request, service, model, body, body.inputs)
         return await stream_response(request, service.batcher, service.metrics, model, work)
     results = await generate(request, service, model, body)
-    return _response(request.state.request_id, model.info.id, results)
+    answer = _answer_of(request.state.request_id, model.info.id, results)
+    return Response(answer.model_dump_json(), media_type="application/json")  # the framework would check it again
 
 
-def _response(request_id: str, model_id: str, results: Sequence[Result]) -> GenerateResponse:
+def _answer_of(request_id: str, model_id: str, results: Sequence[Result]) -> GenerateResponse:
     outputs = [Output.of(index, result) for index, result in enumerate(results)]
     usage = Usage(
         input_tokens=sum(output.input_tokens for output in outputs),
