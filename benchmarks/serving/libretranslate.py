@@ -89,7 +89,7 @@ def write_package(model: Path, folder: Path, precision: str, source: str, target
         ModelError: the model's layout is not Marian's, or each side has a SentencePiece model of its own.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        checkpoint = Path(temporary) / "marian"
+        checkpoint = Path(temporary) / "checkpoint"
         if is_run(model):
             compressor.export(model, checkpoint, format="transformers", progress=False)
         else:

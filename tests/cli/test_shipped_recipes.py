@@ -66,7 +66,7 @@ def make(tiny_data: list[str], public_teachers: dict[str, Path], tmp_path_factor
             return compressor.train(
                 path,
                 out,
-                overrides=[*overrides, "tokenizer.vocab_size=60", "tokenizer.byte_fallback=false"],
+                overrides=[*overrides, "tokenizer.vocab_size=50", "tokenizer.byte_fallback=false"],
                 progress=False,
             )
         overrides += [f"teacher.path={teacher(recipe.teacher.path)}", "teacher.max_new_tokens=24"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,13 @@ def test_greedy_tokens_are_those_of_pytorch(net: Any, graphs: dict[str, Any], ba
     source, mask = sources(batch)
     (ids,) = generated(graphs["generate"], source, mask, 1)
     assert [until_eos(row, EOS, PAD) for row in ids.tolist()] == greedy(net, RULES, source, mask)
+
+
+@pytest.mark.slow
+def test_factorised_matrices_are_exported(tmp_path: Path) -> None:
+    model, (source, mask) = lively("sru", projection=8), sources(16)
+    (ids,) = generated(sessions(build_graphs(model, RULES), tmp_path)["generate"], source, mask, 1)
+    assert [until_eos(row, EOS, PAD) for row in ids.tolist()] == greedy(model, RULES, source, mask)
 
 
 @pytest.mark.parametrize("num_beams", [2, 5])
