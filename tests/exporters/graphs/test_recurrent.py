@@ -16,6 +16,8 @@ from tests.exporters.graphs.test_beams import feeds, sessions
 from tests.models.test_contract import lively
 from tests.models.test_transformer import EOS, PAD, RULES, sources
 
+pytestmark = pytest.mark.slow  # a minute of tracing; test_contract.py has every architecture in the default suite
+
 
 @pytest.fixture(scope="module", params=["ssru", "sru"])
 def net(request: pytest.FixtureRequest) -> Any:
@@ -41,7 +43,6 @@ def test_greedy_tokens_are_those_of_pytorch(net: Any, graphs: dict[str, Any], ba
     assert [until_eos(row, EOS, PAD) for row in ids.tolist()] == greedy(net, RULES, source, mask)
 
 
-@pytest.mark.slow
 def test_factorised_matrices_are_exported(tmp_path: Path) -> None:
     model, (source, mask) = lively("sru", projection=8), sources(16)
     (ids,) = generated(sessions(build_graphs(model, RULES), tmp_path)["generate"], source, mask, 1)
