@@ -198,7 +198,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", action="append", required=True, metavar="NAME=SOURCE,REFERENCE", help="test set")
     parser.add_argument("--outputs", type=Path, required=True, help="folder of the outputs, which are written once")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, required=True, help="result file; its other tasks are kept")
+    parser.add_argument("--json", type=Path, required=True, help="result file; its other tasks stay")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -34,7 +34,7 @@ def label_corpus(
     label_engine: OpenLabelEngine | None = None,
     engine: Literal["local", "ray"] = "local",
 ) -> LabelStore:
-    """Writes the labels of all training sources of a recipe, and returns them; finished shards in ``out`` are kept.
+    """Writes the labels of all training sources of a recipe, and returns them; finished shards in ``out`` stay.
 
     Args:
         recipe: Corpus and teacher; student and training matter little.

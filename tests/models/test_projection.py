@@ -125,7 +125,7 @@ def widened(narrow: Transformer, heads: int, size: int, ffn: int, basis: Tensor)
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_model_that_was_widened_comes_back(variant: dict[str, object]) -> None:
-    """Half the width, two heads of four with half of their size, half of the hidden units; the basis is found."""
+    """Half the width, two heads of four with half of their size, half of the hidden units; the basis is computed."""
     narrow = transformer(12, 2, 10, **variant)
     wide = widened(narrow, heads=4, size=6, ffn=20, basis=basis_with_ones(24, 12))
     torch.testing.assert_close(logits(wide), logits(narrow), atol=1e-4, rtol=1e-4)

@@ -132,9 +132,9 @@ def test_figures_are_those_of_prefixes_scored_one_by_one(student: Path, tiny_run
     limit = np.quantile(mean_probability["teacher"], 0.01)
     assert row["hallucination_rate"] == pytest.approx(np.mean(np.array(mean_probability["own"]) < limit), abs=1e-6)
     assert teacher_row["hallucination_rate"] == pytest.approx(1 / EXAMPLES, abs=1e-6)
-    for found, kind in ((teacher_row, "teacher"), (row, "own")):
+    for measured, kind in ((teacher_row, "teacher"), (row, "own")):
         texts = [tokenizer.decode(output) for output in written[kind]]
-        assert found["chrf"] == pytest.approx(corpus_chrf(texts, [lines["reference"]]).score, abs=1e-4)
+        assert measured["chrf"] == pytest.approx(corpus_chrf(texts, [lines["reference"]]).score, abs=1e-4)
     assert teacher_row["own_kl"] is None and teacher_row["positions"] == []
 
 
