@@ -27,7 +27,8 @@ from compressor.errors import ConfigError
 from serving import logs, memory
 from serving.access import Access
 from serving.connections import protocol_class
-from serving.errors import ERRORS, ProblemBody, ProblemItem, handle_error, validation_problem
+from serving.direct import DirectRoutes
+from serving.errors import ERRORS, ProblemBody, ProblemItem, answer_error
 from serving.middleware import RequestChecks, RequestId
 from serving.models import Load, Service, load_bundle
 from serving.rate_limits import RateLimits
@@ -82,10 +83,9 @@ def build_app(
         app.include_router(routes.router)
     if settings.metrics:
         app.include_router(health.metrics_router)
-    app.add_exception_handler(HTTPException, handle_error)
-    for error in ERRORS:
-        app.add_exception_handler(error, handle_error)
-    app.add_exception_handler(RequestValidationError, validation_problem)
+    for error in (HTTPException, RequestValidationError, *ERRORS):
+        app.add_exception_handler(error, answer_error)
+    app.add_middleware(DirectRoutes, routes=native.DIRECT)
     app.add_middleware(RequestChecks, settings=settings, access=access)
     if settings.cors_origins:  # outside the checks, since a browser asks for leave without a key
         app.add_middleware(

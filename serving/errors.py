@@ -151,9 +151,16 @@ def internal_error(request_id: str) -> Problem:
     return Problem(500, f"the server failed at this request; its log has the cause under {request_id}")
 
 
-def handle_error(request: Request, error: Exception) -> Response:
-    """Answers a request that ended with a ``Problem``, an error in ``ERRORS``, or an error of the framework."""
-    problem = as_problem(error)
+def answer_error(request: Request, error: Exception) -> Response:
+    """Answers a request that ended with an error; raises one that is a fault of the server.
+
+    It answers a ``Problem``, an error in ``ERRORS`` or of the framework, and a body that is JSON but not what the
+    route takes: where and why, without the wrong value.
+    """
+    if isinstance(error, RequestValidationError):
+        problem: Problem | None = Problem(422, errors=[_item(item) for item in error.errors()])
+    else:
+        problem = as_problem(error)
     if problem is None:
         raise error
     return problem.response(request.url.path)
@@ -175,12 +182,6 @@ def _mistakes(error: Exception) -> list[ProblemItem]:
         message = error.render(text=lambda _: "the text")
         return [ProblemItem(message=message, pointer=f"/inputs/{error.index}")]
     return []
-
-
-def validation_problem(request: Request, error: Exception) -> Response:
-    """Answers a body that is JSON but does not match the route's schema: where and why, without the wrong value."""
-    assert isinstance(error, RequestValidationError)
-    return Problem(422, errors=[_item(item) for item in error.errors()]).response(request.url.path)
 
 
 def _item(error: Mapping[str, Any]) -> ProblemItem:

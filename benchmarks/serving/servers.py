@@ -1,8 +1,8 @@
 """Measures servers beside the runtime that they run, one after the other, for models of several labels.
 
-For each model: the runtime alone at batch 1 and 32 in a process of its own; ``compress serve`` under load, with single
-texts and with 16 texts a request; and, where a run or checkpoint of the model is given, its peers: the FastAPI
-application around CTranslate2 and, if asked for, LibreTranslate.
+For each model: the runtime alone at batch 1 and 32, in a process of its own; what HTTP adds to a text; ``compress
+serve`` under load, with single texts and with 16 texts a request; and, where a run or checkpoint of the model is given,
+its peers: the FastAPI application around CTranslate2 and, if asked for, LibreTranslate.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.folders import spec_of
 from benchmarks.engines.process import ProcessHost
 from benchmarks.measure.result_file import Row
@@ -26,6 +25,7 @@ from benchmarks.serving.client import Address
 from benchmarks.serving.dialects import DialectName, Languages, messages
 from benchmarks.serving.launch import Launched, launched, python_module
 from benchmarks.serving.load import SHARES, LoadTarget, LoadWindow, check_answers, measure, print_rows, read_texts
+from benchmarks.serving.overhead import http_overhead
 from compressor.bundle import base_precision
 from compressor.errors import ConfigError
 from compressor.processors import available_cpus
@@ -35,13 +35,6 @@ MANY = 16
 """Texts a request of the second kind of load, from `MANY_CLIENTS` clients."""
 MANY_CLIENTS = 8
 PEER, PEER_MODULE = "fastapi-ctranslate2", "benchmarks.serving.ctranslate2_app"
-
-
-class RuntimeSpeed(NamedTuple):
-    """Sentences a second of the runtime by batch size, and the median time of a sentence alone in ms."""
-
-    sentences_per_s: dict[str, float]
-    alone_ms: float
 
 
 class ServerBench(NamedTuple):
@@ -62,25 +55,21 @@ class ServerBench(NamedTuple):
             result_rows.write_result(self.json, part, content, self.settings)
 
 
-def runtime_speed(spec: EngineSpec, texts: Sequence[str], threads: int, repeats: int) -> RuntimeSpeed:
-    """Measures the runtime in a process of its own; the batch sizes take turns.
+def runtime_speed(host: ProcessHost, texts: Sequence[str], repeats: int) -> dict[str, float]:
+    """Returns the sentences a second of the runtime by batch size; the sizes take turns.
 
     Args:
-        spec: The bundle.
+        host: The runtime in a process of its own.
         texts: Sources, at least as many as the largest batch.
-        threads: Batches at a time, with one thread each.
         repeats: Passes over the texts.
     """
-    with contextlib.closing(ProcessHost(spec.model_copy(update={"inter_threads": threads}), 1)) as host:
 
-        def probe(size: int) -> Callable[[None], float]:
-            batches = [texts[at : at + size] for at in range(0, len(texts), size)]
-            return lambda _: sum(host.translate(batch, 1).seconds for batch in batches)
+    def probe(size: int) -> Callable[[None], float]:
+        batches = [texts[at : at + size] for at in range(0, len(texts), size)]
+        return lambda _: sum(host.translate(batch, 1).seconds for batch in batches)
 
-        seconds = interleave({size: probe(size) for size in BATCHES}, [None], repeats=repeats)
-        alone = [host.translate([text], 1).seconds for text in texts]
-    rates = {f"batch_{size}": round(len(texts) / median(seconds[size][0]), 1) for size in BATCHES}
-    return RuntimeSpeed(rates, median(alone) * 1e3)
+    seconds = interleave({size: probe(size) for size in BATCHES}, [None], repeats=repeats)
+    return {f"batch_{size}": round(len(texts) / median(seconds[size][0]), 1) for size in BATCHES}
 
 
 def server_rows(setup: ServerBench, server: Launched, name: str, model: str, dialect: DialectName) -> list[Row]:
@@ -108,17 +97,20 @@ def measure_model(setup: ServerBench, label: str, bundle: Path) -> str:
     """Measures the runtime and ``compress serve`` with one model, and writes each part; returns the precision."""
     spec = spec_of(bundle, label, None, None)
     setup.settings[f"{label}_precision"] = spec.precision
-    speed = runtime_speed(spec, setup.texts, setup.threads, setup.repeats)
-    setup.write("runtime_sentences_per_s", {label: speed.sentences_per_s})
-    print(f"{label}, runtime: {speed.sentences_per_s} sentences/s, {speed.alone_ms:.2f} ms alone")
-    threads = str(setup.threads)
-    with launched(python_module("compressor", "serve", str(bundle), "--port", "0", "--threads", threads)) as server:
-        rows = server_rows(setup, server, "compress", label, "native")
-    alone = next((row["p50_ms"] for row in rows if row["concurrency"] == 1), None)
-    if alone is not None:
-        overhead = round(alone - speed.alone_ms, 2)
-        setup.write("overhead_ms", {label: overhead})
-        print(f"{label}: HTTP adds {overhead:.2f} ms to a sentence alone")
+    serve = python_module("compressor", "serve", str(bundle), "--port", "0", "--threads", str(setup.threads))
+    runtime = spec.model_copy(update={"inter_threads": setup.threads})
+    with contextlib.closing(ProcessHost(runtime, 1)) as host:
+        speed = runtime_speed(host, setup.texts, setup.repeats)
+        setup.write("runtime_sentences_per_s", {label: speed})
+        print(f"{label}, runtime: {speed} sentences/s")
+        with launched(serve) as server:
+            address = Address.of(server.url)
+            requests = messages("native", address, setup.texts, 1, languages=setup.languages)
+            overhead = http_overhead(address, requests, host, setup.texts)
+    setup.write("overhead_ms", {label: overhead})
+    print(f"{label}: HTTP adds {overhead:.2f} ms to a sentence alone")
+    with launched(serve) as server:
+        server_rows(setup, server, "compress", label, "native")
     return base_precision(spec.precision)
 
 

@@ -57,3 +57,7 @@ def _answer_of(request_id: str, model_id: str, results: Sequence[Result]) -> Gen
         output_tokens=sum(output.output_tokens for output in outputs),
     )
     return GenerateResponse(id=request_id, model=model_id, outputs=outputs, usage=usage)
+
+
+DIRECT = [route for route in router.routes if isinstance(route, JsonRoute) and route.body_field is not None]
+"""Routes with a body, as ``DirectRoutes`` takes them."""
