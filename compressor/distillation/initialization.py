@@ -7,12 +7,15 @@ from pathlib import Path
 from compressor.config import TEACHER_EMBEDDINGS, TEACHER_LAYERS
 from compressor.errors import ConfigError, ModelError
 from compressor.models.base import Seq2SeqModel
-from compressor.models.weights import load_weights
+from compressor.models.layer_copy import copy_to_depth
+from compressor.models.weights import load_run, load_weights
 from compressor.run_folder import WEIGHTS_FILE, read_model
 from compressor.teachers.base import Teacher
 
 FREE_SIZES = {"dropout", "max_length"}
 """Fields of a model's configuration that weights do not depend on (positions are computed)."""
+DEPTH = {"encoder_layers", "decoder_layers"}
+"""Fields in which a Transformer's run may differ: its layers are left out or repeated."""
 
 
 def initialize(student: Seq2SeqModel, teacher: Teacher, start: str) -> None:
@@ -30,7 +33,7 @@ def initialize(student: Seq2SeqModel, teacher: Teacher, start: str) -> None:
 
 
 def initialize_from_run(student: Seq2SeqModel, run: Path) -> None:
-    """Fills the student in place with the best weights of a run.
+    """Fills the student in place with the best weights of a run, which may have another depth (see ``copy_to_depth``).
 
     Raises:
         ModelError: there is no such run, it is damaged, or its model has another shape; names each field that differs.
@@ -40,6 +43,8 @@ def initialize_from_run(student: Seq2SeqModel, run: Path) -> None:
     differing = [
         name for name in ours.keys() | theirs.keys() if name not in free and ours.get(name) != theirs.get(name)
     ]
+    if differing and student.config.copies_layers and DEPTH.issuperset(differing):
+        return copy_to_depth(load_run(run).model, student)
     if differing:
         told = ", ".join(f"{name} is {ours.get(name)}, the run's {theirs.get(name)}" for name in sorted(differing))
         raise ModelError(

@@ -224,3 +224,26 @@ def test_a_run_starts_from_the_weights_of_another(make_recipe: Make, tmp_path: P
     absent = make_recipe("vanilla", training={"initialization": str(tmp_path / "absent")})
     with pytest.raises(ModelError, match="absent is no run"):
         set_up(absent)
+
+
+@pytest.mark.parametrize(("layers", "taken"), [((3, 2), ([0, 0, 1], [0, 0])), ((1, 1), ([1], [0]))])
+def test_a_run_starts_from_one_of_another_depth(
+    make_recipe: Make, tmp_path: Path, layers: tuple[int, int], taken: tuple[list[int], list[int]]
+) -> None:
+    def of_depth(encoder: int, decoder: int, **changes: Any) -> Recipe:
+        recipe = make_recipe("vanilla", **changes)
+        depth = {"encoder_layers": encoder, "decoder_layers": decoder}
+        return recipe.model_copy(update={"student": recipe.student.model_copy(update=depth)})
+
+    def origin(name: str) -> str:
+        stack, _, inside = name.partition(".")
+        if stack not in ("encoder", "decoder"):
+            return name
+        number, _, rest = inside.partition(".")
+        return f"{stack}.{taken[stack == 'decoder'][int(number)]}.{rest}"
+
+    first = distill(of_depth(2, 1, updates=4), tmp_path / "first", progress=False)
+    weights = load_run(first).model.state_dict()
+    student = set_up(of_depth(*layers, training={"initialization": str(first)})).student.state_dict()
+    assert {origin(name) for name in student} <= weights.keys()
+    assert all(torch.equal(tensor, weights[origin(name)]) for name, tensor in student.items())
