@@ -1,4 +1,4 @@
-"""The result of the measurements of servers as a Markdown table and as a plot of latency against load."""
+"""The result of the measurements of servers as Markdown tables and as a plot of latency against load."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 from benchmarks.measure.result_file import Row, Table
 from benchmarks.reports import html
 from benchmarks.reports.table import Column, grid_of, markdown_grid, measured_on
+from benchmarks.serving.rows import saturation
+from benchmarks.serving.soak import growth
 
 COLUMNS = (
     Column("model", "model"),
@@ -19,20 +21,75 @@ COLUMNS = (
     Column("p90_ms", "p90 ms", ".1f"),
     Column("p99_ms", "p99 ms", ".1f"),
     Column("failed", "errors", "d"),
-    Column("cpu_ms", "processor ms a text", ".2f"),
+    Column("event_loop_ms", "event loop ms a text", ".2f"),
+    Column("threads_ms", "other threads ms a text", ".2f"),
 )
+FIGURES = (Column("what", "figure"), Column("model", "model"), Column("value", "measured"))
 LATENCIES = (("p50_ms", "-"), ("p99_ms", "--"))
 
 
 def markdown(table: Table) -> str:
-    """A line for each closed loop; the runtime at its largest batch is what throughput is a share of."""
+    """A line for each closed loop, with throughput as a share of the runtime's at batch 32; then single figures."""
     rows = [_shown(row, table) for row in table["load"] if row["offered_rps"] is None]
     how = (
         "Closed loops, with the load generator on the same machine. The runtime is that of the bundle alone at batch "
-        "32; processor time is the server's."
+        "32; the last columns are processor time of the server."
     )
     note = " ".join([how, *measured_on(table["provenance"].get("load", {}), "onnxruntime", "ctranslate2")])
-    return f"{markdown_grid(grid_of(COLUMNS, rows))}\n\n{note}\n"
+    tables = [markdown_grid(grid_of(COLUMNS, rows)), note]
+    if figures := [*_of_models(table), *_of_overload(table), *_of_soak(table)]:
+        tables.append(markdown_grid(grid_of(FIGURES, figures)))
+    return "\n\n".join(tables) + "\n"
+
+
+def _of_models(table: Table) -> list[Row]:
+    """Figures of each model: what HTTP adds, what batching gives, and latency at half of the highest load."""
+    figures = []
+    for model, runtime in table["runtime_sentences_per_s"].items():
+        ours = [row for row in table["load"] if (row["server"], row["model"]) == ("compress", model)]
+        single = [row for row in ours if row["texts_per_request"] == 1]
+        closed = {row["concurrency"]: row for row in single if row["offered_rps"] is None}
+        if (added := (table["overhead_ms"] or {}).get(model)) is not None:
+            figures.append(("HTTP adds to a text alone, median", model, f"{added:.2f} ms"))
+        if {1, 32} <= closed.keys():
+            gain = closed[32]["sentences_per_s"] / closed[1]["sentences_per_s"]
+            share = gain / (runtime["batch_32"] / runtime["batch_1"])
+            what = "gain from 1 to 32 clients, as a share of the runtime's from batch 1 to 32"
+            figures.append((what, model, f"{gain:.2f} times, {share:.0%}"))
+        if 1 in closed and (half := _at_half(single)):
+            what = "p99 at half of the highest load, in p50 of an idle server"
+            figures.append((what, model, f"{half['p99_ms'] / closed[1]['p50_ms']:.1f}"))
+    return [dict(zip(("what", "model", "value"), figure, strict=True)) for figure in figures]
+
+
+def _at_half(rows: list[Row]) -> Row | None:
+    """Returns the open loop at half of the rate that the closed loops reach, if there is one."""
+    half = saturation(rows) / 2
+    near = [row for row in rows if row["offered_rps"] is not None and abs(row["offered_rps"] / half - 1) < 0.05]
+    return near[0] if near else None
+
+
+def _of_overload(table: Table) -> list[Row]:
+    overload = table["overload"]
+    if overload is None:
+        return []
+    times = overload["offered_rps"] / overload["capacity_rps"]
+    after = f"{overload['idle']['p50_ms']:.1f} and {overload['after']['p50_ms']:.1f} ms"
+    return [
+        {"what": f"{times:g} times the capacity for {overload['seconds']:g} s: p99 of admitted requests", "value":
+         f"{overload['admitted']['p99_ms']:.0f} ms"},
+        {"what": "p99 of refused ones", "value": f"{overload['refused']['p99_ms']:.1f} ms"},
+        {"what": "p50 of an idle server before, and a second after", "value": after},
+    ]  # fmt: skip
+
+
+def _of_soak(table: Table) -> list[Row]:
+    soak = table["soak"]
+    if soak is None:
+        return []
+    what = f"{soak['minutes']:g} minutes of mixed load, {soak['requests']:,} requests: memory, threads, open files"
+    grown = ", ".join(f"{growth(soak[name]):+.1%}" for name in ("rss_mb", "threads", "fds"))
+    return [{"what": what, "value": grown}]
 
 
 def plot_file(table: Table) -> str:
@@ -71,10 +128,12 @@ def _figure(rows: list[Row]) -> Any:
 def _shown(row: Row, table: Table) -> Row:
     """Returns a row with its share of the runtime, its errors and processor time summed up."""
     runtime = table["runtime_sentences_per_s"].get(row["model"], {}).get("batch_32")
-    server = [seconds for name, seconds in row["cpu_seconds"].items() if name != "client"]
     texts = row["sentences_per_s"] * row["seconds"]
-    return row | {
+    used = {
+        f"{what}_ms": 1000 * row["cpu_seconds"][name] / texts if texts and name in row["cpu_seconds"] else None
+        for what, name in (("event_loop", "server_event_loop"), ("threads", "server_other_threads"))
+    }
+    return row | used | {
         "of_runtime": row["sentences_per_s"] / runtime if runtime else None,
         "failed": sum(row["errors"].values()),
-        "cpu_ms": 1000 * sum(server) / texts if server and texts else None,
-    }
+    }  # fmt: skip

@@ -93,10 +93,31 @@ def test_a_result_is_shown_as_a_table_and_as_a_plot(tmp_path: Path) -> None:
     heads, cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], lines[2]))
     shown = dict(zip(heads, cells, strict=True))
     assert (shown["sentences/s"], shown["of the runtime"], shown["errors"]) == ("40.0", "62%", "3")
-    assert shown["processor ms a text"] == "25.00"  # 2 s of the server's, 80 texts
+    used = [shown[f"{name} ms a text"] for name in ("event loop", "other threads")]
+    assert used == ["6.25", "18.75"]  # 0.5 and 1.5 s of the server's, 80 texts
     assert lines[3] == "", "open loops are in the plot"
     docs.run(docs_options(path, plot=tmp_path / "plot.svg"))
     assert "<svg" in (tmp_path / "plot.svg").read_text()
+
+
+def test_single_figures_follow_the_table(tmp_path: Path) -> None:
+    path, ours = tmp_path / "serving.json", {"server": "compress", "texts_per_request": 1}
+    write_result(path, "runtime_sentences_per_s", {"student": {"batch_1": 5.0, "batch_32": 20.0}}, {})
+    write_result(path, "overhead_ms", {"student": 0.8}, {})
+    alone = row(**ours, concurrency=1) | {"sentences_per_s": 4.0, "achieved_rps": 4.0, "p50_ms": 10.0}
+    many = row(**ours, concurrency=32) | {"sentences_per_s": 12.0, "achieved_rps": 12.0}
+    half, whole = (row(**ours, concurrency=None, offered_rps=rate) | {"p99_ms": 35.0} for rate in (6.0, 12.0))
+    write_result(path, "load", [alone, many, half, whole | {"p99_ms": 99.0}], {})
+    latency = {"p50_ms": 1.0, "p99_ms": 4.0}
+    parts = dict.fromkeys(("idle", "admitted", "refused", "after"), latency)
+    write_result(path, "overload", {"capacity_rps": 50.0, "offered_rps": 500.0, "seconds": 60.0, **parts}, {})
+    flat, grown = [100.0] * 40, [100.0] * 30 + [110.0] * 10
+    soak = {"minutes": 30.0, "requests": 1234, "rss_mb": grown, "threads": flat, "fds": flat}
+    write_result(path, "soak", soak, {})
+    lines = serving.markdown(read_result(path)).split("| figure")[1].splitlines()[2:]
+    assert [line.strip("|").split("|")[-1].strip() for line in lines] == [
+        "0.80 ms", "3.00 times, 75%", "3.5", "4 ms", "4.0 ms", "1.0 and 1.0 ms", "+10.0%, +0.0%, +0.0%",
+    ]  # fmt: skip
 
 
 def docs_options(path: Path, plot: Path) -> Any:
