@@ -198,7 +198,7 @@ class Recipe(Section):
         name, start, teacher = self.method.name, self.training.initialization, self.teacher
         if teacher is None or not teacher.labels:
             return
-        if not self.method.reads_teacher_outputs:
+        if not self.method.reads_labels:
             message = f"teacher.labels: {name} with contexts: {self.method.contexts} reads none; leave it out"
             yield Conflict(message, ("teacher.labels", "method.name", "method.contexts"))
         elif not teacher.path and name not in LABEL_METHODS:

@@ -27,7 +27,7 @@ N_BEST_METHODS: frozenset[MethodName] = frozenset({"seqinter", "mbr", "mbr+full"
 """Methods that choose among the teacher's hypotheses of a source."""
 OUTPUT_METHODS: frozenset[MethodName] = frozenset({"seqkd", "seqkd+full", *N_BEST_METHODS})
 """Methods whose contexts are all outputs of the teacher."""
-LABEL_METHODS: frozenset[MethodName] = OUTPUT_METHODS - {"mbr+full"}
+LABEL_METHODS: frozenset[MethodName] = OUTPUT_METHODS - {"mbr+full"} | {"vanilla+full"}
 """Methods that can do with labels on disk alone."""
 
 
@@ -168,6 +168,11 @@ class MethodConfig(Section):
     def reads_teacher_outputs(self) -> bool:
         """Whether contexts are outputs of the teacher."""
         return self.name in OUTPUT_METHODS or self.contexts == "teacher"
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether labels on disk have something that the method reads."""
+        return self.reads_teacher_outputs or self.name in LABEL_METHODS
 
     @property
     def is_of_best_tokens(self) -> bool:

@@ -24,6 +24,10 @@ TopK = Annotated[
         help="Log-probabilities at each position of the best output, for seqkd+full without a teacher; 0: none.",
     ),
 ]
+ContextsOption = Annotated[
+    Literal["outputs", "references"],
+    typer.Option("--contexts", help="references: no outputs, but --top-k on references, for vanilla+full."),
+]
 Engine = Annotated[
     Literal["local", "ray"], typer.Option("--engine", help="ray: the workers of a Ray cluster write the shards.")
 ]
@@ -35,6 +39,7 @@ def command(
     set_: options.Set = (),  # type: ignore[assignment]
     num_hypotheses: NumHypotheses = 1,
     top_k: TopK = 0,
+    contexts: ContextsOption = "outputs",
     engine: Engine = "local",
     label_engine: options.LabelEngine = None,
     force: options.Force = False,
@@ -43,7 +48,8 @@ def command(
     """Write what a teacher says about all training sources, once for several students.
 
     The recipe is one for `compress distill`, which then takes --set teacher.labels=DIR and needs no teacher for seqkd,
-    seqinter and mbr, nor for seqkd+full if there are distributions. When it is stopped, the same command goes on.
+    seqinter and mbr, nor for seqkd+full and vanilla+full if there are distributions. When it is stopped, the same
+    command goes on.
     """
     from compressor.cli.labelling import label
 
@@ -55,6 +61,7 @@ def command(
         set_,
         num_hypotheses=num_hypotheses,
         top_k=top_k,
+        contexts=contexts,
         engine=engine,
         force=force,
         as_json=json,

@@ -18,6 +18,7 @@ def label(
     *,
     num_hypotheses: int,
     top_k: int,
+    contexts: Literal["outputs", "references"],
     engine: Literal["local", "ray"],
     force: bool,
     as_json: bool,
@@ -39,6 +40,7 @@ def label(
         out,
         num_hypotheses=num_hypotheses,
         top_k=top_k,
+        on_references=contexts == "references",
         force=force,
         label_engine=ExportedTeacher,
         engine=engine,
@@ -48,6 +50,7 @@ def label(
         **store.run_record.model_dump(mode="json"),
         "num_hypotheses": num_hypotheses,
         "top_k": top_k,
+        "contexts": contexts,
         "seconds": round(store.seconds, 1),
         "size_mb": round(sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 1e6, 2),
     }

@@ -25,9 +25,10 @@ def store_record(
     *,
     num_hypotheses: int,
     top_k: int,
+    references: TokenRows | None,
     shard_sources: int,
 ) -> StoreRecord:
-    """Returns the record of a store for these sources and this teacher."""
+    """Returns the record of a store for these sources and this teacher; ``references`` are in the place of outputs."""
     return StoreRecord(
         format=FORMAT,
         sources=len(sources),
@@ -37,6 +38,7 @@ def store_record(
         settings=_settings(recipe),
         num_hypotheses=num_hypotheses,
         top_k=top_k,
+        references=None if references is None else references.sha256(),
         shard_sources=shard_sources,
     )
 
@@ -51,7 +53,7 @@ def differences(stored: StoreRecord, wanted: StoreRecord) -> list[str]:
     for name in ("num_hypotheses", "top_k"):
         if getattr(stored, name) != getattr(wanted, name):
             problems.append(f"{name}: {getattr(stored, name)} in the labels, {getattr(wanted, name)} wanted")
-    return problems
+    return [*problems, *_references(stored, wanted.references)]
 
 
 def check_labels(
@@ -59,6 +61,7 @@ def check_labels(
     stored: StoreRecord,
     recipe: Recipe,
     sources: TokenRows | None,
+    references: TokenRows | None,
     tokenizer: Tokenizer | None,
     teacher: Teacher | None,
 ) -> None:
@@ -68,7 +71,7 @@ def check_labels(
         folder: Where the store is, for the message.
         stored: Its record.
         recipe: The recipe.
-        sources: All training sources; None if only a sample was read.
+        sources, references: Of all training examples; None if only a sample was read.
         tokenizer: The recipe's; None if it is the store's.
         teacher: The recipe's; None if only the store knows of one.
 
@@ -76,6 +79,9 @@ def check_labels(
         DataError: names everything that differs.
     """
     problems = [] if sources is None else _corpus(stored, len(sources), sources.sha256())
+    if references is not None:
+        on_references = not resolve(recipe.method).reads_teacher_outputs
+        problems += _references(stored, references.sha256() if on_references else None)
     if tokenizer is not None and digest_of(tokenizer) != stored.tokenizer:
         problems.append("tokenizer: another one than the recipe's")
     if teacher is not None:
@@ -131,6 +137,15 @@ def _corpus(stored: StoreRecord, count: int, digest: str) -> list[str]:
     if stored.sources != count:
         return [f"corpus: {stored.sources} sources in the labels, {count} in the recipe"]
     return [] if stored.corpus == digest else [f"corpus: the recipe has as many sources, {count}, but other ones"]
+
+
+def _references(stored: StoreRecord, wanted: str | None) -> list[str]:
+    if stored.references == wanted:
+        return []
+    if stored.references and wanted:
+        return ["corpus: the recipe has other references"]
+    ours, theirs = ("references" if digest else "the teacher's outputs" for digest in (wanted, stored.references))
+    return [f"contexts: the labels are of {theirs}, the method learns on {ours} (`compress label --contexts`)"]
 
 
 def _teacher(stored: StoredTeacher, wanted: StoredTeacher) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -29,6 +29,7 @@ def label_corpus(
     *,
     num_hypotheses: int = 1,
     top_k: int = 0,
+    on_references: bool = False,
     force: bool = False,
     progress: bool = True,
     label_engine: OpenLabelEngine | None = None,
@@ -39,7 +40,7 @@ def label_corpus(
     Args:
         recipe: Corpus and teacher; student and training matter little.
         out: The store.
-        num_hypotheses, top_k: See ``write_labels``.
+        num_hypotheses, top_k, on_references: See ``write_labels``.
         force: Replace ``out``.
         progress: Show a progress bar on standard error.
         label_engine: See ``run.distill``.
@@ -64,9 +65,10 @@ def label_corpus(
         assert setup.teacher is not None  # the recipe has no labels, and so a path
         if setup.augmentation is not None:  # as for methods that read the teacher's outputs
             setup.train = first_pass(setup.train, setup.augmentation)
+        wanted: dict[str, Any] = {"num_hypotheses": num_hypotheses, "top_k": top_k, "on_references": on_references}
         if engine == "ray":
-            return write_labels_on_ray(setup, out, console, num_hypotheses=num_hypotheses, top_k=top_k)
+            return write_labels_on_ray(setup, out, console, **wanted)
         device = accelerator("no").device
         setup.teacher.to(device)
         setup.student.to(device)
-        return write_labels(setup, out, console, label_engine, num_hypotheses=num_hypotheses, top_k=top_k)
+        return write_labels(setup, out, console, label_engine, **wanted)

@@ -1,5 +1,7 @@
 """The label store: what a teacher writes for every training source, on disk. No teacher is needed to read it.
 
+It has the teacher's outputs, or in their place the references, for its distributions on them.
+
 ::
 
     DIR/
@@ -62,6 +64,9 @@ class StoreRecord(RunPart):
     )
     num_hypotheses: int = Field(ge=1, description="Outputs of each source; a search may come to fewer.")
     top_k: int = Field(ge=0, description="Log-probabilities at each position of the best output; 0: none.")
+    references: str | None = Field(
+        None, description="SHA-256 of the references' token ids, where they are in the place of outputs."
+    )
     shard_sources: int = Field(ge=1, description="Sources of a shard; the last one may have fewer.")
 
     @property

@@ -5,6 +5,7 @@ A run writes them to its own folder, unless ``compress label`` has written them 
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import time
@@ -53,23 +54,34 @@ class Labeller:
     top_k: int
     device: torch.device
 
-    def label(self, sources: Sequence[list[int]], advance: Callable[[int], object] = lambda done: None) -> ShardArrays:
+    def label(
+        self,
+        sources: Sequence[list[int]],
+        references: Sequence[list[int]] | None = None,
+        advance: Callable[[int], object] = lambda done: None,
+    ) -> ShardArrays:
         """Returns the labels of sources, given as token ids.
 
         Args:
             sources: The sources of the shard.
-            advance: Called with the number of sources that were just searched.
+            references: Their references, where these are in the place of outputs.
+            advance: Called with the number of sources that were just labelled.
 
         Raises:
             ModelError: the teacher's distributions have NaN.
         """
         eos_id = self.teacher.generation.eos_id
-        hypotheses = n_best(self.engine, self.recipe, eos_id, sources, self.num_hypotheses, advance)
+        if references is None:
+            hypotheses = n_best(self.engine, self.recipe, eos_id, sources, self.num_hypotheses, advance)
+        else:
+            hypotheses = [[Hypothesis(math.nan, reference)] for reference in references]
         arrays = _arrays(sources, hypotheses, self.num_hypotheses)
         if not self.top_k:
             return arrays
         best = [outputs[0].tokens for outputs in hypotheses]
         positions, top = top_log_probabilities(self.teacher, sources, best, self.top_k, self.device)
+        if references is not None:
+            advance(len(sources))
         return arrays._replace(positions=positions, **top._asdict())
 
 
@@ -96,6 +108,7 @@ def write_labels(
     *,
     num_hypotheses: int | None = None,
     top_k: int = 0,
+    on_references: bool = False,
     replace: bool = False,
 ) -> LabelStore:
     """Writes the shards that a store lacks, and returns the store.
@@ -107,6 +120,7 @@ def write_labels(
         open_exported: See ``choose_engine``.
         num_hypotheses: Outputs of each source; None: those that the recipe's method reads.
         top_k: Log-probabilities at each position of the best output; 0: none.
+        on_references: References are in the place of outputs.
         replace: Delete a store of other labels, in place of an error.
 
     Raises:
@@ -115,7 +129,8 @@ def write_labels(
         ModelError: the teacher's distributions have NaN.
         StorageError: the disk is full; finished shards stay.
     """
-    missing = begin(setup, folder, num_hypotheses or hypotheses_read(setup.recipe), top_k, replace=replace)
+    count = num_hypotheses or hypotheses_read(setup.recipe)
+    missing = begin(setup, folder, count, top_k, on_references=on_references, replace=replace)
     store, finished, temporary = missing.store, missing.finished, folder / LABEL_ENGINE_FOLDER
     if not missing.shards:
         return LabelStore(folder, store, [finished[number] for number in store.shards])
@@ -123,24 +138,43 @@ def write_labels(
     count = sum(len(store.indices(number)) for number in missing.shards)
     with _bar(console) as bar:
         start = time.monotonic()
-        shown = f"teacher's outputs, {store.settings['teacher.num_beams']} beams"
+        outputs = f"teacher's outputs, {store.settings['teacher.num_beams']} beams"
+        shown = "teacher's distributions" if on_references else outputs
         task = bar.add_task(shown, total=store.sources, completed=store.sources - count)
+        if on_references:  # nothing is searched
+            open_exported = None
         engine, written_by = choose_engine(setup, used, count, temporary, open_exported, console)
         assert setup.teacher is not None  # there is something to write
         device = next(setup.student.parameters()).device
         labeller = Labeller(setup.recipe, setup.teacher, engine, store.num_hypotheses, store.top_k, device)
         for number in missing.shards:
-            sources = [setup.train.sources[index].tolist() for index in store.indices(number)]
-            content = labeller.label(sources, lambda done: bar.advance(task, done)).to_bytes()
+            content = labeller.label(
+                *shard_texts(setup, store, number), lambda done: bar.advance(task, done)
+            ).to_bytes()
             write_shard(folder, store, number, content, seconds=time.monotonic() - start, **written_by)
             start = time.monotonic()
     shutil.rmtree(temporary, ignore_errors=True)
     return LabelStore.open(folder)
 
 
-def begin(setup: Setup, folder: Path, num_hypotheses: int, top_k: int, *, replace: bool = False) -> MissingShards:
+def shard_texts(setup: Setup, store: StoreRecord, number: int) -> tuple[list[list[int]], list[list[int]] | None]:
+    """Returns the token ids of a shard's sources, and of their references if these are in the place of outputs."""
+    indices, train = store.indices(number), setup.train
+    sources = [train.sources[index].tolist() for index in indices]
+    return sources, [train.targets[index].tolist() for index in indices] if store.references else None
+
+
+def begin(
+    setup: Setup,
+    folder: Path,
+    num_hypotheses: int,
+    top_k: int,
+    *,
+    on_references: bool = False,
+    replace: bool = False,
+) -> MissingShards:
     """Returns what a store lacks; it is made if it is not there. Arguments and errors as in ``write_labels``."""
-    store = _begin(folder, _wanted(setup, num_hypotheses, top_k), replace=replace)
+    store = _begin(folder, _wanted(setup, num_hypotheses, top_k, on_references), replace=replace)
     finished = dict(_finished(folder, store))
     missing = [number for number in store.shards if number not in finished]
     if missing:
@@ -178,13 +212,18 @@ def _arrays(
     )
 
 
-def _wanted(setup: Setup, num_hypotheses: int, top_k: int) -> StoreRecord:
+def _wanted(setup: Setup, num_hypotheses: int, top_k: int, on_references: bool) -> StoreRecord:
     """Returns the record of the labels of a run. Raises ConfigError."""
     config, teacher = setup.recipe.teacher, setup.teacher
     assert config is not None and teacher is not None  # there is something to write
     if num_hypotheses > config.num_beams:
         message = f"{{num_hypotheses}} {num_hypotheses}: a search with {config.num_beams} beams has fewer outputs; "
         raise ConfigError(f"{message}raise teacher.num_beams", options=["num_hypotheses"])
+    if on_references and (num_hypotheses > 1 or not top_k):
+        message = "on references there are distributions alone: give {top_k}, and no {num_hypotheses}"
+        raise ConfigError(message, options=["top_k", "num_hypotheses"])
+    if on_references and not all(setup.train.targets.lengths):
+        raise ConfigError("data.mono: its sources have no references; leave it out, or label the teacher's outputs")
     allowed = len(teacher.generation.allowed_ids(teacher.vocab_size))
     if top_k > allowed:
         raise ConfigError(f"{{top_k}} {top_k}: the teacher can write {allowed} tokens", options=["top_k"])
@@ -195,6 +234,7 @@ def _wanted(setup: Setup, num_hypotheses: int, top_k: int) -> StoreRecord:
         teacher,
         num_hypotheses=num_hypotheses,
         top_k=top_k,
+        references=setup.train.targets if on_references else None,
         shard_sources=SHARD_SOURCES,
     )
 

@@ -37,11 +37,12 @@ class Method:
         """Returns whether the target asks the teacher for more than labels have.
 
         Args:
-            top_k: Most probable tokens that labels have at each position of the teacher's best outputs; 0: none.
+            top_k: Most probable tokens that labels have at each position of the teacher's best outputs, or of the
+                references; 0: none.
         """
         if isinstance(self.target, OwnToken):
             return False
-        in_labels = self.contexts.origins == {Origin.TEACHER} and not self.choice.compares
+        in_labels = self.contexts.origins in ({Origin.TEACHER}, {Origin.REFERENCE}) and not self.choice.compares
         return not (in_labels and isinstance(self.target, Distribution) and self.target.is_of_best(top_k))
 
 

@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from rich.console import Console
 from rich.progress import Progress as ProgressBar
@@ -23,12 +22,15 @@ from compressor.distillation.distributed import accelerator
 from compressor.distillation.label_engines import TorchEngine
 from compressor.distillation.label_identity import teacher_differences
 from compressor.distillation.label_store import LabelStore, StoreRecord, write_shard
-from compressor.distillation.labels import Labeller, begin
+from compressor.distillation.labels import Labeller, begin, shard_texts
 from compressor.distillation.setup import Setup
 from compressor.errors import CompressError, ConfigError, DependencyError, ModelError, install_command
 from compressor.teachers.registry import load_teacher
 from compressor.teachers.vocabulary_subset import in_ids_of
 from compressor.text.tokenizer import Tokenizer
+
+_TOKENS = pa.list_(pa.list_(pa.int32()))
+_TEXTS = pa.schema([("shard", pa.int64()), ("sources", _TOKENS), ("references", _TOKENS)])
 
 
 class ShardWorker:
@@ -54,23 +56,27 @@ class ShardWorker:
         return Labeller(self.recipe, teacher, engine, self.store.num_hypotheses, self.store.top_k, device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Returns the table [shard, content, seconds, error] for a table [shard, tokens, lengths]."""
+        """Returns the table [shard, content, seconds, error] for a table [shard, sources, references]."""
         return pa.Table.from_pylist([self._label(row) for row in table.to_pylist()])
 
     def _label(self, row: dict[str, Any]) -> dict[str, Any]:
         start = time.monotonic()
-        ends = np.cumsum(row["lengths"])[:-1]
-        sources = [source.tolist() for source in np.split(np.asarray(row["tokens"], np.int32), ends)]
         content, error = b"", ""
         try:
-            content = self.labeller.label(sources).to_bytes()
+            content = self.labeller.label(row["sources"], row["references"]).to_bytes()
         except CompressError as problem:
             error = str(problem)
         return {"shard": row["shard"], "content": content, "seconds": time.monotonic() - start, "error": error}
 
 
 def write_labels_on_ray(
-    setup: Setup, folder: Path, console: Console, *, num_hypotheses: int = 1, top_k: int = 0
+    setup: Setup,
+    folder: Path,
+    console: Console,
+    *,
+    num_hypotheses: int = 1,
+    top_k: int = 0,
+    on_references: bool = False,
 ) -> LabelStore:
     """Writes the shards that a store lacks, on the cluster of ``RAY_ADDRESS`` or a new one here; returns the store.
 
@@ -88,13 +94,13 @@ def write_labels_on_ray(
     if recipe.teacher.label_engine == "onnx":
         message = "teacher.label_engine: onnx is for {engine} local; on a cluster PyTorch writes the outputs"
         raise ConfigError(message, options=["engine"])
-    missing = begin(setup, folder, num_hypotheses, top_k)
+    missing = begin(setup, folder, num_hypotheses, top_k, on_references=on_references)
     store = missing.store
     if missing.shards:
         count = sum(len(store.indices(number)) for number in missing.shards)
         with ProgressBar(console=console, disable=console.quiet or not console.is_terminal) as bar, _cluster(ray):
             task = bar.add_task("labels", total=store.sources, completed=store.sources - count)
-            tables = [_source_table(setup, store, number) for number in missing.shards]
+            tables = [_table(setup, store, number) for number in missing.shards]
             labelled = ray.data.from_arrow(tables).map_batches(
                 ShardWorker,
                 fn_constructor_args=(recipe, store, setup.tokenizer),
@@ -112,11 +118,10 @@ def write_labels_on_ray(
     return LabelStore.open(folder)
 
 
-def _source_table(setup: Setup, store: StoreRecord, number: int) -> pa.Table:
-    """Returns the sources of a shard as a table of one row."""
-    rows = [setup.train.sources[index] for index in store.indices(number)]
-    row = {"shard": number, "tokens": np.concatenate(rows), "lengths": np.array([len(tokens) for tokens in rows])}
-    return pa.Table.from_pylist([row])
+def _table(setup: Setup, store: StoreRecord, number: int) -> pa.Table:
+    """Returns the texts of a shard as a table of one row."""
+    sources, references = shard_texts(setup, store, number)
+    return pa.Table.from_pylist([{"shard": number, "sources": sources, "references": references}], _TEXTS)
 
 
 def _workers(ray: Any, shards: int) -> dict[str, Any]:

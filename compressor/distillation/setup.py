@@ -104,12 +104,14 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
     assert tokenizer is not None  # one that was not given was trained
     generation = _generation(recipe, facts, tokenizer)
     augmentation = _augmentation(recipe, tokenizer, generation, corpus.folder)
-    if augmentation is not None and resolve(recipe.method).reads_teacher_outputs:  # written once, before training
+    labelled = store is not None or resolve(recipe.method).reads_teacher_outputs
+    if augmentation is not None and labelled:  # the teacher writes once, before training
         augmentation.progress = bar.count("augmenting")
         encoded, augmentation = first_pass(encoded, augmentation), None
     if store is not None:
         own = tokenizer if teacher is not None or recipe.tokenizer.path else None
-        check_labels(store.folder, store.record, recipe, None if sample else encoded.sources, own, teacher)
+        sources, references = (None, None) if sample else encoded
+        check_labels(store.folder, store.record, recipe, sources, references, own, teacher)
     config = _model_config(recipe, facts, tokenizer, generation)
     if recipe.tokenizer.output_vocabulary == "targets":
         generation = _suppress_unwritten(generation, encoded.targets, tokenizer, config.vocab_size)

@@ -17,12 +17,13 @@ from compressor.config import Recipe, parse_recipe
 from compressor.decoding.search import beam_search, pad_sources
 from compressor.distillation import label_run, labels, setup
 from compressor.distillation.label_run import label_corpus
+from compressor.distillation.label_shards import TopK
 from compressor.distillation.label_store import LabelStore
 from compressor.distillation.run import distill
 from compressor.distillation.trainer import Trainer
 from compressor.errors import ConfigError, DataError, ModelError, OutputExistsError, StorageError
 from compressor.exporters.shortlist import teacher_pairs
-from compressor.models.weights import load_run, save_run
+from compressor.models.weights import Run, load_run, save_run
 
 SOURCES, SHARD = 30, 8
 Make = Callable[..., Recipe]
@@ -30,7 +31,7 @@ Make = Callable[..., Recipe]
 
 def recipe_of(make_recipe: Make, method: str = "seqkd", size: int = SOURCES, **teacher: Any) -> Recipe:
     """The tiny recipe on 30 sources; ``teacher``: fields that replace the tiny run's."""
-    section = {"teacher_top_k": 4} if method == "seqkd+full" else {}
+    section = {"teacher_top_k": 4} if method in ("seqkd+full", "vanilla+full") else {}
     values = make_recipe(method, updates=3, method_section=section).model_dump()
     values["data"]["train"][0]["size"] = size
     values["teacher"] |= teacher
@@ -51,6 +52,15 @@ def written(make_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield out
 
 
+@pytest.fixture(scope="module")
+def on_references(make_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    out = tmp_path_factory.mktemp("references") / "store"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels, "SHARD_SOURCES", SHARD)
+        label_corpus(recipe_of(make_recipe), out, top_k=4, on_references=True, progress=False)
+    yield out
+
+
 @pytest.fixture
 def store(written: Path, tmp_path: Path) -> Path:
     """A copy of the written store, to be damaged."""
@@ -62,8 +72,7 @@ def test_a_store_has_the_teachers_hypotheses_and_distributions(
 ) -> None:
     opened, run = LabelStore.open(written), load_run(tiny_run)
     train = setup.set_up(recipe_of(make_recipe)).train
-    rules, vocab_size = run.generation, run.model.config.vocab_size
-    allowed = [token for token in range(vocab_size) if token not in rules.suppressed_ids]
+    rules = run.generation
     assert len(opened) == SOURCES and len(list(written.glob("shard-*.json"))) == 4
     for index in (0, SHARD - 1, SHARD, SOURCES - 1):
         source, mask = pad_sources([train.sources[index].tolist()], rules.pad_id)
@@ -71,40 +80,86 @@ def test_a_store_has_the_teachers_hypotheses_and_distributions(
         hypotheses = opened.hypotheses(index)
         assert [one.tokens for one in hypotheses] == [one.tokens for one in expected]
         assert [one.score for one in hypotheses] == pytest.approx([one.score for one in expected], abs=1e-4)
-        context = torch.tensor([[rules.start_id, *expected[0].tokens[:-1]]])
-        with torch.no_grad():
-            features = run.model.features(run.model.encode(source, mask), context)
-        weight, bias = run.model.output_layer()
-        logits = (features[0] @ weight.T + bias).detach().numpy()[:, allowed].astype(np.float64)
-        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        best = np.argsort(-probabilities, axis=1)[:, :4]
-        top = opened.top_k(index)
-        assert top.ids.tolist() == np.array(allowed)[best].tolist()
-        known = np.take_along_axis(probabilities, best, axis=1)
-        assert np.exp(top.logs.astype(np.float64)) == pytest.approx(known, rel=5e-3, abs=1e-6)
-        assert top.remaining == pytest.approx(1 - known.sum(axis=1), abs=1e-5)
+        check_top_k(opened.top_k(index), run, source, mask, expected[0].tokens)
     pairs = list(opened.pairs())
     assert [list(one) for one, _ in pairs] == [train.sources[index].tolist() for index in range(SOURCES)]
 
 
-@pytest.mark.parametrize("method", ["seqkd", "seqkd+full", "seqinter", "mbr"])
-def test_training_from_a_store_without_a_teacher_is_training_with_it(
-    make_recipe: Make, written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+def check_top_k(top: TopK, run: Run, source: torch.Tensor, mask: torch.Tensor, tokens: list[int]) -> None:
+    """Compares with the softmax of the model's logits after each token."""
+    rules = run.generation
+    allowed = [token for token in range(run.model.config.vocab_size) if token not in rules.suppressed_ids]
+    context = torch.tensor([[rules.start_id, *tokens[:-1]]])
+    with torch.no_grad():
+        features = run.model.features(run.model.encode(source, mask), context)
+    weight, bias = run.model.output_layer()
+    logits = (features[0] @ weight.T + bias).detach().numpy()[:, allowed].astype(np.float64)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    best = np.argsort(-probabilities, axis=1)[:, :4]
+    assert top.ids.tolist() == np.array(allowed)[best].tolist()
+    known = np.take_along_axis(probabilities, best, axis=1)
+    assert np.exp(top.logs.astype(np.float64)) == pytest.approx(known, rel=5e-3, abs=1e-6)
+    assert top.remaining == pytest.approx(1 - known.sum(axis=1), abs=1e-5)
+
+
+def test_a_store_on_references_has_them_in_the_place_of_outputs(
+    make_recipe: Make, on_references: Path, tiny_run: Path
 ) -> None:
+    opened, run = LabelStore.open(on_references), load_run(tiny_run)
+    train = setup.set_up(recipe_of(make_recipe)).train
+    for index in (0, SHARD, SOURCES - 1):
+        reference = train.targets[index].tolist()
+        assert opened.output(index).tolist() == reference
+        source, mask = pad_sources([train.sources[index].tolist()], run.generation.pad_id)
+        check_top_k(opened.top_k(index), run, source, mask, reference)
+
+
+def test_labels_on_other_contexts_are_refused(
+    make_recipe: Make, written: Path, on_references: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="contexts: the labels are of references, the method learns on the teacher's"):
+        setup.set_up(recipe_of(make_recipe, "seqkd", path="", labels=str(on_references)))
+    with pytest.raises(DataError, match="contexts: the labels are of the teacher's outputs, the method learns on ref"):
+        setup.set_up(recipe_of(make_recipe, "vanilla+full", path="", labels=str(written)))
+    values = recipe_of(make_recipe, "vanilla+full", path="", labels=str(on_references)).model_dump()
+    root = Path(values["data"]["root"])
+    shutil.copytree(root, tmp_path / "corpus")
+    lines = (tmp_path / "corpus/train.en").read_text().splitlines()
+    (tmp_path / "corpus/train.en").write_text("\n".join([lines[1], *lines[1:]]) + "\n")
+    values["data"]["root"] = str(tmp_path / "corpus")
+    with pytest.raises(DataError, match="corpus: the recipe has other references"):
+        setup.set_up(parse_recipe(values))
+    for options in ({}, {"top_k": 4, "num_hypotheses": 2}):
+        with pytest.raises(ConfigError, match=r"on references there are distributions alone"):
+            label_corpus(recipe_of(make_recipe), tmp_path / "new", on_references=True, progress=False, **options)
+
+
+@pytest.mark.parametrize("method", ["seqkd", "seqkd+full", "seqinter", "mbr", "vanilla+full"])
+def test_training_from_a_store_without_a_teacher_is_training_with_it(
+    make_recipe: Make,
+    written: Path,
+    on_references: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    written = on_references if method == "vanilla+full" else written
     live = distill(recipe_of(make_recipe, method), tmp_path / "live", progress=False)
     with monkeypatch.context() as patch:
         patch.setattr(setup, "load_teacher", None)  # there is none in memory
         recipe = recipe_of(make_recipe, method, path="", labels=str(written))
         stored = distill(recipe, tmp_path / "stored", progress=False)
     record, expected = (json.loads((run / "run.json").read_text()) for run in (stored, live))
-    assert record["teacher"] == expected["teacher"] and record["labels"]["outputs"] == SOURCES
+    assert record["teacher"] == expected["teacher"]
+    assert record["labels"]["outputs"] == SOURCES
     assert not (stored / "labels").exists()
     tokenizer = load_run(stored).tokenizer
-    of_store, of_run = (list(teacher_pairs(run, tokenizer, None, None)) for run in (stored, live))
-    assert [(list(one), list(other)) for one, other in of_store] == [(list(one), list(other)) for one, other in of_run]
+    if method != "vanilla+full":  # with a teacher it writes no labels
+        of_store, of_run = (list(teacher_pairs(run, tokenizer, None, None)) for run in (stored, live))
+        assert [tuple(map(list, pair)) for pair in of_store] == [tuple(map(list, pair)) for pair in of_run]
     lines = [(run / "metrics.jsonl").read_text().splitlines() for run in (stored, live)]
     losses, wanted = ([json.loads(line)["loss"] for line in of_run if '"loss"' in line] for of_run in lines)
-    assert losses == pytest.approx(wanted, rel=2e-3 if method == "seqkd+full" else 1e-6) and len(losses) == 3
+    assert losses == pytest.approx(wanted, rel=2e-3 if method.endswith("+full") else 1e-6) and len(losses) == 3
 
 
 def test_a_teacher_in_memory_is_used_where_labels_do_not_suffice(make_recipe: Make, written: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -31,9 +32,12 @@ def recipe(make_recipe: Make, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of Ray's own
-def test_a_cluster_writes_the_shards_that_one_process_does(recipe: Recipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [{"num_hypotheses": 3}, {"on_references": True}])
+def test_a_cluster_writes_the_shards_that_one_process_does(
+    recipe: Recipe, tmp_path: Path, wanted: dict[str, Any]
+) -> None:
     pytest.importorskip("ray.data", reason="needs Ray: pip install '.[ray]'")
-    options = {"num_hypotheses": 3, "top_k": 4, "progress": False}
+    options = {**wanted, "top_k": 4, "progress": False}
     expected = label_corpus(recipe, tmp_path / "local", **options)
     partly = tmp_path / "ray"
     label_corpus(recipe, partly, **options)
@@ -51,7 +55,7 @@ def test_a_cluster_writes_the_shards_that_one_process_does(recipe: Recipe, tmp_p
 
 def test_a_worker_with_another_teacher_says_so(recipe: Recipe, tmp_path: Path) -> None:
     record = label_corpus(recipe, tmp_path / "store", progress=False).record
-    table = pa.Table.from_pylist([{"shard": 2, "tokens": [5, 6, 2, 7, 2], "lengths": [3, 2]}])
+    table = pa.Table.from_pylist([{"shard": 2, "sources": [[5, 6, 2], [7, 2]], "references": None}])
     other = record.model_copy(update={"teacher": record.teacher.model_copy(update={"sha256": "0" * 64})})
     tokenizer = LabelStore.open(tmp_path / "store").teacher().tokenizer
     (row,) = ShardWorker(recipe, other, tokenizer)(table).to_pylist()
