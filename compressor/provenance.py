@@ -78,7 +78,7 @@ def sanitize(argument: str) -> str:
     return _PATH.sub(lambda match: _shorten(match[0]), argument)
 
 
-_PATH = re.compile(r"(?<![\w.\-~/])(?:~\w*/|/|\.\./\.\./)[^\s,;:'\"\]}]+")
+_PATH = re.compile(r"(?<![\w.\-~/])(?!(?<=:)//)(?:~\w*/|/|\.\./\.\./)[^\s,;:'\"\]}]+")
 
 
 def _is_outside(path: str) -> bool:

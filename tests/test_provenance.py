@@ -54,6 +54,8 @@ def test_no_private_data_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("configs/de-en.yaml", "configs/de-en.yaml"),
         ("--force", "--force"),
         ("Helsinki-NLP/opus-mt-de-en", "Helsinki-NLP/opus-mt-de-en"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("--url=https://host.example/path", "--url=https://host.example/path"),
     ],
 )
 def test_sanitize_shortens_absolute_paths(argument: str, expected: str) -> None:
