@@ -7,6 +7,7 @@ the search finished, and do not contain the start token.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,8 @@ from compressor.models.base import Seq2SeqModel
 Chooser = Callable[[Tensor, int, Tensor], Choose]
 """(open rows of the batch, ascending; step; the rows' last tokens, both int64 [n]) -> function that chooses columns."""
 
+WORTH_RESTRICTING = 0.9
+"""The output layer computes allowed tokens alone when they are at most this share of the vocabulary."""
 WORTH_SHRINKING = 0.75
 """Finished sentences are removed when at most this share of the batch is unfinished, or at a sentence's limit."""
 
@@ -57,10 +60,32 @@ def greedy(
         chooser: Returns the function that chooses a column of the constrained logits; None: ``best_column``.
         min_new_tokens: EOS is forbidden before this many tokens; as ``max_new_tokens``.
     """
-    device = source.device
-    search = GreedySearch(generation, model.config.vocab_size).to(device)
+    device, vocab_size = source.device, model.config.vocab_size
+    allowed = generation.allowed_ids(vocab_size)
+    if chooser is None and len(allowed) <= WORTH_RESTRICTING * vocab_size:  # a chooser may know columns by their token
+        tokens = torch.tensor(allowed, device=device)
+        unsuppressed = generation.model_copy(update={"suppressed_ids": ()})
+        search = GreedySearch(unsuppressed, vocab_size, tokens)
+        written: AbstractContextManager[None] = model.writing_only(tokens)
+    else:
+        search, written = GreedySearch(generation, vocab_size), nullcontext()
     asked = search_options(generation, source.shape[0], max_new_tokens, min_new_tokens=min_new_tokens)
     options = GreedyOptions(*_moved(asked, device))
+    with written:
+        outputs = _greedy(model, search.to(device), source, source_mask, options, chooser)
+    return [until_eos(row, generation.eos_id, generation.pad_id) for row in outputs.tolist()]
+
+
+def _greedy(
+    model: Seq2SeqModel,
+    search: GreedySearch,
+    source: Tensor,
+    source_mask: Tensor,
+    options: GreedyOptions,
+    chooser: Chooser | None,
+) -> Tensor:
+    """Returns the output tokens, int64 [batch, longest limit], padded after EOS or at the sentence's limit."""
+    generation, device = search.generation, source.device
     limit = int(options.max_new_tokens.max())
     state = model.initial_state(model.encode(source, source_mask))
     rows = torch.arange(source.shape[0], device=device)
@@ -81,7 +106,7 @@ def greedy(
             search_state = Greedy(*(tensor[open_rows] for tensor in search_state))
             rows, state = rows[open_rows], model.select(state, open_rows)
             options = select_options(options, open_rows)
-    return [until_eos(row, generation.eos_id, generation.pad_id) for row in outputs.tolist()]
+    return outputs
 
 
 @dataclass

@@ -7,6 +7,8 @@ vocab = rows of the output layer.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
@@ -36,6 +38,7 @@ class Seq2SeqModel(nn.Module, ABC):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self._written_rows: tuple[Tensor, Tensor] | None = None
         self.fused_attention = False
         """Attention as ONNX's operator: export needs it, training is faster without."""
 
@@ -53,7 +56,16 @@ class Seq2SeqModel(nn.Module, ABC):
 
     def project(self, features: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Logits [..., vocab] from hidden states [..., d]; of the given tokens (int64 [n]) alone, [..., n]."""
-        return F.linear(features, *self.output_layer(tokens))
+        return F.linear(features, *(self._written_rows or self.output_layer(tokens)))
+
+    @contextmanager
+    def writing_only(self, tokens: Tensor) -> Iterator[None]:
+        """Within the block, logits are of these tokens (int64 [n]) alone: [..., n]. Weights must not change in it."""
+        self._written_rows = self.output_layer(tokens)
+        try:
+            yield
+        finally:
+            self._written_rows = None
 
     def forward(self, source: Tensor, source_mask: Tensor, context: Tensor) -> Tensor:
         """Returns ``features`` for a batch. Training calls the module itself, as data-parallel wrappers require."""

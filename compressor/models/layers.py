@@ -30,6 +30,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, heads
     """Returns scaled dot-product attention [batch, query_len, d] of queries to keys [batch, key_len, d].
 
     Args:
+        key, value: [batch, key_len, d], or [batch, heads, key_len, head_dim] where they are not fused.
         mask: bool, broadcastable to [batch, heads, query_len, key_len], True where a query may attend.
         fused: as ONNX's Attention operator, which splits and merges the heads itself; else as plain matmuls (1.7 times
             faster in training on a CPU than PyTorch's fused operator).
@@ -39,7 +40,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, heads
             mask = mask.expand(-1, -1, query.shape[1], -1)
         mixed: Tensor = onnx_attention(query, key, value, mask, q_num_heads=heads, kv_num_heads=heads)[0]
         return mixed
-    return _attention_matmuls(split_heads(query, heads), split_heads(key, heads), split_heads(value, heads), mask)
+    if key.dim() == 3:
+        key, value = split_heads(key, heads), split_heads(value, heads)
+    return _attention_matmuls(split_heads(query, heads), key, value, mask)
 
 
 def attend_cached(
@@ -124,6 +127,16 @@ class CrossAttention(nn.Module):
         """[batch, source_len, d] -> key and value, each [batch, source_len, d]."""
         key, value = self.key_value(hidden).chunk(2, dim=-1)
         return key, value
+
+    def cache(self, hidden: Tensor, fused: bool) -> tuple[Tensor, Tensor]:
+        """What steps read of the memory: as ``memory``, or [batch, heads, source_len, head_dim] in one piece.
+
+        Matmuls would copy anything else at every step.
+        """
+        key, value = self.memory(hidden)
+        if fused:
+            return key, value
+        return split_heads(key, self.heads).contiguous(), split_heads(value, self.heads).contiguous()
 
 
 class Residual(nn.Module):

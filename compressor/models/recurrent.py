@@ -86,9 +86,9 @@ class SsruState(NamedTuple):
     """What ``step`` carries; tuples have a tensor for each decoder layer."""
 
     cross_key: tuple[Tensor, ...]
-    """[batch, source_len, d]"""
+    """See ``CrossAttention.cache``"""
     cross_value: tuple[Tensor, ...]
-    """[batch, source_len, d]"""
+    """See ``CrossAttention.cache``"""
     cell: tuple[Tensor, ...]
     """[batch, beams, d], fp32"""
     mask: Tensor
@@ -114,7 +114,7 @@ class Ssru(EncoderDecoder):
 
     def initial_state(self, memory: Memory, num_beams: int | None = None) -> SsruState:
         """See Seq2SeqModel; all cells are zero."""
-        cross = [layer.cross_attention.memory(memory.hidden) for layer in self.decoder]
+        cross = [layer.cross_attention.cache(memory.hidden, self.fused_attention) for layer in self.decoder]
         keys, values = zip(*cross, strict=True)
         batch, _, d = memory.hidden.shape
         device = memory.hidden.device

@@ -24,9 +24,9 @@ class TransformerState(NamedTuple):
     """
 
     cross_key: tuple[Tensor, ...]
-    """[batch, source_len, d]"""
+    """See ``CrossAttention.cache``"""
     cross_value: tuple[Tensor, ...]
-    """[batch, source_len, d]"""
+    """See ``CrossAttention.cache``"""
     self_key: tuple[Tensor, ...]
     """[batch, heads, entries, head_dim]: one entry a step and beam"""
     self_value: tuple[Tensor, ...]
@@ -58,7 +58,7 @@ class Transformer(EncoderDecoder):
 
     def initial_state(self, memory: Memory, num_beams: int | None = None) -> TransformerState:
         """See Seq2SeqModel; the self-attention cache is empty."""
-        cross = [layer.cross_attention.memory(memory.hidden) for layer in self.decoder]
+        cross = [layer.cross_attention.cache(memory.hidden, self.fused_attention) for layer in self.decoder]
         keys, values = zip(*cross, strict=True)
         (batch, _, d), heads = memory.hidden.shape, self.config.num_heads
         empty = tuple(memory.hidden.new_zeros(batch, heads, 0, d // heads) for _ in cross)
