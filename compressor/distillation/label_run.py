@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 
@@ -12,7 +12,7 @@ from compressor.config import Recipe
 from compressor.distillation.distributed import accelerator
 from compressor.distillation.label_engines import OpenLabelEngine
 from compressor.distillation.label_store import LabelStore
-from compressor.distillation.labels import write_labels
+from compressor.distillation.labels import LabelContent, write_labels
 from compressor.distillation.ray_labels import write_labels_on_ray
 from compressor.distillation.run import CACHE_FOLDER
 from compressor.distillation.setup import first_pass, set_up
@@ -40,7 +40,7 @@ def label_corpus(
     Args:
         recipe: Corpus and teacher; student and training matter little.
         out: The store.
-        num_hypotheses, top_k, on_references: See ``write_labels``.
+        num_hypotheses, top_k, on_references: See ``LabelContent``.
         force: Replace ``out``.
         progress: Show a progress bar on standard error.
         label_engine: See ``run.distill``.
@@ -65,10 +65,10 @@ def label_corpus(
         assert setup.teacher is not None  # the recipe has no labels, and so a path
         if setup.augmentation is not None:  # as for methods that read the teacher's outputs
             setup.train = first_pass(setup.train, setup.augmentation)
-        wanted: dict[str, Any] = {"num_hypotheses": num_hypotheses, "top_k": top_k, "on_references": on_references}
+        content = LabelContent(num_hypotheses, top_k, on_references)
         if engine == "ray":
-            return write_labels_on_ray(setup, out, console, **wanted)
+            return write_labels_on_ray(setup, out, console, content)
         device = accelerator("no").device
         setup.teacher.to(device)
         setup.student.to(device)
-        return write_labels(setup, out, console, label_engine, **wanted)
+        return write_labels(setup, out, console, label_engine, content=content)

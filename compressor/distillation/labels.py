@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -85,6 +86,17 @@ class Labeller:
         return arrays._replace(positions=positions, **top._asdict())
 
 
+class LabelContent(NamedTuple):
+    """What labels have of each source."""
+
+    num_hypotheses: int = 1
+    """Outputs."""
+    top_k: int = 0
+    """Log-probabilities at each position of the best output; 0: none."""
+    on_references: bool = False
+    """References are in the place of outputs."""
+
+
 @dataclass(frozen=True)
 class MissingShards:
     """The shards that a store lacks."""
@@ -106,9 +118,7 @@ def write_labels(
     console: Console,
     open_exported: OpenLabelEngine | None = None,
     *,
-    num_hypotheses: int | None = None,
-    top_k: int = 0,
-    on_references: bool = False,
+    content: LabelContent | None = None,
     replace: bool = False,
 ) -> LabelStore:
     """Writes the shards that a store lacks, and returns the store.
@@ -118,9 +128,7 @@ def write_labels(
         folder: The store, which may be there: finished shards of the same labels stay, damaged ones are written anew.
         console: Shows progress, and what engine was chosen.
         open_exported: See ``choose_engine``.
-        num_hypotheses: Outputs of each source; None: those that the recipe's method reads.
-        top_k: Log-probabilities at each position of the best output; 0: none.
-        on_references: References are in the place of outputs.
+        content: What is written; None: the outputs that the recipe's method reads.
         replace: Delete a store of other labels, in place of an error.
 
     Raises:
@@ -129,8 +137,8 @@ def write_labels(
         ModelError: the teacher's distributions have NaN.
         StorageError: the disk is full; finished shards stay.
     """
-    count = num_hypotheses or hypotheses_read(setup.recipe)
-    missing = begin(setup, folder, count, top_k, on_references=on_references, replace=replace)
+    content = content or LabelContent(hypotheses_read(setup.recipe))
+    missing = begin(setup, folder, content, replace=replace)
     store, finished, temporary = missing.store, missing.finished, folder / LABEL_ENGINE_FOLDER
     if not missing.shards:
         return LabelStore(folder, store, [finished[number] for number in store.shards])
@@ -139,19 +147,18 @@ def write_labels(
     with _bar(console) as bar:
         start = time.monotonic()
         outputs = f"teacher's outputs, {store.settings['teacher.num_beams']} beams"
-        shown = "teacher's distributions" if on_references else outputs
+        shown = "teacher's distributions" if content.on_references else outputs
         task = bar.add_task(shown, total=store.sources, completed=store.sources - count)
-        if on_references:  # nothing is searched
+        if content.on_references:  # nothing is searched
             open_exported = None
         engine, written_by = choose_engine(setup, used, count, temporary, open_exported, console)
         assert setup.teacher is not None  # there is something to write
         device = next(setup.student.parameters()).device
         labeller = Labeller(setup.recipe, setup.teacher, engine, store.num_hypotheses, store.top_k, device)
         for number in missing.shards:
-            content = labeller.label(
-                *shard_texts(setup, store, number), lambda done: bar.advance(task, done)
-            ).to_bytes()
-            write_shard(folder, store, number, content, seconds=time.monotonic() - start, **written_by)
+            arrays = labeller.label(*shard_texts(setup, store, number), lambda done: bar.advance(task, done))
+            seconds = time.monotonic() - start
+            write_shard(folder, store, number, arrays.to_bytes(), seconds=seconds, **written_by)
             start = time.monotonic()
     shutil.rmtree(temporary, ignore_errors=True)
     return LabelStore.open(folder)
@@ -164,17 +171,9 @@ def shard_texts(setup: Setup, store: StoreRecord, number: int) -> tuple[list[lis
     return sources, [train.targets[index].tolist() for index in indices] if store.references else None
 
 
-def begin(
-    setup: Setup,
-    folder: Path,
-    num_hypotheses: int,
-    top_k: int,
-    *,
-    on_references: bool = False,
-    replace: bool = False,
-) -> MissingShards:
+def begin(setup: Setup, folder: Path, content: LabelContent, *, replace: bool = False) -> MissingShards:
     """Returns what a store lacks; it is made if it is not there. Arguments and errors as in ``write_labels``."""
-    store = _begin(folder, _wanted(setup, num_hypotheses, top_k, on_references), replace=replace)
+    store = _begin(folder, _wanted(setup, content), replace=replace)
     finished = dict(_finished(folder, store))
     missing = [number for number in store.shards if number not in finished]
     if missing:
@@ -212,10 +211,11 @@ def _arrays(
     )
 
 
-def _wanted(setup: Setup, num_hypotheses: int, top_k: int, on_references: bool) -> StoreRecord:
+def _wanted(setup: Setup, content: LabelContent) -> StoreRecord:
     """Returns the record of the labels of a run. Raises ConfigError."""
     config, teacher = setup.recipe.teacher, setup.teacher
     assert config is not None and teacher is not None  # there is something to write
+    num_hypotheses, top_k, on_references = content
     if num_hypotheses > config.num_beams:
         message = f"{{num_hypotheses}} {num_hypotheses}: a search with {config.num_beams} beams has fewer outputs; "
         raise ConfigError(f"{message}raise teacher.num_beams", options=["num_hypotheses"])

@@ -22,7 +22,7 @@ from compressor.distillation.distributed import accelerator
 from compressor.distillation.label_engines import TorchEngine
 from compressor.distillation.label_identity import teacher_differences
 from compressor.distillation.label_store import LabelStore, StoreRecord, write_shard
-from compressor.distillation.labels import Labeller, begin, shard_texts
+from compressor.distillation.labels import LabelContent, Labeller, begin, shard_texts
 from compressor.distillation.setup import Setup
 from compressor.errors import CompressError, ConfigError, DependencyError, ModelError, install_command
 from compressor.teachers.registry import load_teacher
@@ -69,15 +69,7 @@ class ShardWorker:
         return {"shard": row["shard"], "content": content, "seconds": time.monotonic() - start, "error": error}
 
 
-def write_labels_on_ray(
-    setup: Setup,
-    folder: Path,
-    console: Console,
-    *,
-    num_hypotheses: int = 1,
-    top_k: int = 0,
-    on_references: bool = False,
-) -> LabelStore:
+def write_labels_on_ray(setup: Setup, folder: Path, console: Console, content: LabelContent) -> LabelStore:
     """Writes the shards that a store lacks, on the cluster of ``RAY_ADDRESS`` or a new one here; returns the store.
 
     Each worker has a GPU, or a processor where the cluster has no GPU, and the teacher in PyTorch.
@@ -94,7 +86,7 @@ def write_labels_on_ray(
     if recipe.teacher.label_engine == "onnx":
         message = "teacher.label_engine: onnx is for {engine} local; on a cluster PyTorch writes the outputs"
         raise ConfigError(message, options=["engine"])
-    missing = begin(setup, folder, num_hypotheses, top_k, on_references=on_references)
+    missing = begin(setup, folder, content)
     store = missing.store
     if missing.shards:
         count = sum(len(store.indices(number)) for number in missing.shards)

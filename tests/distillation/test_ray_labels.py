@@ -15,6 +15,7 @@ from compressor.config import Recipe, parse_recipe
 from compressor.distillation import labels
 from compressor.distillation.label_run import label_corpus
 from compressor.distillation.label_store import LabelStore
+from compressor.distillation.labels import LabelContent
 from compressor.distillation.ray_labels import ShardWorker, write_labels_on_ray
 from compressor.distillation.setup import set_up
 from compressor.errors import ConfigError, DependencyError
@@ -73,9 +74,9 @@ def test_what_a_cluster_cannot_do_is_refused(recipe: Recipe, tmp_path: Path, mon
     with monkeypatch.context() as patch:
         patch.setattr(setup, "recipe", recipe.model_copy(update={"teacher": teacher}))
         with pytest.raises(ConfigError, match="onnx is for engine local; on a cluster PyTorch writes"):
-            write_labels_on_ray(setup, tmp_path / "store", Console(quiet=True))
+            write_labels_on_ray(setup, tmp_path / "store", Console(quiet=True), LabelContent())
     for module in ("ray", "ray.data"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(DependencyError, match=r"Ray Data is not installed.*\[ray\]"):
-        write_labels_on_ray(setup, tmp_path / "store", Console(quiet=True))
+        write_labels_on_ray(setup, tmp_path / "store", Console(quiet=True), LabelContent())
     assert not (tmp_path / "store").exists()
