@@ -120,8 +120,9 @@ def _figure(rows: list[Row]) -> Any:
         panel.set_xlabel("requests a second, offered")
         panel.set_yscale("log")
         panel.grid(alpha=0.2)
-        panel.legend(frameon=False, fontsize=8)
     panels[0].set_ylabel("latency from the intended start, ms")
+    shown = {label: line for panel in panels for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 
