@@ -49,8 +49,8 @@ def _of_models(table: Table) -> list[Row]:
         ours = [row for row in table["load"] if (row["server"], row["model"]) == ("compress", model)]
         single = [row for row in ours if row["texts_per_request"] == 1]
         closed = {row["concurrency"]: row for row in single if row["offered_rps"] is None}
-        if (added := (table["overhead_ms"] or {}).get(model)) is not None:
-            figures.append(("HTTP adds to a text alone, median", model, f"{added:.2f} ms"))
+        for server, added in (table["overhead_ms"] or {}).get(model, {}).items():
+            figures.append((f"HTTP adds to a text alone, median: {server}", model, f"{added:.2f} ms"))
         if {1, 32} <= closed.keys():
             gain = closed[32]["sentences_per_s"] / closed[1]["sentences_per_s"]
             share = gain / (runtime["batch_32"] / runtime["batch_1"])

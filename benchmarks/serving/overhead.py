@@ -1,14 +1,15 @@
-"""Time that HTTP adds to a text: a request and a call of the runtime take turns, so that both see the same machine."""
+"""Time that HTTP adds to a text: requests and calls of the runtime take turns, so that all see the same machine."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.engines.process import ProcessHost
 from benchmarks.measure.timing import median
 from benchmarks.serving.client import Address, Pool
+from benchmarks.serving.dialects import messages
 from benchmarks.serving.loops import OK
 from compressor.errors import CompressError
 
@@ -16,33 +17,37 @@ WARMUP = 16
 """Texts whose times are not counted."""
 
 
-def http_overhead(address: Address, requests: Sequence[bytes], host: ProcessHost, texts: Sequence[str]) -> float:
-    """Returns the median over texts of the time of a request less that of the runtime alone, in ms.
+def http_overhead(servers: Mapping[str, Address], host: ProcessHost, texts: Sequence[str]) -> dict[str, float]:
+    """Returns the median over texts of the time of a request less that of the runtime alone, in ms, by server.
 
     Args:
-        address: The server's, which nobody else uses.
-        requests: One a text.
+        servers: Addresses of servers with the native contract, which nobody else uses.
         host: The runtime, in a process of its own; its time is taken in that process.
         texts: More than ``WARMUP``.
 
     Raises:
         CompressError: a request fails.
     """
-    added = asyncio.run(_take_turns(address, requests, host, texts))
-    return round(median(added[WARMUP:]) * 1e3, 2)
+    added = asyncio.run(_take_turns(servers, host, texts))
+    return {name: round(median(seconds[WARMUP:]) * 1e3, 2) for name, seconds in added.items()}
 
 
 async def _take_turns(
-    address: Address, requests: Sequence[bytes], host: ProcessHost, texts: Sequence[str]
-) -> list[float]:
-    pool, added = Pool(address, timeout_s=60), []
-    for message, text in zip(requests, texts, strict=True):
+    servers: Mapping[str, Address], host: ProcessHost, texts: Sequence[str]
+) -> dict[str, list[float]]:
+    """Returns the seconds that each server adds to each text."""
+    pools = {name: Pool(address, timeout_s=60) for name, address in servers.items()}
+    added = {name: list[float]() for name in servers}
+    for text in texts:
         alone = host.translate([text], 1).seconds
-        start = time.perf_counter()
-        response = await pool.send(message)
-        seconds = time.perf_counter() - start
-        if str(response.status) != OK:
-            raise CompressError(f"the server answers {response.status}: {response.body[:200].decode(errors='replace')}")
-        added.append(seconds - alone)
-    pool.close()
+        for name, pool in pools.items():
+            (message,) = messages("native", servers[name], [text])
+            start = time.perf_counter()
+            response = await pool.send(message)
+            added[name].append(time.perf_counter() - start - alone)
+            if str(response.status) != OK:
+                answer = response.body[:200].decode(errors="replace")
+                raise CompressError(f"{name} answers {response.status}: {answer}")
+    for pool in pools.values():
+        pool.close()
     return added

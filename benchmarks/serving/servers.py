@@ -35,6 +35,7 @@ MANY = 16
 """Texts a request of the second kind of load, from `MANY_CLIENTS` clients."""
 MANY_CLIENTS = 8
 PEER, PEER_MODULE = "fastapi-ctranslate2", "benchmarks.serving.ctranslate2_app"
+BARE, BARE_MODULE = "bare uvicorn", "benchmarks.serving.bare_app"
 
 
 class ServerBench(NamedTuple):
@@ -93,25 +94,26 @@ def server_rows(setup: ServerBench, server: Launched, name: str, model: str, dia
     return rows
 
 
-def measure_model(setup: ServerBench, label: str, bundle: Path) -> str:
-    """Measures the runtime and ``compress serve`` with one model, and writes each part; returns the precision."""
-    spec = spec_of(bundle, label, None, None)
-    setup.settings[f"{label}_precision"] = spec.precision
-    serve = python_module("compressor", "serve", str(bundle), "--port", "0", "--threads", str(setup.threads))
-    runtime = spec.model_copy(update={"inter_threads": setup.threads})
-    with contextlib.closing(ProcessHost(runtime, 1)) as host:
-        speed = runtime_speed(host, setup.texts, setup.repeats)
-        setup.write("runtime_sentences_per_s", {label: speed})
-        print(f"{label}, runtime: {speed} sentences/s")
-        with launched(serve) as server:
-            address = Address.of(server.url)
-            requests = messages("native", address, setup.texts, 1, languages=setup.languages)
-            overhead = http_overhead(address, requests, host, setup.texts)
+def measure_runtime(setup: ServerBench, label: str, host: ProcessHost) -> None:
+    """Measures the runtime alone, and writes its speed."""
+    speed = runtime_speed(host, setup.texts, setup.repeats)
+    setup.write("runtime_sentences_per_s", {label: speed})
+    print(f"{label}, runtime: {speed} sentences/s")
+
+
+def measure_overhead(setup: ServerBench, label: str, bundle: Path, host: ProcessHost) -> None:
+    """Measures what HTTP adds to a text, in ``compress serve`` and in the least server, and writes it."""
+    bare = python_module(BARE_MODULE, str(bundle), "--threads", str(setup.threads))
+    with launched(serve_command(setup, bundle)) as server, launched(bare, ready="/") as least:
+        addresses = {"compress": Address.of(server.url), BARE: Address.of(least.url)}
+        overhead = http_overhead(addresses, host, setup.texts)
     setup.write("overhead_ms", {label: overhead})
-    print(f"{label}: HTTP adds {overhead:.2f} ms to a sentence alone")
-    with launched(serve) as server:
-        server_rows(setup, server, "compress", label, "native")
-    return base_precision(spec.precision)
+    print(f"{label}: HTTP adds to a sentence alone, in ms: {overhead}")
+
+
+def serve_command(setup: ServerBench, bundle: Path) -> list[str]:
+    """The command of ``compress serve``."""
+    return python_module("compressor", "serve", str(bundle), "--port", "0", "--threads", str(setup.threads))
 
 
 def measure_peers(setup: ServerBench, label: str, model: Path, precision: str, names: Sequence[str]) -> None:
@@ -143,6 +145,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[PEER],
         help="servers beside it; libretranslate is installed at its first use (600 MB)",
     )
+    parser.add_argument("--overhead-only", action="store_true", help="measure what HTTP adds to a text, and no more")
     parser.add_argument("--source", type=Path, required=True, metavar="FILE", help="texts, one a line")
     parser.add_argument("--texts", type=int, default=512, metavar="N", help="how many of them to use")
     parser.add_argument("--languages", nargs=2, default=["de", "en"], metavar=("FROM", "TO"), help="their codes")
@@ -172,9 +175,18 @@ def run(options: argparse.Namespace) -> None:
         settings={**pace._asdict(), "source": options.source.name, "texts": len(texts), "threads": threads},
     )
     for label, bundle in bundles.items():
-        precision = measure_model(setup, label, bundle)
+        spec = spec_of(bundle, label, None, None)
+        setup.settings[f"{label}_precision"] = spec.precision
+        with contextlib.closing(ProcessHost(spec.model_copy(update={"inter_threads": threads}), 1)) as host:
+            if not options.overhead_only:
+                measure_runtime(setup, label, host)
+            measure_overhead(setup, label, bundle, host)
+        if options.overhead_only:
+            continue
+        with launched(serve_command(setup, bundle)) as server:
+            server_rows(setup, server, "compress", label, "native")
         if label in peers:
-            measure_peers(setup, label, peers[label], precision, options.peers)
+            measure_peers(setup, label, peers[label], base_precision(spec.precision), options.peers)
 
 
 def _labelled(values: Sequence[str], option: str) -> dict[str, Path]:
