@@ -118,6 +118,12 @@ def median(values: Sequence[float]) -> float:
     return percentile(values, 50)
 
 
+def growth(values: Sequence[float]) -> float:
+    """Returns the median of the last tenth over that of the second tenth, less 1; the first tenth is warm-up."""
+    tenth = max(1, len(values) // 10)
+    return median(values[-tenth:]) / median(values[tenth : 2 * tenth] or values[:1]) - 1
+
+
 @dataclass(frozen=True)
 class Summary:
     """Statistics of one probe. ``p50``, ``p90``, ``p99`` are seconds a call; ``total`` is seconds a pass."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.measure.result_file import Row, Table
+from benchmarks.measure.timing import growth
 from benchmarks.reports import html
 from benchmarks.reports.table import Column, grid_of, markdown_grid, measured_on
-from benchmarks.serving.rows import saturation
-from benchmarks.serving.soak import growth
 
 COLUMNS = (
     Column("model", "model"),
@@ -64,7 +63,7 @@ def _of_models(table: Table) -> list[Row]:
 
 def _at_half(rows: list[Row]) -> Row | None:
     """Returns the open loop at half of the rate that the closed loops reach, if there is one."""
-    half = saturation(rows) / 2
+    half = max(row["achieved_rps"] for row in rows if row["offered_rps"] is None) / 2
     near = [row for row in rows if row["offered_rps"] is not None and abs(row["offered_rps"] / half - 1) < 0.05]
     return near[0] if near else None
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure.timing import median
+from benchmarks.measure.timing import growth
 from benchmarks.serving import rows as result_rows
 from benchmarks.serving.client import Address
 from benchmarks.serving.dialects import DialectName, Languages, messages
@@ -75,12 +75,6 @@ async def soak(address: Address, requests: Sequence[bytes], clients: int, minute
         "threads": [sample.threads for sample in samples],
         "fds": [sample.fds for sample in samples],
     }
-
-
-def growth(values: Sequence[float]) -> float:
-    """Returns the median of the last tenth over that of the second tenth, less 1; the first tenth is warm-up."""
-    tenth = max(1, len(values) // 10)
-    return median(values[-tenth:]) / median(values[tenth : 2 * tenth] or values[:1]) - 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -193,7 +193,7 @@ def test_a_worker_of_a_cluster_has_the_students_ids(make: Make, tmp_path: Path) 
     store = label_corpus(recipe, tmp_path / "labels", progress=False)
     setup = set_up(recipe)
     sources = [setup.train.sources[index].tolist() for index in range(2)]
-    row = {"shard": 0, "tokens": [token for ids in sources for token in ids], "lengths": [len(ids) for ids in sources]}
+    row = {"shard": 0, "sources": sources, "references": None}
     worker = pickle.loads(pickle.dumps(ShardWorker(recipe, store.record, setup.tokenizer)))
     (labelled,) = worker(pa.Table.from_pylist([row])).to_pylist()
     assert not labelled["error"]

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.measure.timing import growth
 from benchmarks.serving.client import Address
 from benchmarks.serving.dialects import Languages, messages
 from benchmarks.serving.launch import Launched, launched, python_module
-from benchmarks.serving.soak import growth, mixed_requests
+from benchmarks.serving.soak import mixed_requests
 from compressor.errors import CompressError
 
 PACED = "benchmarks.serving.paced"
