@@ -36,10 +36,10 @@ class DirectRoutes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
-        found = self._routes.get((scope.get("method", ""), scope.get("path", "")))
-        if found is None:
+        direct = self._routes.get((scope.get("method", ""), scope.get("path", "")))
+        if direct is None:
             return await self.app(scope, receive, send)
-        route, model = found
+        route, model = direct
         scope["route"] = route
         request = Request(scope, receive)
         try:

@@ -61,9 +61,9 @@ def greedy(
         min_new_tokens: EOS is forbidden before this many tokens; as ``max_new_tokens``.
     """
     device, vocab_size = source.device, model.config.vocab_size
-    allowed = generation.allowed_ids(vocab_size)
-    if chooser is None and len(allowed) <= WORTH_RESTRICTING * vocab_size:  # a chooser may know columns by their token
-        tokens = torch.tensor(allowed, device=device)
+    allowed = vocab_size - len(generation.suppressed_ids)
+    if chooser is None and allowed <= WORTH_RESTRICTING * vocab_size:  # a chooser may know columns by their token
+        tokens = torch.tensor(generation.allowed_ids(vocab_size), device=device)
         unsuppressed = generation.model_copy(update={"suppressed_ids": ()})
         search = GreedySearch(unsuppressed, vocab_size, tokens)
         written: AbstractContextManager[None] = model.writing_only(tokens)
