@@ -11,6 +11,9 @@ from pathlib import Path
 
 from compressor.errors import StorageError
 
+PARTIAL = ".partial"
+"""Suffix of a file that is being written; only a kill leaves it there."""
+
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
@@ -40,7 +43,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         return
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(data)
@@ -51,3 +54,9 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def remove_partial(folder: Path) -> None:
+    """Deletes what kills left of files that were being written in ``folder``; nobody else may write there."""
+    for path in folder.glob(f".*{PARTIAL}"):
+        path.unlink(missing_ok=True)

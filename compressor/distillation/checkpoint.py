@@ -16,10 +16,19 @@ from torch import nn
 from compressor.config import Recipe, dump_recipe
 from compressor.distillation.replay import ReplayBuffer
 from compressor.errors import ModelError
-from compressor.files import write_atomic
+from compressor.files import remove_partial, write_atomic
 from compressor.models.weights import load_weights, save_weights
 from compressor.output_folder import REPLACED, new_folder
-from compressor.run_folder import CHECKPOINT_FOLDER, PROGRESS_FILE, RECIPE_FILE, WEIGHTS_FILE, RunRecord, read_recipe
+from compressor.run_folder import (
+    CHECKPOINT_FOLDER,
+    PROGRESS_FILE,
+    RECIPE_FILE,
+    TOKENIZER_FOLDER,
+    WEIGHTS_FILE,
+    WEIGHTS_FOLDER,
+    RunRecord,
+    read_recipe,
+)
 
 LENGTH_FIELDS = ("updates", "epochs", "patience")
 """Fields of ``training`` that a resumed run may change: it then becomes longer."""
@@ -172,6 +181,8 @@ def restore_replaced(run: Path) -> None:
         if old.is_dir() and not (run / CHECKPOINT_FOLDER).exists():
             old.replace(run / CHECKPOINT_FOLDER)
         shutil.rmtree(left)
+    for folder in (run, run / TOKENIZER_FOLDER, run / WEIGHTS_FOLDER):
+        remove_partial(folder)
 
 
 def recorded_recipe(run: Path) -> Recipe | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from compressor.config import Recipe
 from compressor.errors import ModelError
-from compressor.files import storage_errors
+from compressor.files import PARTIAL, storage_errors
 from compressor.generation_config import GenerationConfig
 from compressor.models.base import Seq2SeqModel
 from compressor.models.registry import build_model
@@ -80,7 +80,7 @@ def save_weights(path: Path, weights: dict[str, Tensor], dtype: torch.dtype | No
         name: (tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
         for name, tensor in weights.items()
     }
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{path.name}{PARTIAL}")
     with storage_errors(path):
         try:
             save_file(tensors, temporary)

@@ -34,7 +34,7 @@ from compressor.errors import (
     StorageError,
 )
 from compressor.models.weights import load_run
-from compressor.run_folder import CHECKPOINT_FOLDER, LABELS_FOLDER, is_finished, read_record
+from compressor.run_folder import CHECKPOINT_FOLDER, LABELS_FOLDER, RECIPE_FILE, is_finished, read_record
 from compressor.teachers.native import NativeTeacher
 
 Make = Callable[..., Recipe]
@@ -148,7 +148,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_weights(
     records = [read_record(folder).model_dump(include=same) for folder in (whole, out)]
     assert records[0] == records[1]
     assert updates_logged(out) == updates_logged(whole)
-    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in out.rglob(".*")] == []
 
 
 def updates_logged(run: Path) -> int:
@@ -176,6 +176,8 @@ def test_a_checkpoint_whose_replacement_was_cut_short_is_read(
         with pytest.raises(Killed):
             distill(recipe, out, progress=False)
     assert not (out / CHECKPOINT_FOLDER).exists()
+    for left in (f".{RECIPE_FILE}.1a2b3c4d.partial", "tokenizer/.tokenizer.model.1a2b3c4d.partial"):
+        (out / left).touch()
     first: list[int] = []
     train_group = Trainer.train_group
 
@@ -186,7 +188,7 @@ def test_a_checkpoint_whose_replacement_was_cut_short_is_read(
     monkeypatch.setattr(Trainer, "train_group", watched)
     assert is_finished(distill(recipe, out, resume=True, progress=False))
     assert first == [3, 4, 5, 6, 7]
-    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in out.rglob(".*")] == []
 
 
 def test_interrupt_writes_a_checkpoint(make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
