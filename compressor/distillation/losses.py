@@ -34,7 +34,8 @@ class _CrossEntropy(torch.autograd.Function):
             if label_smoothing:
                 gradient.sub_(label_smoothing / logits.shape[-1])
             gradient.scatter_add_(1, labels, -weights.to(gradient.dtype))
-            gradient[~counted] = 0.0
+            if not counted.all():  # cheaper than to fill nothing
+                gradient[~counted] = 0.0
         ctx.save_for_backward(gradient)
         return loss
 

@@ -9,6 +9,7 @@ Shapes: positions = those of a batch that carry loss, d = model width, columns =
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,6 +25,9 @@ IN_CACHE = {"cpu": 2**18}
 
 LARGE = 2**26
 """Logits that are computed together on any other device: its memory is fast, and starting an operator is not."""
+
+ALIGNED = 32
+"""The columns are filled up to a multiple of this: a bf16 product of 15,998 takes 1.4 times as long as of 16,000."""
 
 PieceLoss = Callable[[Tensor, slice], Tensor]
 """Logits [rows, columns] in float32, the places of the rows -> the sum of the losses there, a scalar."""
@@ -52,23 +56,26 @@ class _TotalLoss(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, loss: PieceLoss) -> Tensor:
         device, columns = features.device.type, weight.shape[0]
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
-        inputs, matrix, offset = features.to(dtype), weight.to(dtype), bias.to(dtype)
-        size, rows = (max(1, of.get(device, LARGE) // columns) for of in (PIECE, IN_CACHE))
+        inputs, matrix = features.to(dtype), F.pad(weight.to(dtype), (0, 0, 0, -columns % ALIGNED))
+        together, rows = (max(1, of.get(device, LARGE) // columns) for of in (PIECE, IN_CACHE))
+        size = math.ceil(len(features) / max(1, math.ceil(len(features) / together)))  # pieces of even sizes
         total = torch.zeros((), device=features.device)
         by_features = torch.empty_like(features)
         by_weight, by_bias = torch.zeros_like(weight), torch.zeros_like(bias)
         with torch.autocast(device, enabled=False):
-            for start in range(0, len(features), size):
+            for start in range(0, len(features), size or 1):
                 piece = slice(start, min(start + size, len(features)))
-                logits = F.linear(inputs[piece], matrix, offset)
+                whole = F.linear(inputs[piece], matrix)  # zero in the columns that were filled up
+                logits = whole[:, :columns]
                 for first in range(0, len(logits), rows):
                     part = slice(first, min(first + rows, len(logits)))
-                    value, gradient = _with_gradient(loss, logits[part], slice(start + first, start + part.stop))
+                    places = slice(start + first, start + part.stop)
+                    value, gradient = _with_gradient(loss, logits[part].float().add_(bias), places)
                     total += value
                     logits[part] = gradient
                     by_bias += gradient.sum(dim=0)
-                by_features[piece] = logits @ matrix
-                by_weight += logits.T @ inputs[piece]
+                by_features[piece] = whole @ matrix
+                by_weight += (whole.T @ inputs[piece])[:columns]
         ctx.save_for_backward(by_features, by_weight, by_bias)
         return total
 
@@ -79,9 +86,8 @@ class _TotalLoss(torch.autograd.Function):
 
 
 def _with_gradient(loss: PieceLoss, logits: Tensor, places: slice) -> tuple[Tensor, Tensor]:
-    """Returns a loss, and its gradient in float32."""
+    """Returns a loss of logits in float32, and its gradient."""
     with torch.enable_grad():
-        logits = logits.float().requires_grad_()
-        value = loss(logits, places)
+        value = loss(logits.requires_grad_(), places)
         (gradient,) = torch.autograd.grad(value, logits)
     return value.detach(), gradient
