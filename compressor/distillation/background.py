@@ -30,9 +30,9 @@ Write = Callable[..., list[list[int]]]
 class BackgroundRollouts:
     """A process that writes one job of rollouts at a time; it ends with this object."""
 
-    def __init__(self, student: Seq2SeqModel, write: Write) -> None:
-        """``student``: on the CPU; its weights are copied into shared memory at each job."""
-        self._copy = copy.deepcopy(student).share_memory()
+    def __init__(self, student: Seq2SeqModel, write: Write, dtype: torch.dtype = torch.float32) -> None:
+        """``student``: on the CPU; its weights are copied into shared memory, as ``dtype``, at each job."""
+        self._copy = copy.deepcopy(student).to(dtype).share_memory()
         context = torch.multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(self._copy, write, theirs), daemon=True)

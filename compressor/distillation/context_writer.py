@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import torch
 from accelerate import Accelerator
 
 from compressor.data.batching import Batch
@@ -48,7 +50,10 @@ class ContextWriter:
         self.accelerator, self.student = accelerator, setup.student
         self.replay = ReplayBuffer(self.recipe.method.rollout.replay, self.recipe.training.seed)
         self.speculating_teacher = self._speculating_teacher()
+        self.dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
+        """Of rollouts: that of training's products."""
         self.background = self._background()
+        self._copy: Seq2SeqModel | None = None
         self.seconds = 0.0
         """Time that this process has spent in rollouts, or waiting for them."""
 
@@ -118,7 +123,7 @@ class ContextWriter:
             raise ConfigError(
                 f"method.rollout.background: is for training on a processor, this is {device}; leave it out"
             )
-        return BackgroundRollouts(self.student, self._rollout_settings())
+        return BackgroundRollouts(self.student, self._rollout_settings(), self.dtype)
 
     def begin(self, group: list[Batch], share: float) -> None:
         """Has a group's rollouts written in the background with the present weights; ``write`` takes them."""
@@ -161,10 +166,17 @@ class ContextWriter:
 
     def roll_out(self, examples: Sequence[Place]) -> list[list[int]]:
         """Returns the student's outputs for sources; an example's index and visit key its samples."""
-        write = self._rollout_settings()
-        return write(
-            self.student, _sources(examples), keys=self._sample_keys(examples), teacher=self.speculating_teacher
-        )
+        write, model = self._rollout_settings(), self._present_student()
+        return write(model, _sources(examples), keys=self._sample_keys(examples), teacher=self.speculating_teacher)
+
+    def _present_student(self) -> Seq2SeqModel:
+        """Returns the student with its present weights in the precision of rollouts."""
+        if self.dtype == torch.float32:
+            return self.student
+        if self._copy is None:
+            self._copy = copy.deepcopy(self.student).to(self.dtype)
+        self._copy.load_state_dict(self.student.state_dict())  # rounds
+        return self._copy
 
     def _rollout_settings(self) -> Callable[..., list[list[int]]]:
         """Returns ``rollout`` with the recipe's settings."""

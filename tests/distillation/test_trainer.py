@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -143,6 +145,22 @@ def test_rollouts_are_the_students_greedy_output(make_recipe: Callable[..., Reci
         before = [token for token in output if token != trainer.setup.generation.eos_id]
         assert contexts.tokens[row, 1 : 1 + len(before)].tolist() == before
         assert contexts.loss_mask[row].sum() == 1 + len(before)
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_rollouts_of_training_in_bf16_are_those_of_its_rounded_weights(
+    make_recipe: Callable[..., Recipe], background: bool
+) -> None:
+    rollouts = {"rollout": {"batches": 1, "background": background}}
+    trainer = Trainer(set_up(make_recipe("imitkd", method_section=rollouts, training={"precision": "bf16"})))
+    for group in itertools.islice(trainer.groups(Progress()), 1 if background else 2):
+        rounded = copy.deepcopy(trainer.student).bfloat16().eval()
+        (batch,), (contexts,) = group, trainer.write_contexts(group, 0.0)
+        outputs = greedy(rounded, trainer.setup.generation, batch.source, batch.source_mask, 24)
+        expected = build_contexts(outputs, [False] * len(outputs), trainer.setup.generation)
+        assert torch.equal(contexts.tokens, expected.tokens)
+        if not background:
+            trainer.train_group(group, 0)
 
 
 def test_sources_without_a_reference_always_use_rollouts(make_recipe: Callable[..., Recipe]) -> None:
