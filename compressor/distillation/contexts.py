@@ -22,10 +22,8 @@ from compressor.generation_config import GenerationConfig
 
 TokenIds = Sequence[int] | NDArray[np.int32]
 
-WORTH_CUTTING = 0.8
-"""A batch is cut where the pieces have less than this share of its padded positions."""
-SMALLEST_PIECE = 256
-"""Fewest padded positions of a batch that is cut; below, the extra calls cost more than the padding."""
+WORTH_CUTTING = 400
+"""A batch is cut where that saves this many padded positions: a piece costs as much, mostly in gradients of embeddings."""
 
 
 class Origin(Enum):
@@ -157,11 +155,11 @@ def cut_by_length(batch: Batch, contexts: Contexts) -> Iterator[tuple[Batch, Con
 
 
 def _pieces(rows: list[int], lengths: list[int]) -> list[list[int]]:
-    """Cuts rows of ascending length where that saves at least a fifth of the padded positions; again in each half."""
+    """Cuts rows of ascending length where that saves ``WORTH_CUTTING`` padded positions; again in each half."""
     count = len(rows)
     whole = count * lengths[-1]
     costs = [(at * lengths[at - 1] + (count - at) * lengths[-1], at) for at in range(1, count)]
     best, at = min(costs, default=(whole, 0))
-    if best >= WORTH_CUTTING * whole or whole < SMALLEST_PIECE:
+    if whole - best < WORTH_CUTTING:
         return [rows]
     return _pieces(rows[:at], lengths[:at]) + _pieces(rows[at:], lengths[at:])

@@ -261,8 +261,7 @@ def test_batch_is_split_at_a_long_context(make_recipe: Callable[..., Recipe]) ->
 def test_gradients_of_pieces_sum_to_the_batch_gradient(
     make_recipe: Callable[..., Recipe], method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contexts_module, "SMALLEST_PIECE", 0)
-    monkeypatch.setattr(contexts_module, "WORTH_CUTTING", 1.0)
+    monkeypatch.setattr(contexts_module, "WORTH_CUTTING", 1)
     trainer = Trainer(set_up(make_recipe(method, training={"clip_norm": 1e9, "learning_rate": 1e-9})))
     batch, contexts = first_batch(trainer, 0.5)
     assert len(list(cut_by_length(batch, contexts))) > 1
