@@ -1,6 +1,6 @@
 """Measures target tokens a second of each method, of `transformers` with the same model and batches, and of rollouts.
 
-All share one corpus and teacher in memory and take turns, one group of batches at a time. ImitKD is measured at β = 0,
+All share one corpus and teacher in memory and take turns, all groups of batches each. ImitKD is measured at β = 0,
 where every context is a rollout, whose time counts; SeqKD reads references in place of the outputs that the teacher
 wrote before. `transformers` is MarianMT in a plain loop: forward, backward, gradient clipping, AdamW. Memory is the
 peak of a process that does one of these alone. Rollouts of an untrained student run to the limit: give ``--run``.
@@ -100,6 +100,7 @@ def throughput(
             {name: stopwatch(_counted(one, items, tokens[name])) for name, one in work.items()},
             range(len(items)),
             repeats=repeats,
+            turn=len(items),
             progress=step,
         )
     settings |= {"threads": torch.get_num_threads(), "precision": mixed_precision(recipe.training.precision)}

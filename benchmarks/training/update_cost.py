@@ -1,8 +1,9 @@
 """Measures the time of an ImitKD update beside a Vanilla + Full update.
 
-All methods share one teacher in memory and learn from the same batches; they take turns, one group of batches at a
-time. ImitKD is measured at β = 0, where it takes longest: every context is a rollout, and its time counts. The length
-of a rollout depends on the student, so start from a trained one (``--run``): an untrained one writes up to the limit.
+All methods share one teacher in memory and learn from the same batches. They take turns, all groups of batches each: in
+a run an update follows one of its own kind. ImitKD is measured at β = 0, where it takes longest: every context is a
+rollout, and its time counts. The length of a rollout depends on the student, so start from a trained one (``--run``): an
+untrained one writes up to the limit.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def update_cost(
     probes = {name: stopwatch(partial(own.train_group, update=0)) for name, own in trainers.items()}
     with Bar(Console(stderr=True), progress) as bar:
         advance = bar.start("updates", len(METHODS) * (warmup + repeats * len(work)))
-        seconds = interleave(probes, work, repeats=repeats, warmup=warmup, progress=advance)
+        seconds = interleave(probes, work, repeats=repeats, warmup=warmup, turn=len(work), progress=advance)
     samples = {name: _per_update(seconds[name], work) for name in METHODS}
     lengths = _lengths(setup, trainers["imitkd"], work)
     return {
