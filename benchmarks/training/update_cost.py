@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from benchmarks.measure.result_file import write_json
@@ -22,6 +23,7 @@ from benchmarks.training.contenders import BETA, groups_of, settings_of, start_f
 from compressor.config import dump_recipe, load_recipe
 from compressor.data.batching import Batch
 from compressor.distillation.context_writer import examples_of
+from compressor.distillation.distributed import mixed_precision
 from compressor.distillation.setup import Setup, set_up
 from compressor.distillation.trainer import Trainer
 from compressor.errors import ConfigError
@@ -82,6 +84,8 @@ def update_cost(
             "recipe": sanitize(dump_recipe(recipes[BASE])),
             "groups": len(work),
             "repeats": repeats,
+            "threads": torch.get_num_threads(),
+            "precision": mixed_precision(recipes[BASE].training.precision),
             **lengths,
         },
         "rows": [_row(name, samples) for name in METHODS],
