@@ -39,9 +39,9 @@ INDEPENDENCE = (
 def update_cost(table: Table) -> str:
     """Returns a Markdown table of milliseconds an update, by method."""
     settings = table["settings"]
+    precision = settings["precision"].replace("no", "fp32")
     lengths = (
-        f"Time of one update with {settings['threads']} thread(s) in {settings['precision'].replace('no', 'fp32')} at β = "
-        "0, rollouts included: the student writes every context of both imitation methods. "
+        f"Time of one update with {settings['threads']} thread(s) in {precision} at β = 0, rollouts included: the student writes every context of both imitation methods. "
         f"On average a rollout has {settings['rollout_tokens']:g} tokens, a reference {settings['reference_tokens']:g}."
     )
     note = " ".join([lengths, *measured_on(table["provenance"], "torch")])

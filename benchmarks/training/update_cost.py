@@ -2,8 +2,8 @@
 
 All methods share one teacher in memory and learn from the same batches. They take turns, all groups of batches each: in
 a run an update follows one of its own kind. ImitKD is measured at β = 0, where it takes longest: every context is a
-rollout, and its time counts. The length of a rollout depends on the student, so start from a trained one (``--run``): an
-untrained one writes up to the limit.
+rollout, and its time counts. The length of a rollout depends on the student, so start from a trained one (``--run``):
+an untrained one writes up to the limit.
 """
 
 from __future__ import annotations
