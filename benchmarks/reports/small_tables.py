@@ -41,8 +41,8 @@ def update_cost(table: Table) -> str:
     settings = table["settings"]
     precision = settings["precision"].replace("no", "fp32")
     lengths = (
-        f"Time of one update with {settings['threads']} thread(s) in {precision} at β = 0, rollouts included: the student "
-        "writes every context of both imitation methods. "
+        f"Time of one update with {settings['threads']} thread(s) in {precision} at β = 0, rollouts included: the "
+        "student writes every context of both imitation methods. "
         f"On average a rollout has {settings['rollout_tokens']:g} tokens, a reference {settings['reference_tokens']:g}."
     )
     note = " ".join([lengths, *measured_on(table["provenance"], "torch")])
