@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from compressor.models.linear import filled_rows
+
 PIECE = {"cpu": 2**23}
 """Logits that are computed together, by device; see ``LARGE``."""
 
@@ -56,17 +58,19 @@ class _TotalLoss(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, loss: PieceLoss) -> Tensor:
         device, columns = features.device.type, weight.shape[0]
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
-        inputs, matrix = features.to(dtype), F.pad(weight.to(dtype), (0, 0, 0, -columns % ALIGNED))
+        count, filled = len(features), filled_rows(len(features))
+        inputs = F.pad(features.to(dtype), (0, 0, 0, filled - count))
+        matrix = F.pad(weight.to(dtype), (0, 0, 0, -columns % ALIGNED))
         together, rows = (max(1, of.get(device, LARGE) // columns) for of in (PIECE, IN_CACHE))
-        size = math.ceil(len(features) / max(1, math.ceil(len(features) / together)))  # pieces of even sizes
+        size = math.ceil(filled / max(1, math.ceil(filled / together)))  # pieces of even sizes
         total = torch.zeros((), device=features.device)
-        by_features = torch.empty_like(features)
+        by_features = features.new_empty(filled, features.shape[1])
         by_weight, by_bias = torch.zeros_like(weight), torch.zeros_like(bias)
         with torch.autocast(device, enabled=False):
-            for start in range(0, len(features), size or 1):
-                piece = slice(start, min(start + size, len(features)))
-                whole = F.linear(inputs[piece], matrix)  # zero in the columns that were filled up
-                logits = whole[:, :columns]
+            for start in range(0, filled, size or 1):
+                piece = slice(start, min(start + size, filled))
+                whole = F.linear(inputs[piece], matrix)  # zero in the rows and columns that were filled up
+                logits = whole[: max(0, count - start), :columns]
                 for first in range(0, len(logits), rows):
                     part = slice(first, min(first + rows, len(logits)))
                     places = slice(start + first, start + part.stop)
@@ -76,7 +80,7 @@ class _TotalLoss(torch.autograd.Function):
                     by_bias += gradient.sum(dim=0)
                 by_features[piece] = whole @ matrix
                 by_weight += (whole.T @ inputs[piece])[:columns]
-        ctx.save_for_backward(by_features, by_weight, by_bias)
+        ctx.save_for_backward(by_features[:count], by_weight, by_bias)
         return total
 
     @staticmethod

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.model_config import ModelConfig
+from compressor.models.linear import linear
 
 
 class Memory(NamedTuple):
@@ -56,7 +56,7 @@ class Seq2SeqModel(nn.Module, ABC):
 
     def project(self, features: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Logits [..., vocab] from hidden states [..., d]; of the given tokens (int64 [n]) alone, [..., n]."""
-        return F.linear(features, *(self._written_rows or self.output_layer(tokens)))
+        return linear(features, *(self._written_rows or self.output_layer(tokens)))
 
     @contextmanager
     def writing_only(self, tokens: Tensor) -> Iterator[None]:

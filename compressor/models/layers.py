@@ -15,6 +15,7 @@ from torch.onnx.ops import attention as onnx_attention
 
 from compressor.model_config import LayeredModelConfig
 from compressor.models.dropout import dropout
+from compressor.models.linear import Linear
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "swish": F.silu}
 
@@ -104,8 +105,8 @@ class SelfAttention(nn.Module):
     def __init__(self, d: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(d, 3 * d)
-        self.out = nn.Linear(d, d)
+        self.qkv = Linear(d, 3 * d)
+        self.out = Linear(d, d)
 
     def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[batch, len, d] -> query, key and value, each [batch, len, d]."""
@@ -119,9 +120,9 @@ class CrossAttention(nn.Module):
     def __init__(self, d: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query = nn.Linear(d, d)
-        self.key_value = nn.Linear(d, 2 * d)
-        self.out = nn.Linear(d, d)
+        self.query = Linear(d, d)
+        self.key_value = Linear(d, 2 * d)
+        self.out = Linear(d, d)
 
     def memory(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """[batch, source_len, d] -> key and value, each [batch, source_len, d]."""
@@ -166,8 +167,8 @@ class FeedForward(nn.Module):
     def __init__(self, config: LayeredModelConfig, width: int) -> None:
         super().__init__()
         self.frame = Residual(config)
-        self.expand = nn.Linear(config.d_model, width)
-        self.contract = nn.Linear(width, config.d_model)
+        self.expand = Linear(config.d_model, width)
+        self.contract = Linear(width, config.d_model)
         self.activation = config.activation
 
     def forward(self, hidden: Tensor) -> Tensor:

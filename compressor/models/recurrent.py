@@ -19,6 +19,7 @@ from compressor.model_config import LayeredModelConfig
 from compressor.models.base import Memory
 from compressor.models.encoder_decoder import EncoderDecoder
 from compressor.models.layers import CrossAttention, FeedForward, Residual, attend, gather_beams, select_rows
+from compressor.models.linear import Linear
 from compressor.models.scans import LinearScan
 
 
@@ -27,7 +28,7 @@ class SsruCell(nn.Module):
 
     def __init__(self, d: int) -> None:
         super().__init__()
-        self.gate_and_candidate = nn.Linear(d, 2 * d, bias=False)
+        self.gate_and_candidate = Linear(d, 2 * d, bias=False)
         self.gate_bias = nn.Parameter(torch.zeros(d))
 
     def _forget_and_update(self, inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from compressor.models.base import Memory, Seq2SeqModel
 from compressor.models.dropout import dropout
 from compressor.models.embedded import EmbeddedModel
 from compressor.models.layers import attend, gather_beams, select_rows
+from compressor.models.linear import Linear
 from compressor.models.scans import before, gated_scan
 
 HIGHWAY_SCALE = 3.0**0.5
@@ -41,8 +42,8 @@ class SruLayer(nn.Module):
         self.parts = 3 if inputs == hidden else 4
         self.norm = nn.LayerNorm(inputs) if config.layer_norm else nn.Identity()
         inner = config.projection
-        self.contract = nn.Linear(inputs, inner, bias=False) if inner else nn.Identity()
-        self.weight = nn.Linear(inner or inputs, self.parts * hidden, bias=False)
+        self.contract = Linear(inputs, inner, bias=False) if inner else nn.Identity()
+        self.weight = Linear(inner or inputs, self.parts * hidden, bias=False)
         self.forget_cell, self.forget_bias = nn.Parameter(torch.zeros(hidden)), nn.Parameter(torch.zeros(hidden))
         self.reset_cell, self.reset_bias = nn.Parameter(torch.zeros(hidden)), nn.Parameter(torch.zeros(hidden))
 
@@ -124,8 +125,8 @@ class Sru(EmbeddedModel):
         d, hidden = config.d_model, config.hidden_size
         self.encoder = self._layers(config.encoder_layers, directions=2)
         self.decoder = self._layers(config.decoder_layers, directions=1)
-        self.combine = nn.Linear(2 * hidden, hidden)
-        self.contract = nn.Linear(hidden, d)
+        self.combine = Linear(2 * hidden, hidden)
+        self.contract = Linear(hidden, d)
         self._initialise()
 
     def _layers(self, count: int, *, directions: int) -> nn.ModuleList:
