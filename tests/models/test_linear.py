@@ -42,8 +42,8 @@ def test_without_gradient_and_autocast(dtype: torch.dtype) -> None:
     layer, inputs = Linear(8, 5).to(dtype), torch.randn(3, 7, 8, dtype=dtype)
     with torch.no_grad():
         outputs = layer(inputs)
-    assert outputs.dtype == dtype and outputs.shape == (3, 7, 5)
-    _near(outputs, inputs.double() @ layer.weight.double().T + layer.bias.double())
+        assert outputs.dtype == dtype and outputs.shape == (3, 7, 5)
+        _near(outputs, inputs.double() @ layer.weight.double().T + layer.bias.double())
 
 
 def _near(value: Tensor | None, expected: Tensor) -> None:
