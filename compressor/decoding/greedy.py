@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from compressor.decoding.best_column import best_column
 from compressor.decoding.constraints import Constraints, GreedyOptions, split_options
 from compressor.decoding.shortlist import Shortlisted
 from compressor.generation_config import GenerationConfig
@@ -27,11 +28,6 @@ class Greedy(NamedTuple):
     """int64 [batch, length]: output tokens, padded after EOS."""
     open: Tensor
     """bool [batch]: whether a sentence has no EOS yet."""
-
-
-def best_column(logits: Tensor) -> Tensor:
-    """Returns the columns [batch] with the highest logits [batch, columns]."""
-    return logits.argmax(dim=-1)
 
 
 class GreedySearch(nn.Module):

@@ -22,7 +22,7 @@ from compressor.generation_config import GenerationConfig
 
 TokenIds = Sequence[int] | NDArray[np.int32]
 
-WORTH_CUTTING = 400
+WORTH_CUTTING = 1000
 """A batch is cut where that saves this many padded positions: a piece costs as much, in gradients of embeddings."""
 
 

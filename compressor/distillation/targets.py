@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from compressor.decoding.best_column import best_column
 from compressor.distillation.contexts import Contexts
 from compressor.distillation.losses import IGNORED, best_and_rest, hard_cross_entropy, soft_cross_entropy
 from compressor.distillation.output_loss import StudentOutput
@@ -64,7 +65,7 @@ class BestToken(Target):
         labels, contexts = inputs.label_columns, inputs.contexts
         from_student = ~contexts.from_data
         if bool(from_student.any()):
-            best = inputs.teacher_logits(from_student).argmax(dim=-1)
+            best = best_column(inputs.teacher_logits(from_student))
             labels = labels.masked_scatter(from_student[:, None] & contexts.loss_mask, best)
         return _mean_hard_loss(inputs, labels[contexts.loss_mask])
 

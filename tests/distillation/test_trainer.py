@@ -249,10 +249,10 @@ def test_batch_is_split_at_a_long_context(make_recipe: Callable[..., Recipe]) ->
     trainer = Trainer(set_up(make_recipe("imitkd+full")))
     group = next(trainer.groups(Progress()))
     batch, count = group[0], len(group[0].indices)
-    outputs = [[5] * 3] * (count - 1) + [[5] * 200]
+    outputs = [[5] * 3] * (count - 1) + [[5] * 600]
     contexts = build_contexts(outputs, [True] * count, trainer.setup.generation)
     pieces = list(cut_by_length(batch, contexts))
-    assert [tuple(ctx.tokens.shape) for _, ctx in pieces] == [(count - 1, 4), (1, 201)]
+    assert [tuple(ctx.tokens.shape) for _, ctx in pieces] == [(count - 1, 4), (1, 601)]
     assert [index for part, _ in pieces for index in part.indices] == batch.indices
     assert sum(int(ctx.loss_mask.sum()) for _, ctx in pieces) == int(contexts.loss_mask.sum())
 
