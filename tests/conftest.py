@@ -55,7 +55,7 @@ student:
   dropout: 0.0
 method: {{name: vanilla}}
 training:
-  updates: 250
+  updates: 400
   batch_tokens: 400
   learning_rate: 0.01
   warmup_updates: 10

@@ -233,10 +233,9 @@ def test_a_damaged_or_stale_folder_is_made_anew_and_said(
 @pytest.mark.usefixtures("stored")
 def test_two_at_once_make_it_once(made_of: Ingredients, tmp_path: Path, console: Console) -> None:
     results: list[TokenizedCorpus] = []
-    bar = Bar(console, shown=False)
 
     def run() -> None:
-        results.append(tokenized_corpus(made_of, bar, cache=tmp_path / "cache"))
+        results.append(tokenized_corpus(made_of, Bar(console, shown=False), cache=tmp_path / "cache"))
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
