@@ -55,7 +55,7 @@ student:
   dropout: 0.0
 method: {{name: vanilla}}
 training:
-  updates: 400
+  updates: 150
   batch_tokens: 400
   learning_rate: 0.01
   warmup_updates: 10
@@ -146,9 +146,9 @@ def trace_once(tiny_run: Path) -> Callable[[pytest.MonkeyPatch], None]:
 def tiny_bundle(
     tiny_run: Path, trace_once: Callable[[pytest.MonkeyPatch], None], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The bundle of the tiny model, in fp32 and int8."""
+    """The bundle of the tiny model, in fp32 and int8; ungated, since a score on 30 sentences is luck."""
     import compressor
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         trace_once(monkeypatch)
-        return compressor.export(tiny_run, tmp_path_factory.mktemp("bundles") / "tiny")
+        return compressor.export(tiny_run, tmp_path_factory.mktemp("bundles") / "tiny", ungated=True)

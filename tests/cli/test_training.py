@@ -58,7 +58,7 @@ def test_dry_run_writes_nothing(
     assert printed["recipe"]["student"]["d_model"] == 16
     plan = printed["estimate"]
     assert 0 < plan["student_parameters"] < plan["teacher_parameters"]
-    assert plan["updates"] == 400 and plan["minutes"] >= 0 and plan["memory_mb"] > 0
+    assert plan["updates"] == 150 and plan["minutes"] >= 0 and plan["memory_mb"] > 0
     assert plan["teacher_outputs_minutes"] is None
     assert run("distill", tiny_recipe, *advice, "--set", "method.contexts=teacher", "--dry-run", "--json") == 0
     assert json.loads(capsys.readouterr().out)["estimate"]["teacher_outputs_minutes"] >= 0
