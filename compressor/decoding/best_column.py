@@ -1,7 +1,7 @@
 """The place of the highest logit, three times as fast as PyTorch's argmax on a processor.
 
-PyTorch compares one number after the other. The maximum of each block is found many numbers at a time; then only one
-block is searched.
+PyTorch's compares one number after the other. Here the maxima of blocks come first, many comparisons at a time, and
+then only the best block is searched.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from compressor.batching import bucket_by_length
+from compressor.decoding.best_column import best_column
 from compressor.decoding.search import pad_sources
 from compressor.distillation.contexts import Contexts, build_contexts
 from compressor.distillation.rollout import FULL_BATCH_ROLLOUT, rollout
@@ -74,7 +75,7 @@ def teacher_agreement(setup: Setup, outputs: Sequence[list[int]]) -> float | Non
         logits = teacher.logits(source, source_mask, contexts.tokens, counted, tokens)
         if bool(logits.sum().isnan()):
             raise ModelError(f"teacher {teacher.name}: its output has NaN on the dev set; its weights are damaged")
-        same += int((tokens[logits.argmax(dim=-1)] == contexts.labels[counted]).sum())
+        same += int((tokens[best_column(logits)] == contexts.labels[counted]).sum())
         count += int(counted.sum())
     return same / count if count else None
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compressor.models.linear import filled_rows
+from compressor.models.linear import fill, filled_rows
 
 PIECE = {"cpu": 2**23}
 """Logits that are computed together, by device; see ``LARGE``."""
@@ -59,7 +59,7 @@ class _TotalLoss(torch.autograd.Function):
         device, columns = features.device.type, weight.shape[0]
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
         count, filled = len(features), filled_rows(len(features))
-        inputs = F.pad(features.to(dtype), (0, 0, 0, filled - count))
+        inputs = fill(features, filled, dtype)
         matrix = F.pad(weight.to(dtype), (0, 0, 0, -columns % ALIGNED))
         together, rows = (max(1, of.get(device, LARGE) // columns) for of in (PIECE, IN_CACHE))
         size = math.ceil(filled / max(1, math.ceil(filled / together)))  # pieces of even sizes

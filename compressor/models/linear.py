@@ -43,17 +43,18 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return flat.view(*inputs.shape[:-1], len(weight))
 
 
-def fill(values: Tensor, rows: int) -> Tensor:
-    """Returns values [any, width] in bf16, with rows of zeros after them up to a number of rows."""
-    if values.dtype == torch.bfloat16 and len(values) == rows:
+def fill(values: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
+    """Returns values [any, width] as that kind of number, with rows of zeros after them up to a number of rows."""
+    if values.dtype == dtype and len(values) == rows:
         return values
-    filled = torch.empty(rows, values.shape[1], dtype=torch.bfloat16)
+    filled = values.new_empty(rows, values.shape[1], dtype=dtype)
     filled[: len(values)] = values
     filled[len(values) :] = 0.0
     return filled
 
 
 def _compiles_each_size(inputs: Tensor) -> bool:
+    """Returns whether a product of these inputs is oneDNN's."""
     if inputs.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else inputs.dtype
@@ -66,7 +67,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """[rows, inputs], [outputs, inputs], [outputs] -> [rows, outputs]."""
-        filled, matrix = fill(inputs, filled_rows(len(inputs))), weight.to(torch.bfloat16)
+        filled, matrix = fill(inputs, filled_rows(len(inputs)), torch.bfloat16), weight.to(torch.bfloat16)
         ctx.save_for_backward(filled, matrix)
         ctx.kinds = inputs.dtype, weight.dtype, bias if bias is None else bias.dtype
         return F.linear(filled, matrix, bias if bias is None else bias.to(torch.bfloat16))[: len(inputs)]
@@ -74,7 +75,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         (filled, matrix), (kind, weight_kind, bias_kind) = ctx.saved_tensors, ctx.kinds
-        rows, gradient = len(upstream[0]), fill(upstream[0], len(filled))
+        rows, gradient = len(upstream[0]), fill(upstream[0], len(filled), torch.bfloat16)
         wanted = ctx.needs_input_grad
         return (
             (gradient @ matrix)[:rows].to(kind) if wanted[0] else None,
