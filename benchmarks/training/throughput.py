@@ -106,11 +106,8 @@ def throughput(
     settings |= {"threads": torch.get_num_threads(), "precision": mixed_precision(recipe.training.precision)}
     settings |= {"peak_mb": round(memory.peak_mb()), "recipe": sanitize(dump_recipe(recipe))}
     rates = {name: sum(tokens[name].values()) / sum(map(median, seconds[name])) for name in work}
-    return {
-        "provenance": provenance(seed=recipe.training.seed),
-        "settings": settings,
-        "rows": [_row(name, sum(tokens[name].values()), rates) for name in work],
-    }
+    rows = [_row(name, sum(tokens[name].values()), rates) for name in work]
+    return {"provenance": provenance(seed=recipe.training.seed), "settings": settings, "rows": rows}
 
 
 def _chosen(only: Sequence[str], has_teacher: bool) -> list[str]:
