@@ -65,6 +65,7 @@ class AugmentationConfig(Section):
     no_stop: float = Field(0.0, ge=0, le=1, description="Both sides without their final stop.")
     joined: float = Field(0.0, ge=0, le=1, description="Two or three examples in one line.")
     typos: float = Field(0.0, ge=0, le=1, description="The source with typing mistakes, one in forty letters.")
+    missing_words: float = Field(0.0, ge=0, le=1, description="The source without one word in ten.")
     copied: float = Field(
         0.0, ge=0, le=1, description="Both sides with a number, address, placeholder, emoji or markup that is copied."
     )

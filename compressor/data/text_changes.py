@@ -1,4 +1,4 @@
-"""Changes of an example's text: letter case, the final stop, typing mistakes, and words that are copied."""
+"""Changes of an example's text: letter case, the final stop, typing mistakes, words that are missing or copied."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ NEIGHBOURS = dict(zip("qwertzuiopasdfghjklyxcvbnm", "werzuiopüsdfghjklöxcvbnmn
 """The key to the right of each letter on a German keyboard."""
 SPELLINGS = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"}
 LETTERS_PER_TYPO = 40
+MISSING_WORDS = 0.1
+"""Share of a source's words."""
 SYLLABLES = ("ba", "den", "fi", "ka", "lor", "mi", "net", "po", "qua", "ri", "sol", "ta", "ver", "web", "xen", "zu")
 EMOJI = "😀😂🙂😉😍👍🎉🚀❤🔥🐶🍕⚠✅"
 PLACEHOLDERS = ("%s", "%d", "%1$s", "%2$s", "%1", "%u", "{0}", "{name}", "{count}", "${value}", "$1", "%(file)s")
@@ -62,6 +64,15 @@ def typos(example: Example, rng: random.Random) -> Example:
     return example._replace(source=text)
 
 
+def missing_words(example: Example, rng: random.Random) -> Example:
+    """Returns the source without one word in ten, at least one; a single word stays."""
+    words = example.source.split(" ")
+    if len(words) == 1:
+        return example
+    missing = set(rng.sample(range(len(words)), max(1, round(len(words) * MISSING_WORDS))))
+    return example._replace(source=" ".join(word for place, word in enumerate(words) if place not in missing))
+
+
 def copied(example: Example, rng: random.Random) -> Example:
     """Returns both sides with something that is copied: another number in place of a common one, or a new word."""
     if example.target is not None and rng.random() < 0.5 and (changed := _with_other_number(example, rng)):
@@ -71,7 +82,7 @@ def copied(example: Example, rng: random.Random) -> Example:
 
 
 CHANGES: dict[str, Change] = {
-    change.__name__: change for change in (upper_case, title_case, lower_case, no_stop, typos, copied)
+    change.__name__: change for change in (upper_case, title_case, lower_case, no_stop, typos, missing_words, copied)
 }
 
 

@@ -117,6 +117,15 @@ def edits(one: str, other: str) -> int:
     return row[-1]
 
 
+@pytest.mark.parametrize(("words", "missing"), [(1, 0), (2, 1), (9, 1), (20, 2), (100, 10)])
+def test_one_word_in_ten_is_missing(words: int, missing: int) -> None:
+    example = Example(" ".join(f"w{place}" for place in range(words)), "x")
+    changed = CHANGES["missing_words"](example, random.Random(1))
+    rest = iter(example.source.split())
+    assert changed.target == "x" and len(changed.source.split()) == words - missing
+    assert all(word in rest for word in changed.source.split())  # in their order, each once
+
+
 def test_typos_are_few_and_inside_words() -> None:
     example = Example("Die Kätzchen springen über %1$s und 1234567 zu a@b.de.", "x")
     for seed in range(200):
