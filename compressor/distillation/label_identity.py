@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from compressor.config import Recipe
@@ -111,11 +110,10 @@ def teacher_differences(stored: StoredTeacher, teacher: Teacher) -> list[str]:
 
 
 def _stored(teacher: Teacher) -> StoredTeacher:
-    embeddings = teacher.embeddings().detach().float().cpu().contiguous().numpy()
     return StoredTeacher(
         name=teacher.name,
         parameters=teacher.parameters,
-        sha256=hashlib.sha256(embeddings.tobytes()).hexdigest(),
+        sha256=teacher.digest(),
         vocab_size=teacher.vocab_size,
         generation=teacher.generation,
         max_source=teacher.max_source,

@@ -33,7 +33,7 @@ from compressor.teacher_config import LabelEngineName
 from compressor.teachers.base import TeacherFacts
 from compressor.text.tokenizer import load_tokenizer
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the files change, so that older stores are refused."""
 
 Record = TypeVar("Record", bound=RunPart)
@@ -44,7 +44,7 @@ class StoredTeacher(RunPart):
 
     name: str = Field(description="Folder name or hub name.")
     parameters: int = Field(ge=0, description="Number of parameters.")
-    sha256: str = Field(description="Digest of its target embeddings, which tells it from another of its size.")
+    sha256: str = Field(description="Digest of its weights.")
     vocab_size: int = Field(ge=1, description="Rows of its output layer.")
     generation: GenerationConfig = Field(description="Its rules of generation.")
     max_source: int | None = Field(description="Longest source in tokens; null: no limit.")

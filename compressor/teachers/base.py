@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from compressor.config import Recipe
 from compressor.decoding.search import Hypothesis
@@ -66,8 +68,21 @@ class Teacher(TeacherFacts, ABC):
         """Target embeddings [vocab, width], scaled as in the decoder's input."""
 
     @abstractmethod
+    def digest(self) -> str:
+        """SHA-256 of its weights, in hexadecimal: tells it from any other teacher."""
+
+    @abstractmethod
     def as_model(self) -> Seq2SeqModel | None:
         """The teacher as a model of our own, with the same logits; None where its layout is another."""
+
+
+def digest_of_weights(model: nn.Module) -> str:
+    """Returns the SHA-256, in hexadecimal, of the names and values of a model's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def check_vocabularies(teacher: TeacherFacts, student: Tokenizer) -> None:

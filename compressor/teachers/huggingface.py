@@ -21,7 +21,7 @@ from compressor.errors import ModelError
 from compressor.generation_config import until_eos
 from compressor.models.base import Seq2SeqModel, count_parameters
 from compressor.teacher_config import TeacherConfig
-from compressor.teachers.base import Teacher
+from compressor.teachers.base import Teacher, digest_of_weights
 from compressor.teachers.conversion.marian import level_vocabularies
 from compressor.teachers.conversion.registry import convert, is_faster_converted
 from compressor.teachers.hf_generation import end_and_padding, max_positions, read_generation_config
@@ -163,6 +163,10 @@ class HuggingFaceTeacher(Teacher):
         table: Tensor = decoder.get_input_embeddings().weight.detach()
         scaled = getattr(self.model.config, "scale_embedding", False)
         return table * (table.shape[1] ** 0.5 if scaled else 1.0)
+
+    def digest(self) -> str:
+        """See Teacher."""
+        return digest_of_weights(self.model)
 
     def as_model(self) -> Seq2SeqModel | None:
         """See Teacher."""

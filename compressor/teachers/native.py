@@ -14,7 +14,7 @@ from compressor.models.base import Seq2SeqModel, count_parameters
 from compressor.models.weights import load_run
 from compressor.run_folder import is_run
 from compressor.teacher_config import TeacherConfig
-from compressor.teachers.base import Teacher
+from compressor.teachers.base import Teacher, digest_of_weights
 from compressor.teachers.registry import register_teacher
 
 
@@ -70,6 +70,10 @@ class NativeTeacher(Teacher):
     def embeddings(self) -> Tensor:
         """See Teacher."""
         return self.model.target_embeddings()
+
+    def digest(self) -> str:
+        """See Teacher."""
+        return digest_of_weights(self.model)
 
     def as_model(self) -> Seq2SeqModel:
         """See Teacher."""

@@ -91,6 +91,10 @@ class SubsetTeacher(Teacher):
         """See Teacher."""
         return self.whole.embeddings()[self.theirs]
 
+    def digest(self) -> str:
+        """See Teacher; that of the whole teacher."""
+        return self.whole.digest()
+
     def as_model(self) -> Seq2SeqModel | None:
         """See Teacher; its embeddings and output layer have the rows of these tokens alone."""
         model = self.whole.as_model()
