@@ -24,6 +24,8 @@ class Memory(NamedTuple):
     """[batch, source_len, d]"""
     mask: Tensor
     """[batch, source_len] bool, True where the source has a token."""
+    cells: tuple[Tensor, ...] = ()
+    """[batch, hidden] fp32 of each layer of a recurrent encoder, after the whole source."""
 
 
 class Seq2SeqModel(nn.Module, ABC):

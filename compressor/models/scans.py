@@ -52,9 +52,9 @@ def backward_scan(forget: Tensor, gradients: Tensor) -> Tensor:
     return linear_scan(later.flip(1), gradients.flip(1)).flip(1)
 
 
-def before(cells: Tensor) -> Tensor:
-    """The cell before each position, zero before the first: [batch, context_len, d]."""
-    return F.pad(cells[:, :-1], (0, 0, 1, 0))
+def before(cells: Tensor, initial: Tensor) -> Tensor:
+    """The cell before each position, ``initial`` [batch, d] before the first: [batch, context_len, d]."""
+    return torch.cat([initial[:, None], cells[:, :-1]], dim=1)
 
 
 class LinearScan(torch.autograd.Function):
@@ -72,41 +72,48 @@ class LinearScan(torch.autograd.Function):
         """Gradients of both arguments."""
         forget, cells = ctx.saved_tensors
         total = backward_scan(forget, gradients[0])
-        return total * before(cells), total
+        return total * before(cells, torch.zeros_like(cells[:, 0])), total
 
 
 class GatedScan(torch.autograd.Function):
-    """The cells of an SRU from zero on: ``c_t = f_t * c_(t-1) + (1 - f_t) * candidate_t`` (Lei et al. 2018, eq. 1, 2).
+    """The cells of an SRU: ``c_t = f_t * c_(t-1) + (1 - f_t) * candidate_t`` (Lei et al. 2018, eq. 1, 2).
 
     ``f_t = sigmoid(gate_t + weight * c_(t-1))`` reads the cell before it, so that positions follow one another: three
     operations each. Given the cells the gradient is linear in itself, one ``backward_scan``.
     """
 
     @staticmethod
-    def forward(ctx: Any, candidate: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
-        """``candidate`` and ``gate`` [batch, context_len, d], ``weight`` [d]; returns cells like ``candidate``."""
-        cells, forget = torch.empty_like(candidate), torch.empty_like(gate)
-        cell = torch.zeros_like(candidate[:, 0])
+    def forward(ctx: Any, candidate: Tensor, gate: Tensor, weight: Tensor, initial: Tensor) -> Tensor:
+        """Returns cells like ``candidate``.
+
+        Args:
+            ctx: Of the gradient.
+            candidate, gate: [batch, context_len, d].
+            weight: [d].
+            initial: [batch, d], the cell before the first position.
+        """
+        cells, forget, cell = torch.empty_like(candidate), torch.empty_like(gate), initial
         for new, drawn, into, forgotten in zip(
             candidate.unbind(1), gate.unbind(1), cells.unbind(1), forget.unbind(1), strict=True
         ):
             torch.addcmul(drawn, weight, cell, out=forgotten).sigmoid_()
             cell = torch.lerp(new, cell, forgotten, out=into)
-        ctx.save_for_backward(candidate, weight, cells, forget)
+        ctx.save_for_backward(candidate, weight, initial, cells, forget)
         return cells
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of the three arguments."""
-        candidate, weight, cells, forget = ctx.saved_tensors
-        previous, keep = before(cells), 1 - forget
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gradients of the four arguments."""
+        candidate, weight, initial, cells, forget = ctx.saved_tensors
+        previous, keep = before(cells, initial), 1 - forget
         by_gate = (previous - candidate) * forget * keep
-        total = backward_scan(torch.addcmul(forget, by_gate, weight), gradients[0])
+        by_previous = torch.addcmul(forget, by_gate, weight)
+        total = backward_scan(by_previous, gradients[0])
         of_gate = total * by_gate
-        return total * keep, of_gate, (of_gate * previous).sum(dim=(0, 1))
+        return total * keep, of_gate, (of_gate * previous).sum(dim=(0, 1)), total[:, 0] * by_previous[:, 0]
 
 
-def traced_gated_scan(candidate: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+def traced_gated_scan(candidate: Tensor, gate: Tensor, weight: Tensor, initial: Tensor) -> Tensor:
     """As ``GatedScan``, as one operator that export writes as ONNX's Scan."""
 
     def turn(cell: Tensor, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -115,14 +122,14 @@ def traced_gated_scan(candidate: Tensor, gate: Tensor, weight: Tensor) -> Tensor
         cell = new + forget * (cell - new)
         return cell, cell.clone()
 
-    _, cells = scan(turn, torch.zeros_like(candidate[:, 0]), (candidate.transpose(0, 1), gate.transpose(0, 1)))
+    _, cells = scan(turn, initial, (candidate.transpose(0, 1), gate.transpose(0, 1)))
     transposed: Tensor = cells.transpose(0, 1)
     return transposed
 
 
-def gated_scan(candidate: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+def gated_scan(candidate: Tensor, gate: Tensor, weight: Tensor, initial: Tensor) -> Tensor:
     """``GatedScan``, in the form that training or export needs."""
     if torch.compiler.is_exporting():
-        return traced_gated_scan(candidate, gate, weight)
-    cells: Tensor = GatedScan.apply(candidate, gate, weight)  # type: ignore[no-untyped-call]
+        return traced_gated_scan(candidate, gate, weight, initial)
+    cells: Tensor = GatedScan.apply(candidate, gate, weight, initial)  # type: ignore[no-untyped-call]
     return cells

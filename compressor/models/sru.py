@@ -1,7 +1,8 @@
 """The recurrent student of Lin et al. 2020: simple recurrent units (SRU, Lei et al. 2018), one attention at the top.
 
-The encoder's layers read the source in both directions. The decoder's layers read the prefix; after the top one comes
-dot-product attention to the memory, and what was read and the layer's output give the features.
+The encoder's layers read the source in both directions. The decoder's layers read the prefix and start from the
+encoder's last cells, those of both directions side by side; after the top one comes scaled dot-product attention to the
+memory, and what was read and the layer's output give the features.
 
 Shapes: batch, source_len, context_len, len (either), d, hidden = hidden_size, beams (1 without an axis for them).
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressor.errors import ConfigError
@@ -55,23 +57,31 @@ class SruLayer(nn.Module):
                 bound = (3 / matrix.in_features) ** 0.5
                 nn.init.uniform_(matrix.weight, -bound, bound)
 
-    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Outputs [batch, len, hidden] at all positions.
+    def forward(
+        self, inputs: Tensor, mask: Tensor | None = None, initial: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Outputs [batch, len, hidden] at all positions, and the last cells [batch, hidden], fp32.
 
         Args:
             inputs: [batch, len, width].
-            mask: bool [batch, len], True where there is a token; needed if padding comes before a token in one of the
-                directions. A cell is zero until its first token.
+            mask: bool [batch, len], True where there is a token; None: everywhere. Padding leaves a cell as it is.
+            initial: [batch, hidden] fp32, the cells before the first position; None: zero.
         """
         projected = self._project(inputs)
         if mask is not None:
-            projected = projected.masked_fill(~mask[:, :, None], 0.0)
+            projected = torch.where(mask[:, :, None], projected, self._padding(projected))
         if self.directions == 2:
             projected, inputs = self._reverse_half(projected), self._reverse_half(inputs) if self.parts == 3 else inputs
         candidate, forget, reset, skip = self._split(projected, inputs)
-        cells = gated_scan(candidate, forget, self.forget_cell.float())
-        outputs = self._highway(cells, before(cells), reset, skip).to(inputs.dtype)
-        return self._reverse_half(outputs) if self.directions == 2 else outputs
+        initial = torch.zeros_like(candidate[:, 0]) if initial is None else initial
+        cells = gated_scan(candidate, forget, self.forget_cell.float(), initial)
+        outputs = self._highway(cells, before(cells, initial), reset, skip).to(inputs.dtype)
+        return (self._reverse_half(outputs) if self.directions == 2 else outputs), cells[:, -1]
+
+    def _padding(self, projected: Tensor) -> Tensor:
+        """What stands for a projection [parts * hidden] at padding: the forget gate is 1."""
+        gate = projected.new_full((self.forget_bias.shape[0],), torch.inf)
+        return F.pad(gate, (gate.shape[0], projected.shape[-1] - 2 * gate.shape[0]))
 
     def step(self, inputs: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """Output and next cell of one direction, both [batch, beams, hidden]; ``cell`` is fp32."""
@@ -146,35 +156,38 @@ class Sru(EmbeddedModel):
 
     def encode(self, source: Tensor, source_mask: Tensor) -> Memory:
         """See Seq2SeqModel; the memory has the width ``hidden_size``."""
-        hidden = self._look_up(source, "source")
+        hidden, cells = self._look_up(source, "source"), []
         for layer in self.encoder:
-            hidden = layer(self._drop(hidden), source_mask)
-        return Memory(hidden, source_mask)
+            hidden, last = layer(self._drop(hidden), source_mask)
+            cells.append(last)
+        return Memory(hidden, source_mask, tuple(cells))
 
     def features(self, memory: Memory, context: Tensor) -> Tensor:
         """See Seq2SeqModel."""
         hidden = self._look_up(context, "target")
-        for layer in self.decoder:
-            hidden = layer(self._drop(hidden))
+        for layer, initial in zip(self.decoder, self._initial_cells(memory), strict=True):
+            hidden, _ = layer(self._drop(hidden), initial=initial)
         return self._read(hidden, memory.hidden, memory.mask[:, None, None, :])
 
-    def _read(self, hidden: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """Attention of decoder outputs [batch, len, hidden] to the memory, then the features [batch, len, d].
+    def _initial_cells(self, memory: Memory) -> list[Tensor]:
+        """The cells [batch, hidden] that each decoder layer starts from.
 
-        Scores are dot products without a scale, as the paper's: what ``attend`` divides by is multiplied before.
+        Layers of both sides are paired from the top; zero where the encoder has none left.
         """
-        query = hidden * self.config.hidden_size**0.5
-        attended = attend(query, memory, memory, mask, 1, self.fused_attention)
+        zero = torch.zeros_like(memory.cells[-1])
+        return [*([zero] * len(self.decoder)), *memory.cells][-len(self.decoder) :]
+
+    def _read(self, hidden: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        """Attention of decoder outputs [batch, len, hidden] to the memory, then the features [batch, len, d]."""
+        attended = attend(hidden, memory, memory, mask, 1, self.fused_attention)
         combined = torch.tanh(self.combine(torch.cat([hidden, attended], dim=-1)))
         features: Tensor = self.contract(self._drop(combined))
         return features
 
     def initial_state(self, memory: Memory, num_beams: int | None = None) -> SruState:
-        """See Seq2SeqModel; all cells are zero."""
-        batch, _, hidden = memory.hidden.shape
-        empty = torch.zeros(batch, num_beams or 1, hidden, device=memory.hidden.device)
-        cells = tuple(empty.clone() for _ in self.decoder)
-        return SruState(memory.hidden, cells, memory.mask[:, None, None, :])
+        """See Seq2SeqModel; the cells are the encoder's last."""
+        cells = (cell[:, None].repeat(1, num_beams or 1, 1) for cell in self._initial_cells(memory))
+        return SruState(memory.hidden, tuple(cells), memory.mask[:, None, None, :])
 
     def step(self, token: Tensor, state: SruState, kept_columns: Tensor | None = None) -> tuple[Tensor, SruState]:
         """See Seq2SeqModel; beams are queries of one attention, so that the memory is not repeated."""

@@ -20,9 +20,9 @@ from tests.models.test_transformer import sources
 DOUBLE = torch.float64
 
 
-def plain_gated_scan(candidate: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
+def plain_gated_scan(candidate: Tensor, gate: Tensor, weight: Tensor, initial: Tensor) -> Tensor:
     """Equations 1 and 2 of Lei et al. 2018, a position at a time."""
-    cell, cells = torch.zeros_like(candidate[:, 0]), []
+    cell, cells = initial, []
     for position in range(candidate.shape[1]):
         forget = torch.sigmoid(gate[:, position] + weight * cell)
         cell = forget * cell + (1 - forget) * candidate[:, position]
@@ -34,11 +34,12 @@ def plain_gated_scan(candidate: Tensor, gate: Tensor, weight: Tensor) -> Tensor:
 def test_scan_and_its_gradients_equal_a_plain_loop(length: int) -> None:
     torch.manual_seed(0)
     candidate, gate = (torch.randn(3, length, 5, dtype=DOUBLE, requires_grad=True) for _ in range(2))
-    weight, upstream = torch.randn(5, dtype=DOUBLE, requires_grad=True), torch.randn(3, length, 5, dtype=DOUBLE)
-    expected, actual = plain_gated_scan(candidate, gate, weight), GatedScan.apply(candidate, gate, weight)
+    weight, initial = (torch.randn(*size, dtype=DOUBLE, requires_grad=True) for size in ((5,), (3, 5)))
+    arguments, upstream = (candidate, gate, weight, initial), torch.randn(3, length, 5, dtype=DOUBLE)
+    expected, actual = plain_gated_scan(*arguments), GatedScan.apply(*arguments)
     torch.testing.assert_close(actual, expected, atol=1e-12, rtol=0)
-    wanted = torch.autograd.grad((expected * upstream).sum(), (candidate, gate, weight))
-    given = torch.autograd.grad((actual * upstream).sum(), (candidate, gate, weight))
+    wanted = torch.autograd.grad((expected * upstream).sum(), arguments)
+    given = torch.autograd.grad((actual * upstream).sum(), arguments)
     for one, other in zip(given, wanted, strict=True):
         torch.testing.assert_close(one, other, atol=1e-11, rtol=0)
 
@@ -51,20 +52,22 @@ def layer(directions: int, inputs: int, **changes: Any) -> SruLayer:
     return made
 
 
-def written_out(made: SruLayer, row: Tensor, part: slice) -> Tensor:
-    """One direction of a layer over one sequence [len, width], with the units ``part`` of its 8, [len, units]."""
+def written_out(
+    made: SruLayer, row: Tensor, part: slice = slice(None), initial: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """One direction of a layer over one sequence [len, width]: [len, units] of the ``part`` of 8, and the last cell."""
     inner = made.norm(row)
     if isinstance(made.contract, torch.nn.Linear):
         inner = inner @ made.contract.weight.T
     blocks = [block[part] for block in made.weight.weight.chunk(made.parts)]
-    cell, outputs = torch.zeros(blocks[0].shape[0]), []
+    cell, outputs = torch.zeros(blocks[0].shape[0]) if initial is None else initial, []
     for given, projected in zip(row, inner, strict=True):
         forget = torch.sigmoid(blocks[1] @ projected + made.forget_cell[part] * cell + made.forget_bias[part])
         reset = torch.sigmoid(blocks[2] @ projected + made.reset_cell[part] * cell + made.reset_bias[part])
         cell = forget * cell + (1 - forget) * (blocks[0] @ projected)
         skip = blocks[3] @ projected if made.parts == 4 else given[part] * 3**0.5
         outputs.append(reset * cell + (1 - reset) * skip)
-    return torch.stack(outputs)
+    return torch.stack(outputs), cell
 
 
 @torch.no_grad()
@@ -75,27 +78,33 @@ def test_a_layer_equals_its_equations(directions: int, inputs: int, changes: dic
     made, lengths = layer(directions, inputs, **changes), [5, 3, 1]
     values = torch.randn(3, 5, inputs)
     mask = torch.arange(5) < torch.tensor(lengths)[:, None]
-    outputs = made(values, mask)
+    initial = torch.randn(3, 8) if directions == 1 else None
+    outputs, cells = made(values, mask, initial)
     for row, length in enumerate(lengths):
         real = values[row, :length]
         if directions == 1:
-            expected = written_out(made, real, slice(None))
+            assert initial is not None
+            expected, cell = written_out(made, real, initial=initial[row])
         else:
-            back = written_out(made, real.flip(0), slice(4, None)).flip(0)
-            expected = torch.cat([written_out(made, real, slice(4)), back], dim=1)
+            ahead, cell_ahead = written_out(made, real, slice(4))
+            back, cell_back = written_out(made, real.flip(0), slice(4, None))
+            expected, cell = torch.cat([ahead, back.flip(0)], dim=1), torch.cat([cell_ahead, cell_back])
         torch.testing.assert_close(outputs[row, :length], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(cells[row], cell, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
 def test_padding_does_not_change_the_memory() -> None:
     net, (source, mask) = lively("sru"), sources(6)
-    together = net.encode(source, mask).hidden
+    together = net.encode(source, mask)
     wide, wide_mask = (torch.nn.functional.pad(values, (0, 3)) for values in (source, mask))
-    wider = net.encode(wide, wide_mask).hidden
+    wider = net.encode(wide, wide_mask)
     for row, length in enumerate(mask.sum(dim=1).tolist()):
-        alone = net.encode(source[row : row + 1, :length], mask[row : row + 1, :length]).hidden[0]
+        alone = net.encode(source[row : row + 1, :length], mask[row : row + 1, :length])
         for padded in (together, wider):
-            torch.testing.assert_close(padded[row, :length], alone, atol=1e-6, rtol=0)
+            torch.testing.assert_close(padded.hidden[row, :length], alone.hidden[0], atol=1e-6, rtol=0)
+            for cell, expected in zip(padded.cells, alone.cells, strict=True):
+                torch.testing.assert_close(cell[row], expected[0], atol=1e-6, rtol=0)
 
 
 @torch.no_grad()
@@ -104,13 +113,24 @@ def test_features_are_those_of_the_paper_written_out() -> None:
     assert isinstance(net, Sru)
     memory, context = net.encode(source, mask), torch.tensor([[60, 3, 7]])
     hidden = net.embedding["shared"][context[0]] * 4  # the square root of the width, 16
-    for each in net.decoder:
-        hidden = each(hidden[None])[0]
-    scores = hidden @ memory.hidden[0].T
+    for each, cell in zip(net.decoder, memory.cells, strict=True):
+        hidden, _ = written_out(each, hidden, initial=cell[0])
+    scores = hidden @ memory.hidden[0].T / memory.hidden.shape[-1] ** 0.5
     attended = scores.softmax(dim=-1) @ memory.hidden[0]
     joined = torch.tanh(torch.cat([hidden, attended], dim=-1) @ net.combine.weight.T + net.combine.bias)
     expected = joined @ net.contract.weight.T + net.contract.bias
     torch.testing.assert_close(net.features(memory, context)[0], expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("encoder", "decoder", "starts"), [(3, 1, [2]), (1, 3, [None, None, 0]), (2, 2, [0, 1])])
+def test_decoder_layers_start_from_the_encoders_cells(encoder: int, decoder: int, starts: list[int | None]) -> None:
+    shape = {"encoder_layers": encoder, "decoder_layers": decoder, "hidden_size": 8, "d_model": 8}
+    net, (source, mask) = build_model(SruModelConfig(vocab_size=61, pad_id=0, **shape)), sources(3)
+    memory = net.encode(source, mask)
+    for cell, start in zip(net.initial_state(memory).cell, starts, strict=True):
+        expected = torch.zeros(3, 8) if start is None else memory.cells[start]
+        torch.testing.assert_close(cell[:, 0], expected, atol=0, rtol=0)
 
 
 def test_the_papers_student_has_the_papers_matrices() -> None:

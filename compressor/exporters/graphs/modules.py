@@ -30,7 +30,7 @@ from compressor.decoding.search import WORTH_SHRINKING
 from compressor.decoding.shortlist import Shortlist, Shortlisted
 from compressor.decoding.topk import GROUP
 from compressor.generation_config import GenerationConfig
-from compressor.models.base import Memory, Seq2SeqModel
+from compressor.models.base import Seq2SeqModel
 from compressor.models.weights import Run
 
 Search = GreedySearch | BeamSearch
@@ -203,7 +203,8 @@ class EncoderGraph(nn.Module):
         memory = self.model.encode(input_ids, attention_mask != 0)
         hidden = F.pad(memory.hidden, (0, 0, 0, SOURCE_MULTIPLE - 1))[:, :width]
         mask = F.pad(attention_mask, (0, SOURCE_MULTIPLE - 1))[:, :width]
-        state = self.model.initial_state(Memory(hidden, mask != 0), *(vector.shape[0] for vector in slots))
+        memory = memory._replace(hidden=hidden, mask=mask != 0)
+        state = self.model.initial_state(memory, *(vector.shape[0] for vector in slots))
         shortlisted = () if self.shortlist is None else self.shortlist(input_ids)
         tensors = (tensor for _, tensor in named_tensors(state))
         return *self.search.start(input_ids[:, 0], *slots), *tensors, *shortlisted
