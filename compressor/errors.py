@@ -13,7 +13,7 @@
     ├── ExportError             a model cannot be exported, or the export computes something else
     ├── OutputExistsError       the output folder exists; nothing was overwritten
     ├── StorageError            the disk is full or the folder is not writable
-    ├── DivergedRun             a loss or a gradient is not finite; the update was not made
+    ├── DivergedRun             a loss or a gradient is not finite (the update was not made), or the loss rose far
     ├── LostProcess             another process of a distributed run has ended
     ├── DependencyError         a package is missing, or two packages exclude each other
     └── InterruptedRun          the user stopped a run; its last checkpoint can be resumed
@@ -209,7 +209,7 @@ class DependencyError(CompressError):
 
 
 class DivergedRun(CompressError):
-    """A loss or a gradient is not finite; the update was not made, and what is on disk is from before."""
+    """A loss or a gradient is not finite (the update was not made), or the loss has risen far; the files stay."""
 
 
 class LostProcess(CompressError):

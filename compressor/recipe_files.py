@@ -59,3 +59,11 @@ def _merge(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
         before = base.get(name)
         merged[name] = _merge(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
     return merged
+
+
+def leaves(values: Any, place: str = "") -> dict[str, Any]:
+    """Returns the leaves of nested mappings by dotted name; lists are leaves."""
+    if not isinstance(values, dict):
+        return {place: values}
+    within = (leaves(value, f"{place}.{key}".lstrip(".")) for key, value in values.items())
+    return {name: leaf for part in within for name, leaf in part.items()}

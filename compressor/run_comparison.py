@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from compressor.config import Recipe
 from compressor.errors import ModelError
+from compressor.recipe_files import leaves
 from compressor.run_folder import CHECKPOINT_FOLDER, METRICS_FILE, RUN_FILE, read_recipe, read_record
 
 RECENT = 20
@@ -115,7 +116,9 @@ def _selection(scores: dict[str, Any]) -> float | None:
 
 
 def _method(recipe: Recipe) -> str:
-    return f"{recipe.method.name}, contexts: teacher" if recipe.method.contexts == "teacher" else recipe.method.name
+    """Returns the method's name with all fields of the recipe's section ``method`` that are not the defaults."""
+    changed = recipe.method.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+    return ", ".join([recipe.method.name, *(f"{name}: {value}" for name, value in leaves(changed).items())])
 
 
 def _student(recipe: Recipe) -> str:

@@ -20,13 +20,14 @@ _COLUMNS = {
     "target_tokens": "tokens",
     "seconds": "seconds",
     "dev_score": "best dev",
+    "agreement": "agreement",
     "final_loss": "final loss",
     "target_tokens_per_second": "tokens/s",
     "state": "state",
 }
 """Field of a summary -> head of its column."""
 
-_DECIMALS = {"seconds": 0, "dev_score": 2, "final_loss": 3, "target_tokens_per_second": 0}
+_DECIMALS = {"seconds": 0, "dev_score": 2, "agreement": 2, "final_loss": 3, "target_tokens_per_second": 0}
 
 
 def command(

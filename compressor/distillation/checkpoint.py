@@ -6,7 +6,6 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +18,7 @@ from compressor.errors import ModelError
 from compressor.files import remove_partial, write_atomic
 from compressor.models.weights import load_weights, save_weights
 from compressor.output_folder import REPLACED, new_folder
+from compressor.recipe_files import leaves
 from compressor.run_folder import (
     CHECKPOINT_FOLDER,
     PROGRESS_FILE,
@@ -30,6 +30,10 @@ from compressor.run_folder import (
     read_recipe,
 )
 
+AVERAGED_LOSSES = 20
+"""Updates that the running mean of the loss goes back over."""
+DIVERGED = 3
+"""A run has diverged when the running mean is so many times its least value, and 1 nat more."""
 LENGTH_FIELDS = ("updates", "epochs", "patience")
 """Fields of ``training`` that a resumed run may change: it then becomes longer."""
 FREE_FIELDS = {
@@ -60,6 +64,10 @@ class Progress:
     update_seconds: float = 0.0
     """Of updates, rollouts included."""
     rollout_seconds: float = 0.0
+    recent_loss: float | None = None
+    """Running mean of the loss."""
+    least_loss: float | None = None
+    """Least running mean."""
     best_score: float = -1.0
     best_update: int = 0
     without_gain: int = 0
@@ -71,6 +79,14 @@ class Progress:
     """Updates whose weights were averaged, if the best weights are an average."""
     fresh_optimizer: int = 0
     """Update at which the optimizer began without moments: the learning rate is warmed up from there on."""
+
+    def has_diverged(self, loss: float) -> bool:
+        """Takes in the loss of an update; returns whether the running mean is now far above its least value."""
+        if self.recent_loss is None or self.least_loss is None:
+            self.recent_loss = self.least_loss = loss
+        self.recent_loss += (loss - self.recent_loss) / AVERAGED_LOSSES
+        self.least_loss = min(self.least_loss, self.recent_loss)
+        return self.recent_loss > DIVERGED * self.least_loss + 1
 
 
 def progress_of(record: RunRecord) -> Progress:
@@ -192,19 +208,10 @@ def recorded_recipe(run: Path) -> Recipe | None:
 
 def differences(recorded: Recipe, recipe: Recipe) -> list[str]:
     """Returns a line for each field that a resumed run must not change, and that differs."""
-    old, new = (_flat(one.model_dump(mode="json", exclude=FREE_FIELDS)) for one in (recorded, recipe))
+    old, new = (leaves(one.model_dump(mode="json", exclude=FREE_FIELDS)) for one in (recorded, recipe))
     return [f"{name} was {old.get(name)}, is {new.get(name)}" for name in old | new if old.get(name) != new.get(name)]
 
 
 def same_length(recorded: Recipe, recipe: Recipe) -> bool:
     """Returns whether two recipes have equally many updates or epochs."""
     return all(getattr(recorded.training, name) == getattr(recipe.training, name) for name in LENGTH_FIELDS)
-
-
-def _flat(values: Any, place: str = "") -> dict[str, Any]:
-    """Returns the leaves of nested mappings by dotted name; lists are leaves."""
-    if not isinstance(values, dict):
-        return {place: values}
-    return {
-        name: leaf for key, value in values.items() for name, leaf in _flat(value, f"{place}.{key}".lstrip(".")).items()
-    }

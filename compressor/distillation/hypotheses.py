@@ -1,7 +1,6 @@
 """Which of the teacher's hypotheses of a source the student learns from.
 
-Hypotheses are compared by chrF (Popović 2015) as whole texts; Kim & Rush 2016 compare by BLEU, which is 0 for most
-short sentences.
+Hypotheses are compared with a reference by sentence BLEU (Kim & Rush 2016), with one another by chrF (Popović 2015).
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastchrf import pairwise_chrf
+from sacrebleu.metrics.bleu import BLEU
 
 
 class HypothesisChoice(ABC):
@@ -42,12 +42,18 @@ class FirstHypothesis(HypothesisChoice):
 
 @dataclass(frozen=True)
 class NearestToReference(HypothesisChoice):
-    """The hypothesis of the greatest chrF against the reference (Kim & Rush 2016, section 3.3)."""
+    """The hypothesis of the greatest BLEU against the reference (Kim & Rush 2016, section 3.3).
+
+    BLEU of a sentence is that of sacreBLEU: smoothed (Chen & Cherry 2014, method 3), over the orders that it has.
+    """
 
     def choose(self, hypotheses: Sequence[Sequence[str]], references: Sequence[str]) -> list[list[int]]:
         """See HypothesisChoice."""
-        scores = pairwise_chrf([list(texts) for texts in hypotheses], [[reference] for reference in references])
-        return [_greatest([against for (against,) in of_source], 1) for of_source in scores]
+        bleu = BLEU(effective_order=True)
+        return [
+            _greatest([bleu.sentence_score(text, [reference]).score for text in texts], 1)
+            for texts, reference in zip(hypotheses, references, strict=True)
+        ]
 
 
 @dataclass(frozen=True)

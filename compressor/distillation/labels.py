@@ -77,9 +77,10 @@ class Labeller:
         else:
             hypotheses = [[Hypothesis(math.nan, reference)] for reference in references]
         arrays = _arrays(sources, hypotheses, self.num_hypotheses)
-        if not self.top_k:
-            return arrays
         best = [outputs[0].tokens for outputs in hypotheses]
+        if not self.top_k:
+            top_log_probabilities(self.teacher, sources[:1], best[:1], 1, self.device)  # a search does not see NaN
+            return arrays
         positions, top = top_log_probabilities(self.teacher, sources, best, self.top_k, self.device)
         if references is not None:
             advance(len(sources))

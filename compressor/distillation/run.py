@@ -74,7 +74,8 @@ def distill(
         OutputExistsError: ``out`` exists, and neither ``resume`` nor ``force`` is set; or another process writes it.
         ModelError: there is no run to resume, or it has another recipe.
         InterruptedRun: Ctrl-C or SIGTERM; the checkpoint was written first.
-        DivergedRun: a loss or a gradient is not finite; the last checkpoint and the best weights stay.
+        DivergedRun: a loss or a gradient is not finite, or the loss has risen far above its least mean; the last
+            checkpoint and the best weights stay.
         LostProcess: another process of a distributed run has ended.
         DataError, ModelError, VocabularyError, StorageError: see ``compressor.errors``.
     """

@@ -45,6 +45,10 @@ class UpdateStats(NamedTuple):
     """Positions that carried loss."""
 
 
+TAME = "try a lower training.learning_rate, more training.warmup_updates or training.precision=fp32"
+"""What helps a run that diverges."""
+
+
 class Trainer:
     """Trains a student by the recipe's method. Use ``groups`` and ``train_group`` for a loop of one's own."""
 
@@ -189,8 +193,7 @@ class Trainer:
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise DivergedRun(
                 f"update {update + 1}: training has diverged (loss {total:g}, norm of the gradient {norm:g}, learning "
-                f"rate {rate:g}); try a lower training.learning_rate, more training.warmup_updates or "
-                "training.precision=fp32"
+                f"rate {rate:g}); {TAME}"
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

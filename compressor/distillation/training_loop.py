@@ -32,7 +32,7 @@ from compressor.distillation.label_store import LabelStore
 from compressor.distillation.run_log import RunLog, Sample
 from compressor.distillation.setup import Setup
 from compressor.distillation.slowdown import SlowdownWatch
-from compressor.distillation.trainer import Trainer, UpdateStats
+from compressor.distillation.trainer import TAME, Trainer, UpdateStats
 from compressor.errors import DivergedRun, InterruptedRun
 from compressor.models.base import count_parameters
 from compressor.models.weights import Run, save_run
@@ -75,7 +75,7 @@ class TrainingLoop:
 
         Raises:
             InterruptedRun: there was a stop request.
-            DivergedRun: a loss or a gradient is not finite.
+            DivergedRun: a loss or a gradient is not finite, or the loss has risen far above its least mean.
         """
         try:
             self._train()
@@ -105,7 +105,7 @@ class TrainingLoop:
                 bar.update(task, completed=state.updates, description=f"loss {stats[-1].loss:.3f}{rollouts}")
                 if state.updates // self.eval_every > before // self.eval_every or state.updates >= trainer.updates:
                     self._evaluate()
-                    if self._out_of_patience():
+                    if any_process(trainer.accelerator, self.main and self._out_of_patience()):
                         return
                     clock = time.monotonic()
                 stopping = any_process(trainer.accelerator, bool(stop))
@@ -125,6 +125,12 @@ class TrainingLoop:
         stats = trainer.train_group(group, state.updates)
         duration, rollouts = time.monotonic() - start, trainer.writer.seconds - rollouts
         positions = sum(one.positions for one in stats)
+        for place, one in enumerate(stats, 1):
+            if state.has_diverged(one.loss):
+                raise DivergedRun(
+                    f"update {state.updates + place}: training has diverged (mean loss {state.recent_loss:.3g}, it was "
+                    f"{state.least_loss:.3g}, learning rate {one.learning_rate:g}); {TAME}"
+                )
         state.updates += len(stats)
         state.target_tokens += positions
         state.update_seconds += duration

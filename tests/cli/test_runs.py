@@ -68,7 +68,7 @@ def test_runs_are_compared_in_a_table(runs: Path, capsys: pytest.CaptureFixture[
     assert run(runs) == 0
     head, killed, whole, early = (line.split() for line in capsys.readouterr().out.splitlines())
     assert head[:3] == ["run", "method", "student"] and killed[-1] == "stopped" and early[-2:] == ["stopped", "early"]
-    assert whole[-8:] == ["31,234", "30", "3,000", "61", "13.00", "20.500", "50", "finished"]
+    assert whole[-9:] == ["31,234", "30", "3,000", "61", "13.00", "0.50", "20.500", "50", "finished"]
 
 
 def test_dev_curves_are_drawn(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

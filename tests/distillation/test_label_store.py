@@ -346,14 +346,18 @@ def test_a_run_whose_labels_are_another_methods_writes_its_own(make_recipe: Make
         assert LabelStore.open(out / "labels").record.num_hypotheses == count
 
 
-def test_nan_in_the_teachers_distributions_is_an_error(
-    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("content", [{"top_k": 2}, {"num_hypotheses": 3}, {}])
+def test_nan_of_the_teacher_is_an_error(
+    make_recipe: Make, tiny_run: Path, tmp_path: Path, content: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(
-        "compressor.teachers.native.NativeTeacher.logits", lambda self, *_: torch.full((1, 4), float("nan"))
-    )
-    with pytest.raises(ModelError, match="teacher tiny: its output has NaN"):
-        label_corpus(recipe_of(make_recipe), tmp_path / "store", top_k=2, progress=False)
+    run = load_run(tiny_run)
+    with torch.no_grad():
+        list(run.model.parameters())[-1].view(-1)[0] = torch.nan
+    save_run(tmp_path / "damaged", run, weights=True)
+    with pytest.raises(ModelError, match="teacher damaged: its output has NaN"):
+        label_corpus(
+            recipe_of(make_recipe, path=str(tmp_path / "damaged")), tmp_path / "store", **content, progress=False
+        )
 
 
 def test_labels_of_an_augmented_corpus_are_those_that_a_run_reads(make_recipe: Make, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from compressor.config import Recipe
 from compressor.decoding.search import greedy, pad_sources
 from compressor.distillation import training_loop as loop_module
+from compressor.distillation.checkpoint import Progress
 from compressor.distillation.evaluation import dev_outputs, dev_scores, free_contexts, teacher_agreement
 from compressor.distillation.run import distill
 from compressor.distillation.setup import set_up
@@ -155,10 +157,14 @@ def test_patience_ends_a_run_and_survives_a_resumption(
         scores = dev_scores(self.trainer.setup, dev_outputs(self.trainer.setup))
         self._keep_better("x", type(scores)(**vars(scores) | {"bleu": values[self.state.updates]}))
 
+    class Requested:
+        def __bool__(self) -> bool:
+            return asked[-1:] == [8]
+
     monkeypatch.setattr(loop_module.TrainingLoop, "_evaluate", scripted)
     recipe = make_recipe("vanilla", updates=20, training={"eval_every": 2, "patience": 3, **OFTEN})
     with monkeypatch.context() as patch:  # stopped after the second of three scores without a gain
-        patch.setattr(loop_module, "any_process", lambda accelerator, flag: asked[-1:] == [8])
+        patch.setattr(loop_module, "_stop_requests", lambda: nullcontext(Requested()))
         with pytest.raises(InterruptedRun):
             distill(recipe, tmp_path / "run", progress=False)
     out = distill(recipe, tmp_path / "run", resume=True)
@@ -184,6 +190,21 @@ def test_a_diverging_run_stops_and_keeps_what_it_had(make_recipe: Make, tmp_path
         )
     for path in ("run/checkpoint/model.safetensors", "run/checkpoint/optimizer.safetensors"):
         assert all(bool(tensor.isfinite().all()) for tensor in load_file(tmp_path / path).values())
+
+
+def test_a_run_whose_loss_rises_far_is_stopped(make_recipe: Make, tmp_path: Path) -> None:
+    training = {"learning_rate": 50.0, "warmup_updates": 0, "eval_every": 100, **OFTEN}
+    recipe = make_recipe("vanilla+full", updates=100, method_section=ALONE, training=training)
+    with pytest.raises(DivergedRun, match=r"update \d+: training has diverged \(mean loss .*, it was .*lower training"):
+        distill(recipe, tmp_path / "run", progress=False)
+
+
+def test_a_rising_loss_is_told_from_a_noisy_one() -> None:
+    noisy, rising = Progress(), Progress()
+    assert not any(noisy.has_diverged(loss) for loss in [4.0, 2.0, 5.0] * 100 + [30.0] + [2.0] * 20)
+    assert not any(rising.has_diverged(2.0) for _ in range(100))
+    # the mean of 20 losses passes 3 * 2 + 1 = 7 when 2 + 10 * (1 - 0.95 ** n) does
+    assert [rising.has_diverged(12.0) for _ in range(15)].index(True) + 1 == math.ceil(math.log(0.5) / math.log(0.95))
 
 
 @pytest.mark.parametrize("method", ["imitkd", "vanilla+full"])
