@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -13,7 +14,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from compressor.config import Recipe, dump_recipe
+from compressor.data.token_cache import digest_of
 from compressor.distillation.replay import ReplayBuffer
+from compressor.distillation.setup import Setup
 from compressor.errors import ModelError
 from compressor.files import remove_partial, write_atomic
 from compressor.models.weights import load_weights, save_weights
@@ -41,8 +44,8 @@ FREE_FIELDS = {
     "teacher": {"path", "labels", "label_engine"},
     "training": {*LENGTH_FIELDS, "accumulation", "threads", "checkpoint_minutes", "keep_checkpoints", "tensorboard"},
 }
-"""Fields that a resumed run may change: its length, and what does not decide its result. ``accumulation`` may change
-with the number of processes alone, see ``divide_among_processes``."""
+"""Fields that a resumed run may change: its length, places, and what decides its result to rounding at most.
+``accumulation`` may change with the number of processes alone, see ``divide_among_processes``."""
 
 
 @dataclass
@@ -57,6 +60,8 @@ class Progress:
     """Batches of this stretch that this process has trained on."""
     processes: int = 0
     """Processes that share the run; 0 where an older checkpoint does not say."""
+    inputs: dict[str, str] | None = None
+    """Digests of what the run learns from, see ``inputs_of``; None where an older checkpoint does not say."""
     seconds: float = 0.0
     """Of updates and of the teacher's outputs."""
     target_tokens: int = 0
@@ -111,6 +116,21 @@ def progress_of(record: RunRecord) -> Progress:
         averaged=list(record.averaged) if record.averaged else None,
         fresh_optimizer=record.updates or 0,
     )
+
+
+def inputs_of(setup: Setup) -> dict[str, str]:
+    """Returns digests of what a run learns from, by the names of the recipe's fields."""
+    data, teacher = setup.data, setup.teacher_facts
+    files = [(file.name, file.rows, file.sha256) for file in (*data.train, *data.mono, *data.dev)]
+    inputs = {"data": hashlib.sha256(json.dumps(files).encode()).hexdigest(), "tokenizer": digest_of(setup.tokenizer)}
+    return inputs if teacher is None else inputs | {"teacher": teacher.digest()}
+
+
+def changed_inputs(progress: Progress, setup: Setup) -> list[str]:
+    """Returns what a run learned from and would not learn from when it goes on with this setup, though named alike."""
+    now, before = inputs_of(setup), progress.inputs or {}
+    changed = [name for name in now if name in before and now[name] != before[name]]
+    return [f"{name}: the content is another than when the run began" for name in changed]
 
 
 def save_checkpoint(

@@ -104,6 +104,11 @@ class StoredTeacherFacts(TeacherFacts):
         self.name, self.parameters, self.vocab_size = record.name, record.parameters, record.vocab_size
         self.generation, self.tokenizer = record.generation, load_tokenizer(tokenizer)
         self.max_source, self.max_context = record.max_source, record.max_context
+        self._digest = record.sha256
+
+    def digest(self) -> str:
+        """See TeacherFacts."""
+        return self._digest
 
 
 class LabelStore:

@@ -15,8 +15,10 @@ from compressor.distillation.averaging import (
 )
 from compressor.distillation.checkpoint import (
     Progress,
+    changed_inputs,
     differences,
     divide_among_processes,
+    inputs_of,
     load_checkpoint,
     progress_of,
     recorded_recipe,
@@ -121,7 +123,7 @@ def _distill(
         trainer.signal, labels = prepare_signal(setup, out, console, label_engine)
     state = _resumed(trainer, out, console) if resume else None
     state = state or Progress(seconds=labels.seconds if labels else 0.0)
-    state.processes = process.num_processes
+    state.processes, state.inputs = process.num_processes, inputs_of(setup)
     process.wait_for_everyone()  # the main one is about to change what all have read
     if resume and process.is_main_process:
         for name in (METRICS_FILE, SAMPLES_FILE):
@@ -157,11 +159,17 @@ def _resumed(trainer: Trainer, out: Path, console: Console) -> Progress | None:
     """Returns the counters that a run goes on from, and fills student and optimizer; None if it begins.
 
     Raises:
-        ModelError: the checkpoint is damaged, or the recipe asks for no more updates than were made.
+        ModelError: the checkpoint is damaged, data or teacher have changed since, or the recipe asks for no more
+            updates than were made.
     """
     recorded, start = recorded_recipe(out), ""
     if (out / CHECKPOINT_FOLDER).is_dir():
         state = load_checkpoint(out, trainer.student, trainer.optimizer, trainer.writer.replay)
+        if changed := changed_inputs(state, trainer.setup):
+            raise ModelError(
+                f"{out}: cannot go on ({'; '.join(changed)}); give what it began with, or start again with {{force}}",
+                options={"force": True},
+            )
     elif is_finished(out):
         load_weights(out / WEIGHTS_FILE, trainer.student)
         state = progress_of(read_record(out))

@@ -17,7 +17,7 @@ from compressor.models.base import Seq2SeqModel
 from compressor.text.tokenizer import Tokenizer
 
 
-class TeacherFacts:
+class TeacherFacts(ABC):
     """What is known of a teacher, with or without its model."""
 
     name: str
@@ -33,8 +33,12 @@ class TeacherFacts:
     max_context: int | None
     """Longest context, start token included; None: no limit."""
 
+    @abstractmethod
+    def digest(self) -> str:
+        """SHA-256 of its weights, in hexadecimal: tells it from any other teacher."""
 
-class Teacher(TeacherFacts, ABC):
+
+class Teacher(TeacherFacts):
     """A frozen model that labels training data. Shapes: batch, source_len, context_len, vocab (output layer rows)."""
 
     @abstractmethod
@@ -66,10 +70,6 @@ class Teacher(TeacherFacts, ABC):
     @abstractmethod
     def embeddings(self) -> Tensor:
         """Target embeddings [vocab, width], scaled as in the decoder's input."""
-
-    @abstractmethod
-    def digest(self) -> str:
-        """SHA-256 of its weights, in hexadecimal: tells it from any other teacher."""
 
     @abstractmethod
     def as_model(self) -> Seq2SeqModel | None:

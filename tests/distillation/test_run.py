@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +16,9 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from compressor.config import Recipe, dump_recipe
+from compressor.config import Recipe, dump_recipe, parse_recipe
 from compressor.decoding.search import Hypothesis, beam_search, pad_sources
 from compressor.distillation import labels
 from compressor.distillation import training_loop as loop_module
@@ -279,6 +280,31 @@ def test_dropped_examples_are_printed_as_they_are(
     data = recipe.data.model_copy(update={"root": str(tmp_path)})
     distill(recipe.model_copy(update={"data": data}), tmp_path / "run")
     assert "1 repeated (such as '[/b] [red]rot ||| [/b] [red]rot')" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_does_not_go_on_with_other_data_or_another_teacher(
+    make_recipe: Make, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe("vanilla+full", training={"checkpoint_minutes": 1e-9, "eval_every": 4})
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_module.TrainingLoop, "_save", _no_space)
+        with pytest.raises(OSError, match="No space"):
+            distill(recipe, tmp_path / "run", progress=False)
+    corpus, teacher = tmp_path / "corpus", tmp_path / "teacher"
+    shutil.copytree(recipe.data.root, corpus)
+    shutil.copytree(tiny_run, teacher)
+    values = recipe.model_dump()
+    values["data"]["root"], values["teacher"]["path"] = str(corpus), str(teacher)
+    text, weights = (corpus / "train.en").read_text(encoding="utf-8"), load_file(teacher / "model.safetensors")
+    (corpus / "train.en").write_text(text.replace("the", "a", 1), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"run: cannot go on \(data: the content is another .*force=True"):
+        distill(parse_recipe(values), tmp_path / "run", resume=True, progress=False)
+    (corpus / "train.en").write_text(text, encoding="utf-8")
+    save_file({name: tensor * 1.5 for name, tensor in weights.items()}, teacher / "model.safetensors")
+    with pytest.raises(ModelError, match=r"cannot go on \(teacher: the content is another"):
+        distill(parse_recipe(values), tmp_path / "run", resume=True, progress=False)
+    save_file(weights, teacher / "model.safetensors")  # the same, elsewhere
+    assert is_finished(distill(parse_recipe(values), tmp_path / "run", resume=True, progress=False))
 
 
 def test_resuming_needs_a_checkpoint_of_the_same_recipe(
