@@ -48,7 +48,9 @@ class _Sizes(Section):
     encoder_layers: int = Field(3, ge=1, description="Depth of the encoder.")
     decoder_layers: int = Field(1, ge=1, description="Depth of the decoder, which runs once for every output token.")
     scale_embedding: bool = Field(True, description="Multiply embeddings by the square root of d_model.")
-    tie_embeddings: bool = Field(True, description="One matrix for source, target and output embeddings.")
+    tie_embeddings: bool | Literal["target"] = Field(
+        True, description="One matrix for source, target and output embeddings; target: for the latter two."
+    )
     max_length: int = Field(512, ge=8, description="Longest source or target in tokens (rows of the position table).")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout in training.")
 

@@ -261,7 +261,7 @@ def _model_config(
 def _check_separate(recipe: Recipe) -> None:
     """Raises ConfigError where a recipe wants one embedding for source and target that have other tokens."""
     problems = []
-    if recipe.student.tie_embeddings:
+    if recipe.student.tie_embeddings is True:
         problems.append("student.tie_embeddings: true, set it to false")
     if recipe.training.initialization != "random":
         problems.append(f"training.initialization: {recipe.training.initialization}, set it to random")

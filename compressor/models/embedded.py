@@ -1,4 +1,4 @@
-"""Base of all architectures: embeddings of tokens and the output layer, one matrix or three.
+"""Base of all architectures: embeddings of tokens and the output layer, one matrix, two or three.
 
 Shapes: batch, len, d, vocab.
 """
@@ -15,6 +15,13 @@ from compressor.model_config import ModelConfig
 from compressor.models.base import Seq2SeqModel
 from compressor.models.layer_copy import copy_embeddings
 
+TABLES: dict[bool | str, tuple[str, ...]] = {
+    True: ("shared",),
+    "target": ("source", "shared"),
+    False: ("source", "target", "output"),
+}
+"""Matrices of embeddings, by ``tie_embeddings``; ``shared`` stands for those that have no matrix of their own."""
+
 
 class EmbeddedModel(Seq2SeqModel):
     """A model without layers. The embedding of padding, with which Marian starts decoding, is zero."""
@@ -22,9 +29,11 @@ class EmbeddedModel(Seq2SeqModel):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.scale = config.d_model**0.5 if config.scale_embedding else 1.0
-        names = ["shared"] if config.tie_embeddings else ["source", "target", "output"]
         self.embedding = nn.ParameterDict(
-            {name: nn.Parameter(torch.empty(config.vocab_size, config.d_model)) for name in names}
+            {
+                name: nn.Parameter(torch.empty(config.vocab_size, config.d_model))
+                for name in TABLES[config.tie_embeddings]
+            }
         )
         self.output_bias = nn.Parameter(torch.zeros(config.vocab_size))
 

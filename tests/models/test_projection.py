@@ -19,7 +19,13 @@ from compressor.models.transformer import Transformer
 SIZES = {"vocab_size": 41, "pad_id": 0, "max_length": 32, "encoder_layers": 2, "decoder_layers": 1}
 VARIANTS = [
     {"norm": norm, "tie_embeddings": tied, "scale_embedding": scaled}
-    for norm, tied, scaled in [("post", True, True), ("pre", True, False), ("post", False, True), ("pre", False, False)]
+    for norm, tied, scaled in [
+        ("post", True, True),
+        ("pre", True, False),
+        ("post", False, True),
+        ("pre", False, False),
+        ("post", "target", True),
+    ]
 ]
 
 

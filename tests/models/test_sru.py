@@ -8,14 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from compressor.config import load_recipe
 from compressor.errors import ConfigError
-from compressor.model_config import SruConfig, SruModelConfig, TransformerModelConfig
+from compressor.model_config import SruConfig, SruModelConfig, TransformerModelConfig, complete_config
 from compressor.models.base import count_parameters
 from compressor.models.registry import build_model
 from compressor.models.scans import GatedScan
 from compressor.models.sru import Sru, SruLayer
 from tests.models.test_contract import lively
 from tests.models.test_transformer import sources
+from tests.recipes import CONFIGS
 
 DOUBLE = torch.float64
 
@@ -134,12 +136,12 @@ def test_decoder_layers_start_from_the_encoders_cells(encoder: int, decoder: int
 
 
 def test_the_papers_student_has_the_papers_matrices() -> None:
-    config = SruModelConfig(
-        vocab_size=14000, pad_id=0, d_model=256, hidden_size=512, encoder_layers=2, decoder_layers=2
+    config = complete_config(
+        load_recipe(CONFIGS / "iwslt14-de-en/sru/vanilla.yaml").student, vocab_size=14000, pad_id=0
     )
     layers = 2 * (4 * 512 * 256 + 3 * 512 * 512) + 4 * 4 * 512  # two a side; four vectors a layer
     top = 1024 * 512 + 512 + 512 * 256 + 256
-    assert count_parameters(build_model(config)) == 14000 * 256 + 14000 + layers + top
+    assert count_parameters(build_model(config)) == 2 * 14000 * 256 + 14000 + layers + top
 
 
 def test_an_odd_hidden_size_and_foreign_fields_are_refused() -> None:

@@ -61,9 +61,9 @@ def model(**changes: object):
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
-@pytest.mark.parametrize("tie_embeddings", [True, False])
+@pytest.mark.parametrize("tie_embeddings", [True, False, "target"])
 @pytest.mark.parametrize("fused", [True, False])
-def test_decode_equals_repeated_steps(norm: str, tie_embeddings: bool, fused: bool) -> None:
+def test_decode_equals_repeated_steps(norm: str, tie_embeddings: bool | str, fused: bool) -> None:
     net = model(norm=norm, tie_embeddings=tie_embeddings)
     net.fused_attention = fused
     memory = net.encode(*sources())

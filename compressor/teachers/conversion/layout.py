@@ -11,7 +11,7 @@ def has_marian_layout(model: ModelConfig, generation: GenerationConfig) -> bool:
     return (
         isinstance(model, TransformerModelConfig)
         and model.norm == "post"
-        and model.tie_embeddings
+        and model.tie_embeddings is True
         and model.positions == "sinusoidal"
         and not model.embedding_norm
         and generation.start_id == generation.pad_id

@@ -48,7 +48,7 @@ def to_marian(model: Seq2SeqModel, generation: GenerationConfig) -> MarianMTMode
 def _is_plain(config: LayeredModelConfig) -> bool:
     """Whether a Transformer of that configuration has Marian's layout."""
     layout = config.norm == "post" and config.positions == "sinusoidal" and not config.embedding_norm
-    return layout and config.tie_embeddings
+    return layout and config.tie_embeddings is True
 
 
 def _generation_config(generation: GenerationConfig) -> HFGenerationConfig:

@@ -113,8 +113,8 @@ def test_a_step_computes_nothing_that_is_the_same_in_every_step(graphs: dict[str
 
 @pytest.mark.parametrize(
     "sizes",
-    [{"norm": "pre", "tie_embeddings": False, "decoder_layers": 2, "activation": "gelu"}],
-    ids=["pre-norm, untied, two decoder layers"],
+    [{"norm": "pre", "tie_embeddings": False, "decoder_layers": 2, "activation": "gelu"}, {"tie_embeddings": "target"}],
+    ids=["pre-norm, untied, two decoder layers", "a source embedding of its own"],
 )
 def test_other_layouts(sizes: dict[str, Any], tmp_path: Path) -> None:
     model = random_model(**sizes)
