@@ -110,7 +110,7 @@ class VocabularyRecord(RunPart):
         ge=0,
         le=1,
         description="Mean probability that the teacher gives tokens which the student lacks, in the student's outputs "
-        "for dev sources at the last dev score.",
+        "for dev sources at the last dev score; of labels on disk, in the references of dev sources.",
     )
 
 

@@ -11,10 +11,12 @@ from compressor.batching import bucket_by_length
 from compressor.decoding.best_column import best_column
 from compressor.decoding.search import pad_sources
 from compressor.distillation.contexts import Contexts, build_contexts
+from compressor.distillation.label_store import StoredTeacherFacts
 from compressor.distillation.rollout import FULL_BATCH_ROLLOUT, rollout
 from compressor.distillation.setup import Setup
 from compressor.errors import ModelError
 from compressor.generation_config import GenerationConfig
+from compressor.run_folder import VocabularyRecord
 from compressor.teachers.vocabulary_subset import SubsetTeacher
 from compressor.text.metrics import Scores, score
 from compressor.text.tokenizer import cut
@@ -99,6 +101,22 @@ def lost_mass(setup: Setup, outputs: Sequence[list[int]]) -> float | None:
         for source, source_mask, contexts, counted in _own_contexts(setup, outputs)
     ]
     return float(torch.cat(masses).mean()) if masses else None
+
+
+def vocabulary_record(setup: Setup, lost: float | None) -> VocabularyRecord | None:
+    """Returns the record of a vocabulary that is smaller than the teacher's, None if it is not.
+
+    Args:
+        setup: the run.
+        lost: of ``lost_mass``; not read where the labels on disk have the record.
+    """
+    facts = setup.teacher_facts
+    if isinstance(facts, StoredTeacherFacts):
+        return facts.vocabulary
+    if not isinstance(facts, SubsetTeacher):
+        return None
+    lost = None if lost is None else round(lost, 6)
+    return VocabularyRecord(tokens=facts.vocab_size, teacher_tokens=facts.whole.vocab_size, lost_mass=lost)
 
 
 def _own_contexts(setup: Setup, outputs: Sequence[list[int]]) -> Iterator[tuple[Tensor, Tensor, Contexts, Tensor]]:

@@ -10,6 +10,7 @@ from compressor.data.token_rows import TokenRows
 from compressor.distillation.label_store import FORMAT, StoredTeacher, StoreRecord
 from compressor.distillation.methods import resolve
 from compressor.errors import DataError
+from compressor.run_folder import VocabularyRecord
 from compressor.teachers.base import Teacher
 from compressor.text.tokenizer import Tokenizer
 
@@ -26,6 +27,7 @@ def store_record(
     top_k: int,
     references: TokenRows | None,
     shard_sources: int,
+    vocabulary: VocabularyRecord | None,
 ) -> StoreRecord:
     """Returns the record of a store for these sources and this teacher; ``references`` are in the place of outputs."""
     return StoreRecord(
@@ -33,7 +35,7 @@ def store_record(
         sources=len(sources),
         corpus=sources.sha256(),
         tokenizer=digest_of(tokenizer),
-        teacher=_stored(teacher),
+        teacher=_stored(teacher, vocabulary),
         settings=_settings(recipe),
         num_hypotheses=num_hypotheses,
         top_k=top_k,
@@ -109,7 +111,7 @@ def teacher_differences(stored: StoredTeacher, teacher: Teacher) -> list[str]:
     return _teacher(stored, _stored(teacher))
 
 
-def _stored(teacher: Teacher) -> StoredTeacher:
+def _stored(teacher: Teacher, vocabulary: VocabularyRecord | None = None) -> StoredTeacher:
     return StoredTeacher(
         name=teacher.name,
         parameters=teacher.parameters,
@@ -118,6 +120,7 @@ def _stored(teacher: Teacher) -> StoredTeacher:
         generation=teacher.generation,
         max_source=teacher.max_source,
         max_context=teacher.max_context,
+        vocabulary=vocabulary,
     )
 
 

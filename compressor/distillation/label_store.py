@@ -28,7 +28,7 @@ from compressor.distillation.label_shards import LabelShard, TopK
 from compressor.errors import DataError
 from compressor.files import write_atomic
 from compressor.generation_config import GenerationConfig
-from compressor.run_folder import LABELS_FILE, TOKENIZER_FOLDER, LabelRecord, RunPart
+from compressor.run_folder import LABELS_FILE, TOKENIZER_FOLDER, LabelRecord, RunPart, VocabularyRecord
 from compressor.teacher_config import LabelEngineName
 from compressor.teachers.base import TeacherFacts
 from compressor.text.tokenizer import load_tokenizer
@@ -49,6 +49,9 @@ class StoredTeacher(RunPart):
     generation: GenerationConfig = Field(description="Its rules of generation.")
     max_source: int | None = Field(description="Longest source in tokens; null: no limit.")
     max_context: int | None = Field(description="Longest context in tokens; null: no limit.")
+    vocabulary: VocabularyRecord | None = Field(
+        None, description="The part of its vocabulary that the labels have; null: all. Lost in dev references."
+    )
 
 
 class StoreRecord(RunPart):
@@ -104,7 +107,7 @@ class StoredTeacherFacts(TeacherFacts):
         self.name, self.parameters, self.vocab_size = record.name, record.parameters, record.vocab_size
         self.generation, self.tokenizer = record.generation, load_tokenizer(tokenizer)
         self.max_source, self.max_context = record.max_source, record.max_context
-        self._digest = record.sha256
+        self._digest, self.vocabulary = record.sha256, record.vocabulary
 
     def digest(self) -> str:
         """See TeacherFacts."""

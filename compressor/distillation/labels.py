@@ -21,6 +21,7 @@ from rich.progress import Progress as ProgressBar
 
 from compressor.config import Recipe
 from compressor.decoding.search import Hypothesis
+from compressor.distillation.evaluation import lost_mass, vocabulary_record
 from compressor.distillation.label_engines import LabelEngine, OpenLabelEngine, choose_engine, n_best, sampled_outputs
 from compressor.distillation.label_identity import differences, hypotheses_read, store_record
 from compressor.distillation.label_shards import ShardArrays
@@ -228,6 +229,7 @@ def _wanted(setup: Setup, content: LabelContent) -> StoreRecord:
     allowed = len(teacher.generation.allowed_ids(teacher.vocab_size))
     if top_k > allowed:
         raise ConfigError(f"{{top_k}} {top_k}: the teacher can write {allowed} tokens", options=["top_k"])
+    references = [setup.tokenizer.encode_target(example.target or "") for example in setup.dev]
     return store_record(
         setup.recipe,
         setup.train.sources,
@@ -237,6 +239,7 @@ def _wanted(setup: Setup, content: LabelContent) -> StoreRecord:
         top_k=top_k,
         references=setup.train.targets if on_references else None,
         shard_sources=SHARD_SOURCES,
+        vocabulary=vocabulary_record(setup, lost_mass(setup, references)),
     )
 
 

@@ -27,10 +27,16 @@ from compressor.distillation.checkpoint import (
     save_checkpoint,
 )
 from compressor.distillation.distributed import any_process
-from compressor.distillation.evaluation import dev_outputs, dev_scores, lost_mass, spread, teacher_agreement
+from compressor.distillation.evaluation import (
+    dev_outputs,
+    dev_scores,
+    lost_mass,
+    spread,
+    teacher_agreement,
+    vocabulary_record,
+)
 from compressor.distillation.label_store import LabelStore
 from compressor.distillation.run_log import RunLog, Sample
-from compressor.distillation.setup import Setup
 from compressor.distillation.slowdown import SlowdownWatch
 from compressor.distillation.trainer import TAME, Trainer, UpdateStats
 from compressor.errors import DivergedRun, InterruptedRun
@@ -42,9 +48,7 @@ from compressor.run_folder import (
     DevScores,
     RunRecord,
     TeacherRecord,
-    VocabularyRecord,
 )
-from compressor.teachers.vocabulary_subset import SubsetTeacher
 from compressor.text.metrics import Scores
 
 SAMPLES = 5
@@ -264,7 +268,7 @@ class TrainingLoop:
             stopped_early=finished and state.updates < self.trainer.updates,
             dev=DevScores.model_validate(state.best_scores) if state.best_scores else None,
             teacher=teacher and TeacherRecord(name=teacher.name, revision=revision, parameters=teacher.parameters),
-            vocabulary=_vocabulary_record(setup, state),
+            vocabulary=vocabulary_record(setup, state.lost_mass),
             labels=self.labels and self.labels.run_record,
             data=setup.data,
             output_limit=self.output_limit,
@@ -281,14 +285,6 @@ class TrainingLoop:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         quiet = self.console.quiet or not self.console.is_terminal or not self.main
         return ProgressBar(*columns, console=self.console, disable=quiet)
-
-
-def _vocabulary_record(setup: Setup, state: Progress) -> VocabularyRecord | None:
-    teacher = setup.teacher_facts
-    if not isinstance(teacher, SubsetTeacher):
-        return None
-    lost = None if state.lost_mass is None else round(state.lost_mass, 6)
-    return VocabularyRecord(tokens=teacher.vocab_size, teacher_tokens=teacher.whole.vocab_size, lost_mass=lost)
 
 
 def _rollout_time(state: Progress) -> float:

@@ -176,6 +176,11 @@ def test_labels_of_the_smaller_vocabulary_need_no_teacher(make: Make, tmp_path: 
     labels = {"labels": str(tmp_path / "labels")}
     run = load_run(distill(_seqkd(make, path=None, **labels), tmp_path / "run", progress=False))
     assert run.tokenizer.vocab == tokenizer.vocab
+    setup = set_up(_seqkd(make))
+    references = [setup.tokenizer.encode_target(example.target) for example in setup.dev]
+    record, lost = run.record.vocabulary, lost_mass(setup, references)
+    assert (record.tokens, record.teacher_tokens) == (len(tokenizer.vocab), setup.teacher.whole.vocab_size)
+    assert record.lost_mass == pytest.approx(lost, abs=1e-6) and lost > 0
     assert run.model.config.vocab_size == store.record.teacher.vocab_size == len(tokenizer.vocab)
     both = set_up(_seqkd(make, **labels))
     assert both.tokenizer.vocab == tokenizer.vocab and isinstance(both.teacher_facts, SubsetTeacher)
