@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,10 @@ LONGEST_RATIO, SPARE_CHARACTERS = 3.0, 30
 """An output with more characters than this multiple of its source's, plus the spare ones, is a runaway."""
 LOOP = re.compile(r"(?s)(.{1,60}?)\1{5,}$")
 """An ending that says the same thing six times."""
+PICTURE = re.compile(r"[\u2600-\u27BF\U0001F000-\U0001FAFF]")
+"""Emoji."""
+ENDS = ".,;:!?"
+"""Signs after a copied word that are the sentence's."""
 BATCH_SIZE = 32
 
 
@@ -70,17 +75,19 @@ def measure(
 
 def _score(host: Host, part: Slice, num_beams: int) -> Row:
     options: dict[str, Any] = {"split": "sentences"} if part.split else {}
-    outputs = translate_all(host, [one.source for one in part.examples], num_beams, BATCH_SIZE, **options)
-    return {"slice": part.name, **scores(part.examples, outputs)}
+    reasons: Counter[str] = Counter()
+    sources = [one.source for one in part.examples]
+    outputs = translate_all(host, sources, num_beams, BATCH_SIZE, reasons=reasons, **options)
+    return {"slice": part.name, **scores(part.examples, outputs, reasons["length"] + reasons["repetition"])}
 
 
-def scores(examples: Sequence[Example], outputs: Sequence[str]) -> Row:
+def scores(examples: Sequence[Example], outputs: Sequence[str], cut: int = 0) -> Row:
     """Returns the figures of a slice.
 
     ``bleu`` and ``chrf`` disregard case; ``length_ratio`` is characters of the outputs by those of the references;
-    ``runaways`` counts outputs that are far longer than their source, or end in a loop; ``copied`` counts the
-    placeholders, addresses and numbers that stand in source and reference alike, ``copied_right`` those of them that
-    stand in the output.
+    ``runaways`` counts outputs that are far longer than their source, or end in a loop, but at least ``cut``: those
+    that the engine has cut for that; ``copied`` counts the placeholders, addresses, numbers and emoji that stand in
+    source and reference alike, ``copied_right`` those of them that stand in the output.
     """
     references = [one.target or "" for one in examples]
     bleu, chrf = BLEU(lowercase=True, force=True), CHRF(lowercase=True)
@@ -91,9 +98,9 @@ def scores(examples: Sequence[Example], outputs: Sequence[str]) -> Row:
         "bleu": round(bleu.corpus_score(outputs, [references]).score, 4),
         "chrf": round(chrf.corpus_score(outputs, [references]).score, 4),
         "length_ratio": round(sum(map(len, outputs)) / max(1, sum(map(len, references))), 4),
-        "runaways": runaways,
+        "runaways": max(runaways, cut),
         "copied": len(words),
-        "copied_right": sum(word.lower() in output.lower() for word, output in words),
+        "copied_right": sum(_stands_in(word, output) for word, output in words),
         "signature": f"BLEU|{bleu.get_signature()} chrF2|{chrf.get_signature()}",
     }
 
@@ -108,8 +115,15 @@ def is_runaway(source: str, output: str) -> bool:
 
 def _to_copy(example: Example) -> set[str]:
     """Returns what stands in both sides as it is."""
-    words = {match[0] for pattern in (COPIED, NUMBER) for match in pattern.finditer(example.source)}
-    return {word for word in words if word in (example.target or "")}
+    source = example.source
+    words = {match[0].rstrip(ENDS) for match in COPIED.finditer(source)}
+    words |= {match[0] for pattern in (NUMBER, PICTURE) for match in pattern.finditer(COPIED.sub(" ", source))}
+    return {word for word in words if _stands_in(word, example.target or "")}
+
+
+def _stands_in(word: str, text: str) -> bool:
+    """Returns whether a text has a word, in any letter case, that is no part of a longer one."""
+    return re.search(rf"(?<![\w.,]){re.escape(word)}(?!\w|[.,]\d)", text, re.IGNORECASE) is not None
 
 
 def record_of(rows: Sequence[Row], settings: Row) -> Robustness:

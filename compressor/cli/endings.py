@@ -14,10 +14,9 @@ _NAMED = 10
 
 
 class Endings:
-    """The outputs of a command that the model did not end by itself; on exit they are reported, if they are shown."""
+    """The outputs of a command that the model did not end by itself; on exit they are reported."""
 
-    def __init__(self, *, shown: bool = True) -> None:
-        self._shown = shown
+    def __init__(self) -> None:
         self._named: list[str] = []
         self._counts: Counter[str] = Counter()
 
@@ -33,7 +32,7 @@ class Endings:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._shown and self._counts:
+        if self._counts:
             print("\n".join(self._report()), file=sys.stderr, flush=True)
 
     def _report(self) -> list[str]:

@@ -163,7 +163,7 @@ def command_of(task: str, summary: str) -> Callable[..., None]:
 
     A text is a line (as many lines come out as go in, and a blank line stays blank), with --document the whole input,
     with --jsonl the "source" of a JSON line. A sentence over the model's limit is an error after the texts before it,
-    unless --truncate or --split-long says what to do.
+    unless --truncate or --split-long says what to do, or the bundle's model was trained on sources that were cut.
     """
     return command
 
@@ -189,7 +189,7 @@ def _run(bundle: Path, task: str, load: dict[str, Any], search: dict[str, Any], 
         raise InputError(f"{bundle}: a bundle for {generator.task}; use `compress {_COMMAND_OF[generator.task]}`")
     number, size = 0, _file_size(sys.stdin.buffer)
     bar_of_task = progress_bar(task, counted="lines" if size is None else "bytes")
-    with Endings(shown=not as_json) as endings, bar_of_task as progress:
+    with Endings() as endings, bar_of_task as progress:
         bar = progress.add_task("", total=size)
         for texts, terminated in _READERS[shape](cast("ByteStream", sys.stdin.buffer)):
             results, error = _generate(generator, texts, search)

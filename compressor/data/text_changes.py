@@ -12,14 +12,17 @@ Change = Callable[[Example, random.Random], Example]
 
 STOPS = ".!?…"
 COPIED = re.compile(
-    r"%\d*\$?[-+0-9.]*[a-zA-Z%]|\$?\{[^{}\s]*\}|\$\w+|<[^<>]+>|\S+@\S+\.\S+|\w+://\S+|&\w+;|(?<!\S)--?\w[\w-]*|\w*[/\\_]\S+"
+    r"%\d*\$?[-+0-9.]*[a-zA-Z%]|\$?\{[^{}\s]*\}|\$\w+|<[^<>]+>|\S+@\S+\.\S+|\w+://\S+|www\.\S+|0x[0-9a-fA-F]+|&\w+;|(?<!\S)--?\w[\w-]*|\w*[/\\_]\S+"
 )
 """Placeholders, markup, addresses, options and paths: their letters keep their case."""
 NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*(?![\w])")
+WORD_START = re.compile(rf"(?:{COPIED.pattern})|(?<!\S)([^\W\d_])")
+"""What is copied, or as group 1 the first letter of a word that is not."""
 WORD = re.compile(r"[^\W\d_]{4,}")
 SWAP_SEPARATORS = str.maketrans(".,", ",.")
-NEIGHBOURS = dict(zip("qwertzuiopasdfghjklyxcvbnm", "werzuiopüsdfghjklöxcvbnmn", strict=False))
-"""The key to the right of each letter on a German keyboard."""
+ROWS = ("qwertzuiopü", "asdfghjklöä", "yxcvbnm")
+NEIGHBOURS = {letter: row[place + 1 : place + 2] or row[place - 1] for row in ROWS for place, letter in enumerate(row)}
+"""The key to the right of each letter on a German keyboard; at the end of a row, the key to the left."""
 SPELLINGS = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"}
 LETTERS_PER_TYPO = 40
 MISSING_WORDS = 0.1
@@ -36,7 +39,9 @@ def upper_case(example: Example, rng: random.Random) -> Example:
 
 def title_case(example: Example, rng: random.Random) -> Example:
     """Returns both sides with a capital letter at the beginning of every word."""
-    return _both(example, lambda text: re.sub(r"(?<!\S)[^\W\d_]", lambda first: first[0].upper(), text))
+    return _both(
+        example, lambda text: WORD_START.sub(lambda match: match[0] if match[0] != match[1] else match[1].upper(), text)
+    )
 
 
 def lower_case(example: Example, rng: random.Random) -> Example:

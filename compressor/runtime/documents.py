@@ -19,7 +19,7 @@ from compressor.errors import InputError, TooLongError
 from compressor.runtime.results import Result
 from compressor.runtime.sources import Source, Truncation, check_text
 from compressor.text.clauses import split_at_clauses
-from compressor.text.segmentation import Piece, Sentence, segment
+from compressor.text.segmentation import Piece, Sentence, needs_translation, segment
 
 Split = Literal["sentences", "none"]
 """Whether a text is read sentence by sentence, or whole."""
@@ -185,11 +185,11 @@ def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 def _divide(text: str, split: Split, language: str) -> _Divided:
     if not text.strip():
-        return _Divided([])
+        return _Divided([text] if "\n" in text else [])  # a blank line stays blank, line breaks stay
     if split == "none":
         lines = text.splitlines()
         whole = text if lines == [text] else " ".join(filter(None, map(str.strip, lines)))
-        return _Divided([Sentence(whole)])
+        return _Divided([Sentence(whole) if needs_translation(whole) else text])
     code = _TARGET_LANGUAGE.match(text)
     body = text[code.end() :] if code else text
     return _Divided(segment(body, language), f"{code[1]} " if code else "")

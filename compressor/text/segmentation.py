@@ -22,10 +22,13 @@ _MOST_LINES = 8
 """Lines of a sentence. Without an end in so many, the lines are not those of running text."""
 
 _PREFIX = re.compile(
-    r"(?:\s*(?:>(?!>[\w-]{2,20}<<)"  # a quotation, but not Marian's >>language<<
-    r"|(?:\#{1,6}|[-*+•◦▪‣·–—:]|\d{1,3}[.)]|[A-Za-z]\)|\((?:\d{1,3}|[A-Za-z])\)|\[[ xX]\])(?=\s)))*\s*"
+    r"\ufeff?(?:\s*(?:>(?!>[\w-]{2,20}<<)"  # a quotation, but not Marian's >>language<<
+    r"|(?:\#{1,6}|[-*+•◦▪‣·–—:→⇒]|\d{1,3}[.)]|[A-Za-z]\)|\((?:\d{1,3}|[A-Za-z])\)|\[[ xX]\]"
+    r"|\d{1,2}\.\d(?=\s+[^\W\d_a-zäöü])|\d{1,2}(?:\.\d{1,2}){2,}\.?"  # 1.2 Heading, 1.2.3; but 1.5 times, 8.30 Uhr
+    r")(?=\s)))*\s*"
 )
-_FENCE = re.compile(r"`{3,}|~{3,}")
+_FENCE = re.compile(r"(`{3,}(?=[^`]*$)|~{3,})(\s*$)?")
+"""A line that opens fenced code; with nothing after the signs (group 2) it may close it (CommonMark 0.31, 4.5)."""
 _CELL, _TAB, _SEMICOLON = re.compile(r"(\s*\|\s*)"), re.compile(r"(\s*\t\s*)"), re.compile(r"(;)")
 _TIGHT = re.compile(r";(?=[^\s;])")
 """A semicolon between the fields of a CSV line; one of a sentence has white space after it."""
@@ -198,9 +201,9 @@ def _unfenced(text: str, language: str) -> Iterator[list[_Line] | str]:
         mark = _FENCE.match(line.content)
         verbatim = bool(fence or mark or not line.content)
         if fence:
-            fence = "" if mark and mark[0].startswith(fence) else fence
+            fence = "" if mark and mark[2] is not None and mark[1].startswith(fence) else fence
         elif mark:
-            fence = mark[0]
+            fence = mark[1]
         if not verbatim:
             lines.append(line)
             continue

@@ -15,7 +15,7 @@ from compressor.data.augmentation import Augmentation, join
 from compressor.data.augmented_pass import AugmentedPass
 from compressor.data.batching import Batches, TokenRows
 from compressor.data.examples import Example
-from compressor.data.text_changes import CHANGES
+from compressor.data.text_changes import CHANGES, NEIGHBOURS
 from compressor.data.token_files import LENGTHS_FILE, SIDES
 from compressor.data.tokenizer_training import train_sentencepiece
 from compressor.data_config import AugmentationConfig, DataConfig
@@ -90,7 +90,9 @@ def augmentation(
         ("upper_case", "Öffne a/b.txt -Datei", "Open a/b.txt --now", "ÖFFNE a/b.txt -Datei", "OPEN a/b.txt --now"),
         ("upper_case", "„So“-Ansicht", "So-view", "„SO“-ANSICHT", "SO-VIEW"),
         ("title_case", "Wer hat's gesagt?", "Who's said it?", "Wer Hat's Gesagt?", "Who's Said It?"),
-        ("title_case", "an %s über a@b.de", "to %s by a@b.de", "An %s Über A@b.de", "To %s By A@b.de"),
+        ("title_case", "an %s über a@b.de", "to %s by a@b.de", "An %s Über a@b.de", "To %s By a@b.de"),
+        ("title_case", "www.a.de mit <a href='x'>rot</a>", "x_y z", "www.a.de Mit <a href='x'>rot</a>", "x_y Z"),
+        ("upper_case", "von www.a.de", "0xff", "VON www.a.de", "0xff"),
         ("lower_case", "Der Hund im Ärmel", "The Dog", "der hund im ärmel", "The Dog"),
         ("no_stop", "Ja...", "Yes!", "Ja", "Yes"),
         ("no_stop", "Ja.", "Yes", "Ja.", "Yes"),
@@ -115,6 +117,11 @@ def edits(one: str, other: str) -> int:
         for j, b in enumerate(other, 1):
             diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (a != b))
     return row[-1]
+
+
+@pytest.mark.parametrize(("letter", "beside"), [("r", "t"), ("p", "ü"), ("n", "m"), ("m", "n"), ("ä", "ö"), ("a", "s")])
+def test_a_wrong_key_is_beside_the_right_one(letter: str, beside: str) -> None:
+    assert NEIGHBOURS[letter] == beside
 
 
 @pytest.mark.parametrize(("words", "missing"), [(1, 0), (2, 1), (9, 1), (20, 2), (100, 10)])

@@ -29,6 +29,8 @@ from compressor.run_folder import read_record
 from tests.models.test_contract import lively
 from tests.models.test_transformer import RULES, sources
 
+pytestmark = pytest.mark.slow  # a second process takes ten seconds to start
+
 KEYS = [SampleKey(3, 0, example) for example in range(4)]
 SETTINGS: dict[str, Any] = {
     "generation": RULES,

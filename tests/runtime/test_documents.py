@@ -62,7 +62,13 @@ def test_sentences_without_spaces_get_them_in_a_language_that_has_them() -> None
 def test_a_blank_text_has_no_sentences(text: str) -> None:
     for split in ("sentences", "none"):
         (document,) = prepare([text], encode=encode, split=split)  # type: ignore[arg-type]
-        assert document.sources == () and document.result([]) == Result("", [], 0, 0, False, "eos")
+        assert document.sources == () and document.result([]) == Result(text, [], 0, 0, False, "eos")
+
+
+def test_a_text_without_a_word_passes_though_it_is_read_whole() -> None:
+    for text in ("12345", "https://a.b/c?d=e\n", " 😀 "):
+        (document,) = prepare([text], encode=encode, split="none")
+        assert document.sources == () and document.result([]).text == text
 
 
 def test_a_text_that_is_read_whole_has_spaces_for_line_breaks() -> None:

@@ -70,6 +70,25 @@ def test_scores_disregard_case_and_match_sacrebleu() -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "target", "output", "counts"),
+    [
+        ("Hund 😀 an www.foo.de, 0x1fa3b2.", "Dog 😀 at www.foo.de, 0x1fa3b2.", "Dog at www.foo.de.", (3, 1)),
+        ("Es sind 5.", "There are 5.", "There are 1533.", (1, 0)),
+        ("Es sind 5.", "There are 5.", "There are 5.5 or 25.", (1, 0)),
+        ("Nimm %1$s oder https://a.de/b.", "Take %1$s or https://a.de/b.", "https://a.de/b or %1$s", (2, 2)),
+        ("Hund", "dog", "dog", (0, 0)),
+    ],
+)
+def test_what_is_copied_is_whole_words(source: str, target: str, output: str, counts: tuple[int, int]) -> None:
+    row = scores([Example(source, target)], [output])
+    assert (row["copied"], row["copied_right"]) == counts
+
+
+def test_outputs_that_the_engine_has_cut_are_runaways() -> None:
+    assert scores(LINES, ["A"] * len(LINES), cut=3)["runaways"] == 3
+
+
+@pytest.mark.parametrize(
     ("source", "output", "runaway"),
     [
         ("Ja.", "Yes, of course it is.", False),
