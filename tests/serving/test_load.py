@@ -141,6 +141,7 @@ def test_a_client_that_goes_away_while_queued_is_dropped(
     caplog.set_level(logging.INFO)
     slow = start()
     thread = slow.background("hold")
+    wait_until(lambda: "hold" in slow.engine.seen)  # it runs; otherwise the next one may join its batch
     body = b'{"inputs": "gone"}'
     head = b"POST /v1/translate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     with socket.create_connection((slow.client.base_url.host, slow.client.base_url.port)) as raw:
