@@ -52,6 +52,8 @@ class EngineOutput(NamedTuple):
     tokens: list[int]
     finish_reasons: Callable[[], list[FinishReason]] | None = None
     """Returns why each output ended, called after the call was timed; None where the engine does not tell."""
+    cut_sources: int | None = None
+    """Number of sources over the model's limit, whose end was cut; None where the engine does not tell."""
 
 
 def finish_reasons(

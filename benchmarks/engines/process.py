@@ -41,12 +41,16 @@ class Info(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """The result of one call: its seconds, the texts, the tokens of each, and why each ended (None: unknown)."""
+    """The result of one call: its seconds, the texts, the tokens of each, why each ended, and how many sources were cut.
+
+    The last two are None where the engine does not tell.
+    """
 
     seconds: float
     texts: list[str]
     tokens: list[int]
     finish_reasons: list[FinishReason] | None = None
+    cut_sources: int | None = None
 
 
 class Host(Protocol):
@@ -91,7 +95,7 @@ class LocalHost:
         output = self._engine.translate(texts, num_beams=num_beams, **options)
         seconds = time.perf_counter() - start
         reasons = output.finish_reasons and list(output.finish_reasons())
-        return Reply(seconds, list(output.texts), list(output.tokens), reasons)
+        return Reply(seconds, list(output.texts), list(output.tokens), reasons, output.cut_sources)
 
     def reset_peak(self) -> None:
         """See Host."""

@@ -34,7 +34,7 @@ from benchmarks.latency.grid import (
     with_speedup,
 )
 from benchmarks.measure.result_file import Row, Table
-from benchmarks.quality.evaluate import STOP_KEYS, quality, read_sources, read_test_set, stops, translate_all
+from benchmarks.quality.evaluate import COUNT_KEYS, counts, quality, read_sources, read_test_set, translate_all
 from compressor.progress import Bar
 from compressor.provenance import provenance
 from compressor.runtime.session import probe_device
@@ -96,7 +96,7 @@ def _table(config: BenchConfig, specs: list[EngineSpec], connect: Connect, progr
             if config.quality and not scores:
                 scores = _scores(config, specs, hosts, (sources, references), bar)
     for row in rows:
-        row |= scores.get((contender_name(row), row["num_beams"]), dict.fromkeys((*QUALITY_KEYS, *STOP_KEYS)))
+        row |= scores.get((contender_name(row), row["num_beams"]), dict.fromkeys((*QUALITY_KEYS, *COUNT_KEYS)))
     _report_skipped(console, config, specs, rows)
     rows = with_speedup(rows, TEACHER, SPEEDUP_CELL)
     return {
@@ -136,10 +136,10 @@ def _scores(
     for num_beams in config.num_beams:
         for one in _able(specs, hosts, num_beams, config.threads[0]):
             advance = bar.start(f"quality of {one.spec.name}, beams {num_beams}", -(-len(sources) // size))
-            reasons: Counter[str] = Counter()
-            hypotheses = translate_all(one.host, sources, num_beams, size, lambda *_, step=advance: step(), reasons)
+            counter: Counter[str] = Counter()
+            hypotheses = translate_all(one.host, sources, num_beams, size, lambda *_, step=advance: step(), counter)
             measured = quality(config.task or "translation", hypotheses, references)
-            scores[one.spec.name, num_beams] = {key: measured[key] for key in QUALITY_KEYS} | stops(reasons)
+            scores[one.spec.name, num_beams] = {key: measured[key] for key in QUALITY_KEYS} | counts(counter)
     return scores
 
 

@@ -13,14 +13,14 @@ from benchmarks.engines.process import Connect, Host, Info
 from benchmarks.engines.registry import BASELINE, ENGINES
 from benchmarks.measure.result_file import Row
 from benchmarks.measure.timing import Pace, Summary, interleave, summarize
-from benchmarks.quality.evaluate import STOP_KEYS
+from benchmarks.quality.evaluate import COUNT_KEYS
 from compressor.bundle import SHORTLIST
 from compressor.errors import DataError
 
 QUALITY_KEYS = ("bleu", "chrf", "rouge_l", "signature")
 ROW_KEYS = (
     "engine", "model", "precision", "batch_size", "num_beams", "intra_threads", "p50_ms", "p90_ms", "p99_ms",
-    "sentences_per_s", "tokens_per_s", "memory_mb", "size_mb", "parameters", *QUALITY_KEYS, *STOP_KEYS,
+    "sentences_per_s", "tokens_per_s", "memory_mb", "size_mb", "parameters", *QUALITY_KEYS, *COUNT_KEYS,
     "speedup",
 )  # fmt: skip
 """Keys of every published row."""

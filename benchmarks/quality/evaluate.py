@@ -19,8 +19,8 @@ from compressor.errors import ConfigError, DataError
 from compressor.provenance import provenance
 from compressor.text.metrics import score
 
-STOP_KEYS = ("length_stops", "repetition_stops")
-"""Numbers of outputs that are not whole."""
+COUNT_KEYS = ("length_stops", "repetition_stops", "cut_sources")
+"""Numbers of outputs that are not whole, and of sources that were not read to their end."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def evaluate(
         if host.info.max_num_beams is not None and num_beams > host.info.max_num_beams:
             raise ConfigError(f"{path}: searches with at most {host.info.max_num_beams} beam, got {num_beams}")
         start = time.perf_counter()
-        reasons: Counter[str] = Counter()
-        hypotheses = translate_all(host, sources, num_beams, config.batch_size, progress, reasons)
+        counter: Counter[str] = Counter()
+        hypotheses = translate_all(host, sources, num_beams, config.batch_size, progress, counter)
         seconds = time.perf_counter() - start
     finally:
         host.close()
@@ -81,7 +81,7 @@ def evaluate(
         "parameters": host.info.parameters,
         "seconds": round(seconds, 3),
         **quality(task, hypotheses, references),
-        **stops(reasons),
+        **counts(counter),
         "provenance": provenance(),
     }
     return Evaluation(scores, hypotheses)
@@ -142,12 +142,13 @@ def translate_all(
     num_beams: int,
     batch_size: int,
     progress: Callable[[int, int], object] | None = None,
-    reasons: Counter[str] | None = None,
+    counter: Counter[str] | None = None,
     **options: int | str,
 ) -> list[str]:
     """Outputs in the order of the sources. Sources of similar length share a batch; a blank one stays blank.
 
-    ``reasons`` counts why outputs ended, if the engine tells; ``options`` are the engine's own.
+    ``counter`` counts why outputs ended, and as ``cut`` the sources that were cut, if the engine tells; ``options`` are
+    the engine's own.
     """
     outputs = [""] * len(sources)
     order = sorted((i for i, text in enumerate(sources) if text.strip()), key=lambda i: len(sources[i]))
@@ -156,8 +157,10 @@ def translate_all(
         reply = host.translate([sources[i] for i in chosen], num_beams, **options)
         for index, text in zip(chosen, reply.texts, strict=True):
             outputs[index] = text
-        if reasons is not None:
-            reasons.update(reply.finish_reasons or ())
+        if counter is not None:
+            counter.update(reply.finish_reasons or ())
+            if reply.cut_sources is not None:
+                counter["cut"] += reply.cut_sources
         if progress is not None:
             progress(start + len(chosen), len(order))
     return outputs
@@ -169,6 +172,8 @@ def quality(task: str, hypotheses: Sequence[str], references: Sequence[str]) -> 
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in scores.items()}
 
 
-def stops(reasons: Counter[str]) -> dict[str, int | None]:
-    """The outputs that stopped at their limit or in a loop; null where the engine did not tell."""
-    return dict(zip(STOP_KEYS, (reasons["length"], reasons["repetition"]) if reasons else (None, None), strict=True))
+def counts(counter: Counter[str]) -> dict[str, int | None]:
+    """The outputs that stopped at their limit or in a loop, and the sources cut; null where the engine did not tell."""
+    told = counter.keys() - {"cut"}
+    stopped = (counter["length"], counter["repetition"]) if told else (None, None)
+    return dict(zip(COUNT_KEYS, (*stopped, counter.get("cut")), strict=True))

@@ -75,10 +75,10 @@ def measure(
 
 def _score(host: Host, part: Slice, num_beams: int) -> Row:
     options: dict[str, Any] = {"split": "sentences"} if part.split else {}
-    reasons: Counter[str] = Counter()
+    counter: Counter[str] = Counter()
     sources = [one.source for one in part.examples]
-    outputs = translate_all(host, sources, num_beams, BATCH_SIZE, reasons=reasons, **options)
-    return {"slice": part.name, **scores(part.examples, outputs, reasons["length"] + reasons["repetition"])}
+    outputs = translate_all(host, sources, num_beams, BATCH_SIZE, counter=counter, **options)
+    return {"slice": part.name, **scores(part.examples, outputs, counter["length"] + counter["repetition"])}
 
 
 def scores(examples: Sequence[Example], outputs: Sequence[str], cut: int = 0) -> Row:

@@ -51,6 +51,7 @@ LATENCY = (
     Column("rouge_l", "ROUGE-L", ".1f"),
     Column("length_stops", "at limit", ",d"),
     Column("repetition_stops", "loops", ",d"),
+    Column("cut_sources", "sources cut", ",d"),
     Column("speedup", "speed-up", ".1f"),
 )
 _SCORES = (("bleu", "BLEU"), ("chrf", "chrF"))

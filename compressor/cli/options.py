@@ -118,7 +118,13 @@ SplitLong = Annotated[
     bool, typer.Option("--split-long", help="Read a sentence that is too long in parts, cut at clause boundaries.")
 ]
 Truncate = Annotated[
-    bool, typer.Option("--truncate", help="Cut the end of a sentence that is too long, and say so on standard error.")
+    bool | None,
+    typer.Option(
+        "--truncate/--no-truncate",
+        help="Cut the end of a sentence that is too long, and say so on standard error; or refuse it. Default: refuse, "
+        "but cut if the model was trained on sources that were cut.",
+        show_default=False,
+    ),
 ]
 Digest = Annotated[
     str | None, typer.Option("--expect-digest", metavar="SHA256", help="Refuse a bundle with another manifest digest.")

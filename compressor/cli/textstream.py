@@ -128,7 +128,7 @@ def command_of(task: str, summary: str) -> Callable[..., None]:
         jsonl: options.JsonLinesInput = False,
         split: options.SplitTexts = None,
         split_long: options.SplitLong = False,
-        truncate: options.Truncate = False,
+        truncate: options.Truncate = None,
         precision: options.Precision = None,
         threads: options.Threads = None,
         device: options.Device = "cpu",
@@ -142,7 +142,8 @@ def command_of(task: str, summary: str) -> Callable[..., None]:
         json: options.JsonLines = False,
     ) -> None:
         _exclusive({"--document": document, "--jsonl": jsonl})
-        _exclusive({"--truncate": truncate, "--split-long": split_long})
+        _exclusive({"--truncate" if truncate else "--no-truncate": truncate is not None, "--split-long": split_long})
+        overlong = {True: "longest_first", False: "error", None: "split" if split_long else None}
         intra = None if threads is None else 1
         load = {"precision": precision, "intra_threads": intra, "inter_threads": threads}
         load |= {"expect_digest": expect_digest, "device": device}
@@ -154,7 +155,7 @@ def command_of(task: str, summary: str) -> Callable[..., None]:
             "length_penalty": length_penalty,
             "batch_tokens": batch_tokens,
             "split": split,
-            "truncation": "longest_first" if truncate else "split" if split_long else None,
+            "truncation": overlong[truncate],
         }
         shape: Shape = "document" if document else "jsonl" if jsonl else "lines"
         _run(bundle, task, load, search, shape, as_json=json or jsonl)
@@ -163,7 +164,8 @@ def command_of(task: str, summary: str) -> Callable[..., None]:
 
     A text is a line (as many lines come out as go in, and a blank line stays blank), with --document the whole input,
     with --jsonl the "source" of a JSON line. A sentence over the model's limit is an error after the texts before it,
-    unless --truncate or --split-long says what to do, or the bundle's model was trained on sources that were cut.
+    unless --truncate or --split-long says what to do, or the bundle's model was trained on sources that were cut
+    (--no-truncate refuses there, too).
     """
     return command
 

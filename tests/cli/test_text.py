@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from compressor.bundle import MANIFEST_FILE
 from compressor.cli import main
 from compressor.cli.endings import Endings
 from compressor.cli.errors import EXIT_CODES
@@ -250,7 +252,19 @@ def test_a_long_sentence_is_translated_in_parts(run: Run, tiny_bundle: Path) -> 
     assert len(result["sentences"]) > 1 and max(one["input_tokens"] for one in result["sentences"]) <= limit
 
 
-@pytest.mark.parametrize("flags", [["--document", "--jsonl"], ["--truncate", "--split-long"]])
+def test_a_bundle_that_cuts_can_be_told_to_refuse(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "cutting")
+    manifest = bundle / MANIFEST_FILE
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"truncation": "longest_first"}))
+    line = (DOG * 5 + "\n").encode()
+    assert run("translate", bundle, text=line).stderr.startswith(b"line 1: cut from ")
+    refused = run("translate", bundle, "--no-truncate", text=line)
+    assert refused.returncode == EXIT_CODES[InputError] and refused.stdout == b""
+
+
+@pytest.mark.parametrize(
+    "flags", [["--document", "--jsonl"], ["--truncate", "--split-long"], ["--no-truncate", "--split-long"]]
+)
 def test_flags_that_exclude_each_other(run: Run, tiny_bundle: Path, flags: list[str]) -> None:
     done = run("translate", tiny_bundle, *flags, text=b"")
     assert done.returncode == 2 and f"{flags[0]} and {flags[1]} exclude".encode() in done.stderr

@@ -41,7 +41,8 @@ class CTranslate2Engine:
     def translate(self, texts: Sequence[str], *, num_beams: int, max_batch_size: int = 0) -> EngineOutput:
         """Tokenizes, searches and decodes one batch; ``max_batch_size`` 0 leaves it whole."""
         limit, eos = self._described.max_source_tokens, self._described.eos_id
-        sources = [cut(self._tokenizer.encode_source(text), limit, eos) for text in texts]
+        whole = [self._tokenizer.encode_source(text) for text in texts]
+        sources = [cut(ids, limit, eos) for ids in whole]
         results = self._translator.translate_batch(
             [[str(token) for token in ids] for ids in sources],
             beam_size=num_beams,
@@ -51,7 +52,8 @@ class CTranslate2Engine:
         rows = [[int(token) for token in result.hypotheses[0]] for result in results]
         counts = [min(len(row) + 1, self._max_new_tokens) for row in rows]  # the end of sentence is not in the row
         reasons = finish_reasons(rows, sources, self._max_new_tokens)
-        return EngineOutput([self._tokenizer.decode(row) for row in rows], counts, reasons)
+        shortened = sum(len(ids) > limit for ids in whole)
+        return EngineOutput([self._tokenizer.decode(row) for row in rows], counts, reasons, shortened)
 
 
 def load(spec: EngineSpec, threads: int) -> CTranslate2Engine:

@@ -51,6 +51,7 @@ class OnnxEngine:
             [result.text for result in results],
             [result.output_tokens for result in results],
             lambda: [result.finish_reason for result in results],
+            sum(result.truncated for result in results),
         )
 
 

@@ -37,11 +37,13 @@ class NativeEngine:
     def translate(self, texts: Sequence[str], *, num_beams: int) -> EngineOutput:
         """Encodes, searches and decodes one batch."""
         limit, eos = self._generation.max_source_tokens, self._tokenizer.eos_id
-        sources = [cut(self._tokenizer.encode_source(text), limit, eos) for text in texts]
+        whole = [self._tokenizer.encode_source(text) for text in texts]
+        sources = [cut(ids, limit, eos) for ids in whole]
         ids = self._search(sources, num_beams)
         longest = self._max_new_tokens or self._generation.max_new_tokens
         reasons = finish_reasons(ids, sources, longest)
-        return EngineOutput([self._tokenizer.decode(row) for row in ids], [len(row) for row in ids], reasons)
+        texts, shortened = [self._tokenizer.decode(row) for row in ids], sum(len(ids) > limit for ids in whole)
+        return EngineOutput(texts, [len(row) for row in ids], reasons, shortened)
 
     def _search(self, sources: list[list[int]], num_beams: int) -> list[list[int]]:
         """Returns the token ids of each source's best output."""

@@ -26,7 +26,7 @@ from compressor.errors import (
 ISSUE_KEYS = [
     *("engine", "model", "precision", "batch_size", "num_beams", "intra_threads", "p50_ms", "p90_ms", "p99_ms"),
     *("sentences_per_s", "tokens_per_s", "memory_mb", "size_mb", "parameters", "bleu", "chrf", "rouge_l"),
-    *("signature", "length_stops", "repetition_stops", "speedup"),
+    *("signature", "length_stops", "repetition_stops", "cut_sources", "speedup"),
 ]
 
 TestSet = Callable[[int], tuple[Path, Path]]

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.process import Reply
 from benchmarks.quality.config import EvaluateConfig
-from benchmarks.quality.evaluate import evaluate, read_test_set, stops, translate_all
+from benchmarks.quality.evaluate import counts, evaluate, read_test_set, translate_all
 from compressor.errors import ConfigError, DataError
 
 
@@ -31,14 +31,16 @@ def test_outputs_that_are_not_whole_are_counted() -> None:
     class Told:
         def translate(self, texts: list[str], num_beams: int) -> Reply:
             names = {"l": "length", "r": "repetition"}
-            return Reply(0.0, texts, [1] * len(texts), [names.get(text[0], "eos") for text in texts])
+            reasons: Any = [names.get(text[0], "eos") for text in texts]
+            return Reply(0.0, texts, [1] * len(texts), reasons, sum(len(text) > 3 for text in texts))
 
     host: Any = Told()
-    reasons: Counter[str] = Counter()
-    translate_all(host, ["loud", "", "red", "a", "low"], 1, 2, reasons=reasons)
-    assert reasons == {"length": 2, "repetition": 1, "eos": 1}
-    assert stops(reasons) == {"length_stops": 2, "repetition_stops": 1}
-    assert stops(Counter()) == {"length_stops": None, "repetition_stops": None}  # the engine did not tell
+    counter: Counter[str] = Counter()
+    translate_all(host, ["loud", "", "red", "a", "low"], 1, 2, counter=counter)
+    assert counts(counter) == {"length_stops": 2, "repetition_stops": 1, "cut_sources": 1}
+    untold = {"length_stops": None, "repetition_stops": None, "cut_sources": None}
+    assert counts(Counter()) == untold
+    assert counts(Counter(eos=3)) == untold | {"length_stops": 0, "repetition_stops": 0}
 
 
 def test_a_bundle_is_scored_in_its_default_precision(
