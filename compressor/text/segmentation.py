@@ -1,7 +1,8 @@
 """Divides a text into sentences to translate and into what stands between them, without losing a character.
 
-Line breaks, indentation, list markers, headings' and quotations' signs stay as they are, and so do code blocks and
-sentences without anything to translate. A paragraph whose lines were wrapped is read as running text.
+Line breaks, indentation, list markers, headings' and quotations' signs stay as they are, and so do code blocks,
+comments, metadata and sentences without anything to translate. A paragraph whose lines were wrapped is read as running
+text.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 from compressor.text.marks import split_marks
 from compressor.text.sentences import split_sentences
+from compressor.text.verbatim import VerbatimBlocks
 
 _WRAP_WIDTHS = range(40, 121)
 """Widths, in characters, of paragraphs whose line breaks may come from wrapping."""
@@ -25,10 +27,9 @@ _PREFIX = re.compile(
     r"\ufeff?(?:\s*(?:>(?!>[\w-]{2,20}<<)"  # a quotation, but not Marian's >>language<<
     r"|(?:\#{1,6}|[-*+•◦▪‣·–—:→⇒]|\d{1,3}[.)]|[A-Za-z]\)|\((?:\d{1,3}|[A-Za-z])\)|\[[ xX]\]"
     r"|\d{1,2}\.\d(?=\s+[^\W\d_a-zäöü])|\d{1,2}(?:\.\d{1,2}){2,}\.?"  # 1.2 Heading, 1.2.3; but 1.5 times, 8.30 Uhr
+    r"|[a-hA-Z]\.(?=\s+[^\W\d_a-zäöü][^\W\d_]+(?![\w.]))|(?:[ivx]{2,5}|[IVX]{2,5})\.(?=\s+[^\W\d_a-zäöü])"
     r")(?=\s)))*\s*"
 )
-_FENCE = re.compile(r"(`{3,}(?=[^`]*$)|~{3,})(\s*$)?")
-"""A line that opens fenced code; with nothing after the signs (group 2) it may close it (CommonMark 0.31, 4.5)."""
 _CELL, _TAB, _SEMICOLON = re.compile(r"(\s*\|\s*)"), re.compile(r"(\s*\t\s*)"), re.compile(r"(;)")
 _TIGHT = re.compile(r";(?=[^\s;])")
 """A semicolon between the fields of a CSV line; one of a sentence has white space after it."""
@@ -170,7 +171,7 @@ def _is_copied(word: str) -> bool:
 def _paragraphs(text: str, language: str) -> Iterator[list[_Line] | str]:
     """Yields paragraphs, which are lines without blank ones between them, and the text between paragraphs."""
     before: list[_Line] = []
-    for lines in _unfenced(text, language):
+    for lines in _paragraphs_and_verbatim(text, language):
         if isinstance(lines, str):
             yield lines
         elif before and _is_code(lines) and not (before[-1].markers or _is_indented(before[-1])):
@@ -192,27 +193,23 @@ def _is_code(lines: list[_Line]) -> bool:
     )
 
 
-def _unfenced(text: str, language: str) -> Iterator[list[_Line] | str]:
-    """Yields paragraphs, and the blank lines and fenced code between them."""
-    lines: list[_Line] = []
-    fence = ""
-    for raw in text.splitlines(keepends=True):
-        line = _parse(raw, language)
-        mark = _FENCE.match(line.content)
-        verbatim = bool(fence or mark or not line.content)
-        if fence:
-            fence = "" if mark and mark[2] is not None and mark[1].startswith(fence) else fence
-        elif mark:
-            fence = mark[1]
-        if not verbatim:
-            lines.append(line)
+def _paragraphs_and_verbatim(text: str, language: str) -> Iterator[list[_Line] | str]:
+    """Yields paragraphs, and the blank lines and other verbatim blocks between them."""
+    raws = text.splitlines(keepends=True)
+    lines = [_parse(raw, language) for raw in raws]
+    blocks = VerbatimBlocks([line.content for line in lines], [raw.rstrip() for raw in raws])
+    first = start = 0
+    while start < len(lines):
+        end = blocks.end(start)
+        if end == start:
+            start += 1
             continue
-        if lines:
-            yield lines
-            lines = []
-        yield raw
-    if lines:
-        yield lines
+        if first < start:
+            yield lines[first:start]
+        yield "".join(raws[start:end])
+        first = start = end
+    if first < start:
+        yield lines[first:]
 
 
 def _parse(raw: str, language: str) -> _Line:

@@ -38,6 +38,9 @@ NASTY = {
     "markup": "<a" * 50_000,
     "at signs": "a@b." * 25_000,
     "an open fence": "Ja.\n```\nNein.\n",
+    "open fences": "```x\n" * 20_000,
+    "open comments": "<!-- a\n" * 20_000 + "--> b\n-->\n",
+    "open metadata": "---\n" + "a: b\n" * 20_000,
 }
 """Inputs that are unusual, or that took a regular expression quadratic time."""
 
@@ -112,6 +115,14 @@ def test_a_window_splits_as_the_whole_text_does() -> None:
         ("\ufeff# Titel", ["\ufeff# ", "[Titel]"]),
         ("```pip``` ist gut.\nJa.", ["[```pip``` ist gut.]", "\n", "[Ja.]"]),
         ("```sh\nEins\n```sh\nZwei\n```\nDrei", ["```sh\nEins\n```sh\nZwei\n```\n", "[Drei]"]),
+        ("Ja.\n```\nNein.\n", ["[Ja.]", "\n```\n", "[Nein.]", "\n"]),
+        ("<!-- Eins\nZwei -->\nDrei", ["<!-- Eins\nZwei -->\n", "[Drei]"]),
+        ("<!-- Eins\nZwei", ["[<!-- Eins]", "\n", "[Zwei]"]),
+        ("---\ntitle: Eins\ntags:\n  - Zwei\n---\nDrei", ["---\ntitle: Eins\ntags:\n  - Zwei\n---\n", "[Drei]"]),
+        ("---\nEin Satz: gut.\n---\nZwei", ["---\n", "[Ein Satz: gut.]", "\n---\n", "[Zwei]"]),
+        ("a. Eins\nB. Zwei", ["a. ", "[Eins]", "\nB. ", "[Zwei]"]),
+        ("II. Drei\niv. Vier", ["II. ", "[Drei]", "\niv. ", "[Vier]"]),
+        ("z. B. Katzen\nd. h. Ja\nv. Chr. war", ["[z. B. Katzen]", "\n", "[d. h. Ja]", "\n", "[v. Chr. war]"]),
         ("> Eins.\n> > Zwei.", ["> ", "[Eins.]", "\n> > ", "[Zwei.]"]),
         ("3. Oktober ist Feiertag.", ["[3. Oktober ist Feiertag.]"]),
         ("| Name | Wert |\n|---|---|\n| 3 | 4 |", ["| ", "[Name]", " | ", "[Wert]", " |\n|---|---|\n| 3 | 4 |"]),
