@@ -113,8 +113,10 @@ class Output(BaseModel):
     truncated: bool = Field(description="Whether the end of a sentence was cut off.")
     finish_reason: FinishReason = Field(
         description="`eos`: the model ended it. `length`: it reached its limit. `repetition`: it went round in a loop, "
-        "of which it has one turn. The last two are not the whole text."
+        "of which it has one turn. The last two are not the whole text; of several sentences the worst is told."
     )
+    length_stops: int = Field(description="Number of sentences whose output reached its limit.")
+    repetition_stops: int = Field(description="Number of sentences whose output went round in a loop.")
 
     @classmethod
     def of(cls, index: int, result: Result) -> Output:
@@ -126,6 +128,8 @@ class Output(BaseModel):
             output_tokens=result.output_tokens,
             truncated=result.truncated,
             finish_reason=result.finish_reason,
+            length_stops=result.stops("length"),
+            repetition_stops=result.stops("repetition"),
         )
 
 
@@ -153,6 +157,8 @@ class GenerateResponse(BaseModel):
                             "output_tokens": 9,
                             "truncated": False,
                             "finish_reason": "eos",
+                            "length_stops": 0,
+                            "repetition_stops": 0,
                         }
                     ],
                     "usage": {"input_tokens": 8, "output_tokens": 9},

@@ -41,9 +41,9 @@ class Info(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """The result of one call: its seconds, the texts, the tokens of each, why each ended, and how many sources were cut.
+    """The result of one call: its seconds, the texts, and the tokens of each.
 
-    The last two are None where the engine does not tell.
+    Why each ended, and how many sources were cut, are None where the engine does not tell.
     """
 
     seconds: float

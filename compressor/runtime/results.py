@@ -33,6 +33,10 @@ class Result:
     sentences: tuple[Result, ...] = ()
     """Results of the sentences of a text that has several: the text's counts are their sums."""
 
+    def stops(self, reason: FinishReason) -> int:
+        """Returns the number of sentences whose output ended for a reason."""
+        return sum(sentence.finish_reason == reason for sentence in self.sentences or (self,))
+
 
 @dataclass(frozen=True)
 class Alternative:

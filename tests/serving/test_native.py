@@ -21,6 +21,8 @@ def test_one_text_gives_one_output(server: Any) -> None:
                 "output_tokens": 3,
                 "truncated": False,
                 "finish_reason": "eos",
+                "length_stops": 0,
+                "repetition_stops": 0,
             }
         ],
         "usage": {"input_tokens": 3, "output_tokens": 3},

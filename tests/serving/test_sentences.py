@@ -50,6 +50,12 @@ def test_a_text_ends_as_its_worst_sentence_and_is_truncated_with_one(server: Any
     assert (output["truncated"], output["input_tokens"]) == (True, 2 + 9)
 
 
+def test_sentences_that_are_not_whole_are_counted(server: Any) -> None:
+    text = "Ja. Eins zwei drei vier fünf. Ja. Eins zwei drei vier sechs. Ja loop."
+    (output,) = server.translate(text).json()["outputs"]
+    assert (output["length_stops"], output["repetition_stops"], output["finish_reason"]) == (2, 1, "repetition")
+
+
 def test_a_long_sentence_is_refused_or_read_in_parts(server: Any) -> None:
     refused = server.translate(["Ja.", f"Ja. {LONG}"])
     (mistake,) = refused.json()["errors"]

@@ -26,7 +26,7 @@ def test_a_stream_is_pieces_and_then_done(server: Any) -> None:
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.headers["cache-control"] == "no-cache"
     assert answer.headers["x-accel-buffering"] == "no"
-    ended = {"truncated": False, "finish_reason": "eos"}
+    ended = {"truncated": False, "finish_reason": "eos", "length_stops": 0, "repetition_stops": 0}
     outputs = [
         {"index": 0, "input_tokens": 3, "output_tokens": 3, **ended},
         {"index": 1, "input_tokens": 2, "output_tokens": 2, **ended},
