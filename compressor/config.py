@@ -188,10 +188,11 @@ class Recipe(Section):
         if data.augmentation.shares() and self.method.rollout.replay:
             message = "method.rollout.replay: needs sources that stay as they are: leave out data.augmentation"
             yield Conflict(message, ("method.rollout.replay", "data.augmentation"))
-        longest = max(data.max_source_tokens, data.max_target_tokens)
+        limits = {"source": data.max_source_tokens, "target": data.max_target_tokens, "output": data.max_output_tokens}
+        longest = max(limit or 0 for limit in limits.values())
         if longest > self.student.max_length:
             message = f"student.max_length: {self.student.max_length} is less than the data's {longest} tokens"
-            yield Conflict(message, ("student.max_length", "data.max_source_tokens", "data.max_target_tokens"))
+            yield Conflict(message, ("student.max_length", *(f"data.max_{name}_tokens" for name in limits)))
 
     def _label_conflicts(self) -> Iterator[Conflict]:
         """Yields what contradicts ``teacher.labels``, or a teacher that is not in memory."""

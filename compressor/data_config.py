@@ -89,6 +89,9 @@ class DataConfig(Section):
     dev: list[DataSource] = Field(min_length=1, description="Parallel data that selects the best checkpoint.")
     max_source_tokens: int = Field(128, ge=2, description="Longer sources are dropped (or cut, see `truncate`).")
     max_target_tokens: int = Field(128, ge=2, description="Longer targets are dropped (or cut, see `truncate`).")
+    max_output_tokens: int | None = Field(
+        None, ge=2, description="Longest output on the dev set and of the exported student; null: max_target_tokens."
+    )
     truncate: bool = Field(False, description="Cut what is too long instead of dropping it (summarization).")
     max_length_ratio: float | None = Field(
         4.0,

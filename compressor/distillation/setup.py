@@ -222,7 +222,7 @@ def _augmentation(
 
 def _generation(recipe: Recipe, teacher: TeacherFacts | None, tokenizer: Tokenizer) -> GenerationConfig:
     """Returns the teacher's generation rules, with the limits of the student and of what it is trained on."""
-    longest = recipe.student.max_length
+    longest, longest_output = recipe.student.max_length, recipe.data.max_output_tokens or recipe.data.max_target_tokens
     if teacher is None:
         return GenerationConfig(
             start_id=tokenizer.pad_id,
@@ -230,11 +230,11 @@ def _generation(recipe: Recipe, teacher: TeacherFacts | None, tokenizer: Tokeniz
             pad_id=tokenizer.pad_id,
             suppressed_ids=tuple(sorted({tokenizer.pad_id, *tokenizer.frame.special_ids} - {tokenizer.eos_id})),
             forced_eos_id=tokenizer.eos_id,
-            max_new_tokens=recipe.data.max_target_tokens,
+            max_new_tokens=longest_output,
             max_source_tokens=min(longest, recipe.data.max_source_tokens),
         )
     limits = {
-        "max_new_tokens": min(teacher.generation.max_new_tokens, recipe.data.max_target_tokens),
+        "max_new_tokens": min(teacher.generation.max_new_tokens, longest_output),
         "max_source_tokens": min(teacher.generation.max_source_tokens, longest, recipe.data.max_source_tokens),
     }
     return teacher.generation.model_copy(update=limits)

@@ -23,6 +23,7 @@ def make_recipe(tiny_recipe: Path, tiny_run: Path) -> Callable[..., Recipe]:
         values["teacher"] = {"path": str(tiny_run), "num_beams": 3}
         values["method"] = {"name": method, **sections.pop("method_section", {})}
         values["student"] |= {"d_model": 16, "encoder_ffn": 16, "decoder_ffn": 16}
+        values["data"] |= sections.pop("data", {})
         values["training"] |= {"updates": updates, "batch_tokens": 120, **sections.pop("training", {})}
         if mono:
             values["data"]["mono"] = [{"source": "mono.de"}]
