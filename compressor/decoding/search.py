@@ -33,8 +33,6 @@ from compressor.models.base import Seq2SeqModel
 Chooser = Callable[[Tensor, int, Tensor], Choose]
 """(open rows of the batch, ascending; step; the rows' last tokens, both int64 [n]) -> function that chooses columns."""
 
-WORTH_RESTRICTING = 0.9
-"""The output layer computes allowed tokens alone when they are at most this share of the vocabulary."""
 WORTH_SHRINKING = 0.75
 """Finished sentences are removed when at most this share of the batch is unfinished, or at a sentence's limit."""
 
@@ -48,6 +46,8 @@ def greedy(
     max_new_tokens: PerSentence | None = None,
     chooser: Chooser | None = None,
     min_new_tokens: PerSentence | None = None,
+    *,
+    all_columns: bool = False,
 ) -> list[list[int]]:
     """Returns the greedy output of each source. Finished rows are removed from the batch during the search.
 
@@ -59,10 +59,11 @@ def greedy(
         max_new_tokens: Maximum output length, one number or one for each sentence; None: the configuration's.
         chooser: Returns the function that chooses a column of the constrained logits; None: ``best_column``.
         min_new_tokens: EOS is forbidden before this many tokens; as ``max_new_tokens``.
+        all_columns: Whether the output layer computes suppressed tokens, too, for a chooser that knows columns by their
+            token.
     """
     device, vocab_size = source.device, model.config.vocab_size
-    allowed = vocab_size - len(generation.suppressed_ids)
-    if chooser is None and allowed <= WORTH_RESTRICTING * vocab_size:  # a chooser may know columns by their token
+    if generation.suppressed_ids and not all_columns:
         tokens = torch.tensor(generation.allowed_ids(vocab_size), device=device)
         unsuppressed = generation.model_copy(update={"suppressed_ids": ()})
         search = GreedySearch(unsuppressed, vocab_size, tokens)

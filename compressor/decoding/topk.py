@@ -14,13 +14,32 @@ GROUP = 32
 """Number of columns in a group."""
 
 
+def top(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Returns what ``scores.topk(count)`` does for scores [rows, columns], best first; fast on a processor, too.
+
+    Ties are broken arbitrarily.
+    """
+    columns = scores.shape[1]
+    whole = columns // GROUP * GROUP
+    if scores.device.type != "cpu" or whole < 2 * count * GROUP:
+        values, best = scores.topk(count, dim=1)
+        return values, best
+    groups = scores[:, :whole].unflatten(1, (-1, GROUP))
+    chosen = groups.amax(dim=2).topk(count, dim=1).indices[:, :, None]
+    places = (chosen * GROUP + torch.arange(GROUP)).flatten(1)
+    rest = torch.arange(whole, columns).expand(len(scores), -1)
+    places = torch.cat([places, rest], dim=1)
+    values, best = scores.gather(1, places).topk(count, dim=1)
+    return values, places.gather(1, best)
+
+
 def can_group(columns: int, most: int) -> bool:
     """Returns whether ``columns`` split evenly into groups, at least ``most`` of them."""
     return columns % GROUP == 0 and columns // GROUP >= most
 
 
 def group_starts(rows: Tensor, columns: int) -> Tensor:
-    """Returns the index of each row's first group, int64 [rows, 1]; only the size of ``rows`` [rows] is used."""
+    """Returns the index of each row's first group, int64 [rows, 1]; only the size of ``rows`` [rows, ...] is used."""
     return torch.arange(rows.shape[0], device=rows.device)[:, None] * (columns // GROUP)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from compressor.decoding.greedy import Choose
+from compressor.decoding.topk import top
 
 
 def sample_top_k(k: int, draws: Tensor) -> Choose:
@@ -16,7 +17,7 @@ def sample_top_k(k: int, draws: Tensor) -> Choose:
     """
 
     def choose(logits: Tensor) -> Tensor:
-        best, tokens = logits.topk(min(k, logits.shape[-1]), dim=-1)
+        best, tokens = top(logits, min(k, logits.shape[-1]))
         below = best.double().softmax(dim=-1).cumsum(dim=-1)[:, :-1]  # the last candidate takes what remains
         return tokens.gather(1, (draws[:, None] >= below).sum(dim=-1, keepdim=True))[:, 0]
 

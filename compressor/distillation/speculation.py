@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from compressor.decoding.greedy import Choose
+from compressor.decoding.topk import top
 from compressor.distillation.sampling import sample_top_k
 from compressor.method_config import RolloutConfig
 from compressor.models.base import Seq2SeqModel
@@ -52,7 +53,7 @@ class SpeculativeSampler:
         def choose(of_student: Tensor) -> Tensor:
             proposed = propose(of_student)
             of_teacher = logits.float().masked_fill(of_student == -torch.inf, -torch.inf)  # the search's constraints
-            best = of_teacher.topk(min(self.config.teacher_top_k, of_teacher.shape[-1]), dim=-1).indices
+            _, best = top(of_teacher, min(self.config.teacher_top_k, of_teacher.shape[-1]))
             accepted = (best == proposed[:, None]).any(dim=-1)
             return torch.where(accepted, proposed, replace(of_teacher))
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from compressor.decoding.best_column import best_column
+from compressor.decoding.topk import top
 from compressor.distillation.contexts import Contexts
 from compressor.distillation.losses import IGNORED, best_and_rest, hard_cross_entropy, soft_cross_entropy
 from compressor.distillation.output_loss import StudentOutput
@@ -93,7 +94,7 @@ class Distribution(Target):
         teacher = self._soften(teacher)
         best = None
         if self.top_k is not None and self.top_k < teacher.shape[-1]:
-            best = teacher.topk(self.top_k, dim=-1).indices
+            _, best = top(teacher, self.top_k)
             teacher = best_and_rest(teacher, best)
         probabilities = teacher.softmax(dim=-1)
         from_data = contexts.from_data[:, None].expand_as(contexts.loss_mask)[contexts.loss_mask]

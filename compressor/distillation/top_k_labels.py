@@ -15,6 +15,7 @@ from torch import Tensor
 
 from compressor.batching import bucket_by_length
 from compressor.decoding.search import pad_sources
+from compressor.decoding.topk import top
 from compressor.distillation.contexts import build_contexts
 from compressor.distillation.label_shards import TopK
 from compressor.errors import ModelError
@@ -50,7 +51,7 @@ def top_log_probabilities(
         logits = teacher.logits(source, mask, contexts.tokens, contexts.loss_mask, allowed).float()
         if bool(logits.isnan().any()):
             raise ModelError(f"teacher {teacher.name}: its output has NaN; its weights are damaged, get them again")
-        logs, places = logits.log_softmax(dim=-1).topk(k)
+        logs, places = top(logits.log_softmax(dim=-1), k)
         remaining = logits.softmax(dim=-1).scatter(1, places, 0.0).sum(dim=-1)
         ends = contexts.loss_mask.sum(dim=1).cumsum(0)[:-1].tolist()
         columns = (allowed[places].int(), logs.half(), remaining)

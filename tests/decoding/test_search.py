@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from compressor.decoding.search import beam_search, greedy, pad_sources
-from compressor.decoding.topk import can_group, group_starts, top_grouped
+from compressor.decoding.topk import can_group, group_starts, top, top_grouped
 from compressor.generation_config import GenerationConfig, until_eos
 from compressor.teachers.conversion.marian import to_marian
 from tests.models.test_transformer import EOS, PAD, RULES, model, sources
@@ -120,4 +120,8 @@ def test_grouped_topk_matches_topk() -> None:
         values, columns = top_grouped(scores, count, starts)
         expected = scores.topk(count)
         assert torch.equal(values, expected.values) and torch.equal(columns, expected.indices)
+        values, columns = top(scores[:, :630], count)
+        expected = scores[:, :630].topk(count)
+        assert torch.equal(values, expected.values) and torch.equal(columns, expected.indices)
+    assert int(top(torch.full((1, 130), -torch.inf), 2)[1].max()) < 130
     assert can_group(640, 20) and not can_group(640, 21) and not can_group(641, 2)
