@@ -92,6 +92,8 @@ def select_rows(tensors: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, ...]
 
 def _attention_matmuls(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """Returns attention [batch, query_len, d] of inputs [batch, heads, len, head_dim]."""
+    if query.dtype == torch.bfloat16 and not torch.is_grad_enabled():  # in steps of a search, a third faster
+        return F.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
