@@ -62,6 +62,8 @@ def make(tiny_data: list[str], public_teachers: dict[str, Path], tmp_path_factor
         recipe, out = load_recipe(path), tmp_path_factory.mktemp("runs") / path.stem
         steps = ["training.updates=2", "training.epochs=null", "training.eval_every=2", "training.batch_tokens=200"]
         overrides = [*tiny_data, *steps, "training.threads=1"]
+        if before := recipe.training.initial_run:
+            overrides.append(f"training.initialization={run(recipe_of(before))}/")
         if recipe.teacher is None:
             return compressor.train(
                 path,
@@ -70,10 +72,9 @@ def make(tiny_data: list[str], public_teachers: dict[str, Path], tmp_path_factor
                 progress=False,
             )
         overrides += [f"teacher.path={teacher(recipe.teacher.path)}", "teacher.max_new_tokens=24"]
+        overrides.append("teacher.label_engine=torch")  # an export takes longer than these few outputs
         if recipe.method.rollout.max_new_tokens:
             overrides.append("method.rollout.max_new_tokens=24")
-        if before := recipe.training.initial_run:
-            overrides.append(f"training.initialization={run(recipe_of(before))}/")
         return compressor.distill(path, out, overrides=overrides, progress=False)
 
     def teacher(name: str) -> Path:
@@ -84,8 +85,8 @@ def make(tiny_data: list[str], public_teachers: dict[str, Path], tmp_path_factor
 
 
 def recipe_of(run: Path) -> Path:
-    """The recipe that makes a run of that name."""
-    return CONFIGS / run.relative_to("runs").with_suffix(".yaml")
+    """The recipe that makes a run of that name, or what is published of it."""
+    return CONFIGS / run.relative_to(run.parts[0]).with_suffix(".yaml")
 
 
 @pytest.mark.slow
