@@ -24,7 +24,7 @@ def top(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if scores.device.type != "cpu" or whole < 2 * count * GROUP:
         values, best = scores.topk(count, dim=1)
         return values, best
-    groups = scores[:, :whole].unflatten(1, (-1, GROUP))
+    groups = scores[:, :whole].view(len(scores), whole // GROUP, GROUP)
     chosen = groups.amax(dim=2).topk(count, dim=1).indices[:, :, None]
     places = (chosen * GROUP + torch.arange(GROUP)).flatten(1)
     rest = torch.arange(whole, columns).expand(len(scores), -1)
