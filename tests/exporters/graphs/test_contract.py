@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import pytest
@@ -17,7 +18,12 @@ from tests.models.test_contract import lively
 from tests.models.test_transformer import EOS, PAD, RULES, sources
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def _of(architecture: str) -> Any:
+    """The recurrent ones run in the slow suite: an export takes half a minute."""
+    return pytest.param(architecture, marks=() if architecture == "transformer" else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("architecture", map(_of, ARCHITECTURES))
 def test_graphs_write_the_tokens_of_pytorch(architecture: str, tmp_path: Path) -> None:
     model, (source, mask) = lively(architecture), sources(8)
     graphs = build_graphs(model, RULES)
