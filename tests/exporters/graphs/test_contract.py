@@ -23,7 +23,7 @@ def _of(architecture: str) -> Any:
     return pytest.param(architecture, marks=() if architecture == "transformer" else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("architecture", map(_of, ARCHITECTURES))
+@pytest.mark.parametrize("architecture", [_of(name) for name in ARCHITECTURES])
 def test_graphs_write_the_tokens_of_pytorch(architecture: str, tmp_path: Path) -> None:
     model, (source, mask) = lively(architecture), sources(8)
     graphs = build_graphs(model, RULES)
