@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from compressor.runtime.results import FinishReason
 from compressor.text.guards import cut_loop
+from compressor.text.tokenizer import Tokenizer, cut
 
 TEACHER = "teacher"
 """`EngineSpec.model` of the teacher; a student has a label of its own."""
@@ -73,6 +74,12 @@ def finish_reasons(
         return "length" if len(output) >= limit else "eos"
 
     return lambda: [reason(*pair) for pair in zip(outputs, sources, strict=True)]
+
+
+def encode_sources(tokenizer: Tokenizer, texts: Sequence[str], limit: int) -> tuple[list[list[int]], int]:
+    """Returns the token ids of each source, at most ``limit`` of them, and the number of sources that were cut."""
+    whole = [tokenizer.encode_source(text) for text in texts]
+    return [cut(ids, limit, tokenizer.eos_id) for ids in whole], sum(len(ids) > limit for ids in whole)
 
 
 class Engine(Protocol):

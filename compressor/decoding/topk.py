@@ -1,8 +1,8 @@
 """Selects the best columns of wide rows of scores in two stages.
 
 A row is split into groups. The best ``count`` elements lie in the ``count`` groups with the greatest maxima, so only
-those are searched. In ONNX Runtime this takes a third of the time of ``TopK`` over the row, because its maximum is
-vectorised.
+those are searched. ``top_grouped`` is for the exported graph, where this takes a third of the time of ``TopK`` over the
+row, because the maximum is vectorised; ``top`` is for PyTorch, and takes rows of any width.
 """
 
 from __future__ import annotations

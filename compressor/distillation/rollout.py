@@ -77,7 +77,8 @@ def rollout(
                     assert teacher is not None  # the trainer's
                     replacements = _draws(Stream.REPLACEMENT, own, max(longest), device)
                     chooser = SpeculativeSampler(teacher, source, mask, config, proposals, replacements)
-            speculative = config.strategy == "speculative"  # the teacher's columns are the whole vocabulary
+            # The teacher's columns are the whole vocabulary.
+            speculative = config.strategy == "speculative"
             written = greedy(model, rules, source, mask, longest, chooser, all_columns=speculative)
             for row, tokens in zip(rows, written, strict=True):
                 outputs[row] = tokens

@@ -39,11 +39,7 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     """Returns what ``F.linear`` does, also under autocast."""
     if not _compiles_each_size(inputs):
         return F.linear(inputs, weight, bias)
-    rows = inputs.flatten(0, -2)
-    if torch.is_grad_enabled() or inputs.dtype != weight.dtype:
-        flat: Tensor = _Linear.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
-    else:
-        flat = F.linear(fill(rows, filled_rows(len(rows)), inputs.dtype), weight, bias)[: len(rows)]
+    flat: Tensor = _Linear.apply(inputs.flatten(0, -2), weight, bias)  # type: ignore[no-untyped-call]
     return flat.view(*inputs.shape[:-1], len(weight))
 
 

@@ -23,7 +23,7 @@ _WRAP_WIDTHS = range(40, 121)
 _MOST_LINES = 8
 """Lines of a sentence. Without an end in so many, the lines are not those of running text."""
 
-_PREFIX = re.compile(
+_PREFIX = re.compile(  # letters as numbers (a. Name) stand before a whole capitalized word: not in z. B. or v. Chr.
     r"\ufeff?(?:\s*(?:>(?!>[\w-]{2,20}<<)"  # a quotation, but not Marian's >>language<<
     r"|(?:\#{1,6}|[-*+•◦▪‣·–—:→⇒]|\d{1,3}[.)]|[A-Za-z]\)|\((?:\d{1,3}|[A-Za-z])\)|\[[ xX]\]"
     r"|\d{1,2}\.\d(?=\s+[^\W\d_a-zäöü])|\d{1,2}(?:\.\d{1,2}){2,}\.?"  # 1.2 Heading, 1.2.3; but 1.5 times, 8.30 Uhr

@@ -85,8 +85,8 @@ def make(tiny_data: list[str], public_teachers: dict[str, Path], tmp_path_factor
 
 
 def recipe_of(run: Path) -> Path:
-    """The recipe that makes a run of that name, or what is published of it."""
-    return CONFIGS / run.relative_to(run.parts[0]).with_suffix(".yaml")
+    """The recipe that makes a run of that name."""
+    return CONFIGS / run.relative_to("runs").with_suffix(".yaml")
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from compressor.errors import ModelError
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import TransformerModelConfig
 from compressor.models.base import count_parameters
-from compressor.models.layers import sinusoidal_positions
+from compressor.models.layers import attend, sinusoidal_positions
 from compressor.models.registry import build_model
 from compressor.teachers.conversion.marian import from_marian, to_marian
 
@@ -162,3 +162,14 @@ def test_the_embedding_of_padding_is_zero_and_stays_zero() -> None:
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.ones(15, dtype=torch.int64)).backward()
     optimizer.step()
     assert net.embedding["shared"][PAD].abs().max() == 0
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_of_a_search_in_bf16_is_that_of_fp32(masked: bool) -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(3, length, 64) for length in (1, 9, 9))
+    mask = torch.arange(9)[None, None, None] < torch.tensor([9, 4, 1])[:, None, None, None] if masked else None
+    expected = attend(query, key, value, mask, 4, fused=False)
+    with torch.no_grad():
+        rounded = attend(query.bfloat16(), key.bfloat16(), value.bfloat16(), mask, 4, fused=False)
+    torch.testing.assert_close(rounded.float(), expected, rtol=0.02, atol=0.02)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import ctranslate2
 
-from benchmarks.engines.base import EngineOutput, EngineSpec, finish_reasons
+from benchmarks.engines.base import EngineOutput, EngineSpec, encode_sources, finish_reasons
 from benchmarks.engines.converted_model import MODEL, read_converted
 from compressor.errors import DependencyError, ModelError
-from compressor.text.tokenizer import cut
 
 COMPUTE_TYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 
@@ -40,9 +39,7 @@ class CTranslate2Engine:
 
     def translate(self, texts: Sequence[str], *, num_beams: int, max_batch_size: int = 0) -> EngineOutput:
         """Tokenizes, searches and decodes one batch; ``max_batch_size`` 0 leaves it whole."""
-        limit, eos = self._described.max_source_tokens, self._described.eos_id
-        whole = [self._tokenizer.encode_source(text) for text in texts]
-        sources = [cut(ids, limit, eos) for ids in whole]
+        sources, shortened = encode_sources(self._tokenizer, texts, self._described.max_source_tokens)
         results = self._translator.translate_batch(
             [[str(token) for token in ids] for ids in sources],
             beam_size=num_beams,
@@ -52,7 +49,6 @@ class CTranslate2Engine:
         rows = [[int(token) for token in result.hypotheses[0]] for result in results]
         counts = [min(len(row) + 1, self._max_new_tokens) for row in rows]  # the end of sentence is not in the row
         reasons = finish_reasons(rows, sources, self._max_new_tokens)
-        shortened = sum(len(ids) > limit for ids in whole)
         return EngineOutput([self._tokenizer.decode(row) for row in rows], counts, reasons, shortened)
 
 

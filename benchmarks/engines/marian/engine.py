@@ -7,10 +7,9 @@ from pathlib import Path
 
 from pymarian import Translator
 
-from benchmarks.engines.base import EngineOutput, EngineSpec
+from benchmarks.engines.base import EngineOutput, EngineSpec, encode_sources
 from benchmarks.engines.converted_model import MODEL, read_converted
 from compressor.errors import ModelError
-from compressor.text.tokenizer import cut
 
 MODELS = {"fp32": "model.npz", "int8": "model.bin"}
 
@@ -41,16 +40,12 @@ class MarianEngine:
 
     def translate(self, texts: Sequence[str], *, num_beams: int, max_batch_size: int | None = None) -> EngineOutput:
         """Tokenizes, searches and decodes one batch."""
-        described = self._described
-        rows = [
-            cut(self._tokenizer.encode_source(text), described.max_source_tokens, described.eos_id) for text in texts
-        ]
+        rows, shortened = encode_sources(self._tokenizer, texts, self._described.max_source_tokens)
         lines = [" ".join(f"w{token}" for token in row[:-1]) for row in rows]  # Marian adds the end of sentence
         translations = self._translator(max_batch_size or len(texts), num_beams).translate(lines)
         outputs = [[int(word[1:]) for word in line.split() if word[1:].isdecimal()] for line in translations]
-        return EngineOutput(
-            [self._tokenizer.decode(row) for row in outputs], [min(len(row) + 1, self._limit) for row in outputs]
-        )
+        counts = [min(len(row) + 1, self._limit) for row in outputs]  # the end of sentence is not in the row
+        return EngineOutput([self._tokenizer.decode(row) for row in outputs], counts, cut_sources=shortened)
 
     def _translator(self, batch_size: int, num_beams: int) -> Translator:
         """The translator for a batch size and a number of beams, which Marian fixes when it loads."""

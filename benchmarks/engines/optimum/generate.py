@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.engines.base import EngineOutput, EngineSpec
+from benchmarks.engines.base import EngineOutput, EngineSpec, encode_sources
 from benchmarks.engines.converted_model import MODEL, read_converted
 from compressor.errors import ModelError
 from compressor.generation_config import until_eos
-from compressor.text.tokenizer import cut
 
 
 class OptimumEngine:
@@ -43,9 +42,7 @@ class OptimumEngine:
     def translate(self, texts: Sequence[str], *, num_beams: int) -> EngineOutput:
         """Tokenizes, generates and decodes one batch."""
         described = self._described
-        rows = [
-            cut(self._tokenizer.encode_source(text), described.max_source_tokens, described.eos_id) for text in texts
-        ]
+        rows, shortened = encode_sources(self._tokenizer, texts, described.max_source_tokens)
         width = max(map(len, rows))
         source = torch.tensor([row + [described.pad_id] * (width - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
@@ -53,4 +50,5 @@ class OptimumEngine:
             input_ids=source, attention_mask=mask, num_beams=num_beams, do_sample=False, max_new_tokens=self._limit
         )
         outputs = [until_eos(row, described.eos_id, described.pad_id) for row in ids[:, 1:].tolist()]
-        return EngineOutput([self._tokenizer.decode(row) for row in outputs], [len(row) for row in outputs])
+        texts = [self._tokenizer.decode(row) for row in outputs]
+        return EngineOutput(texts, [len(row) for row in outputs], cut_sources=shortened)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.engines.base import EngineOutput, EngineSpec, finish_reasons
+from benchmarks.engines.base import EngineOutput, EngineSpec, encode_sources, finish_reasons
 from benchmarks.engines.torch.device import torch_device
 from compressor.decoding.search import beam_search, greedy, pad_sources
 from compressor.errors import ModelError
 from compressor.models.base import count_parameters
 from compressor.models.weights import load_run
 from compressor.run_folder import WEIGHTS_FILE
-from compressor.text.tokenizer import cut
 
 
 class NativeEngine:
@@ -36,14 +35,12 @@ class NativeEngine:
 
     def translate(self, texts: Sequence[str], *, num_beams: int) -> EngineOutput:
         """Encodes, searches and decodes one batch."""
-        limit, eos = self._generation.max_source_tokens, self._tokenizer.eos_id
-        whole = [self._tokenizer.encode_source(text) for text in texts]
-        sources = [cut(ids, limit, eos) for ids in whole]
+        sources, shortened = encode_sources(self._tokenizer, texts, self._generation.max_source_tokens)
         ids = self._search(sources, num_beams)
         longest = self._max_new_tokens or self._generation.max_new_tokens
         reasons = finish_reasons(ids, sources, longest)
-        texts, shortened = [self._tokenizer.decode(row) for row in ids], sum(len(ids) > limit for ids in whole)
-        return EngineOutput(texts, [len(row) for row in ids], reasons, shortened)
+        outputs = [self._tokenizer.decode(row) for row in ids]
+        return EngineOutput(outputs, [len(row) for row in ids], reasons, shortened)
 
     def _search(self, sources: list[list[int]], num_beams: int) -> list[list[int]]:
         """Returns the token ids of each source's best output."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianTokenizer
 from transformers.utils import logging as messages
 
-from benchmarks.engines.base import EngineOutput, EngineSpec, finish_reasons
+from benchmarks.engines.base import EngineOutput, EngineSpec, encode_sources, finish_reasons
 from benchmarks.engines.torch.device import torch_device
 from compressor.decoding.search import pad_sources
 from compressor.errors import ModelError
@@ -20,7 +20,6 @@ from compressor.models.weights import Run, load_run
 from compressor.run_folder import is_run
 from compressor.teachers.conversion.marian import to_marian
 from compressor.text.marian_languages import check_language, language_tokens
-from compressor.text.tokenizer import cut
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -121,8 +120,7 @@ class _RunText:
         self.options: dict[str, Any] = {}
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        limit, eos = self._generation.max_source_tokens, self._tokenizer.eos_id
-        rows = [cut(self._tokenizer.encode_source(text), limit, eos) for text in texts]
+        rows, _ = encode_sources(self._tokenizer, texts, self._generation.max_source_tokens)
         source, mask = pad_sources(rows, self._generation.pad_id)
         return source, mask.long()
 

@@ -42,6 +42,12 @@ def test_torch_is_the_runs_own_greedy_search(tiny_run: Path) -> None:
     assert engine.size_mb == (tiny_run / "model.safetensors").stat().st_size / 1e6
 
 
+def test_sources_that_are_cut_are_counted(tiny_run: Path, tiny_bundle: Path) -> None:
+    texts = [TEXTS[0], TEXTS[0] * 20, TEXTS[0] * 30]
+    for engine in (load("torch", tiny_run), load("onnx", tiny_bundle, precision="fp32")):
+        assert engine.translate(texts, num_beams=1).cut_sources == 2
+
+
 def test_all_engines_give_the_same_output_for_the_same_weights(tiny_run: Path, tiny_bundle: Path) -> None:
     own, theirs = load("torch", tiny_run), load("transformers", tiny_run)
     graph = load("onnx", tiny_bundle, precision="fp32")
