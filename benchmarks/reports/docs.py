@@ -55,6 +55,7 @@ def _fewer(rows: list[Row]) -> list[Row]:
 SECTIONS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "summary": ("de-en.json", summary),
     "results": ("de-en.json", table.markdown),
+    "titles": ("titles.json", table.markdown),
     "students": ("students.json", table.markdown),
     "peers": ("peers.json", peers.markdown),
     "methods": ("methods.json", methods.markdown),
