@@ -31,12 +31,13 @@ class Bar:
         self._progress.stop()
 
     def track(self, items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
-        """Yields the items of a step, and advances the bar by a thousand of them at a time."""
+        """Yields the items of a step, and advances the bar by a thousand at a time; without a total it counts them."""
         self.start(label, total)
         for number, item in enumerate(items, 1):
             yield item
             if number % TRACKED == 0 and self._task is not None:
-                self._progress.advance(self._task, TRACKED)
+                text = label if total else f"{label}: {number:,}"
+                self._progress.update(self._task, completed=number, description=text)
 
     def start(self, label: str, total: int | None) -> Callable[[], None]:
         """Begins a step of ``total`` items (None: unknown), and returns a function that advances it by one."""

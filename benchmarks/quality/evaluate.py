@@ -110,11 +110,11 @@ def read_test_set(source: Path, reference: Path | None) -> tuple[list[str], list
         DataError: a file is missing or damaged, there are no references, or the files differ in length.
     """
     if reference is None and not is_table(source):
-        read_text(source, None)  # raises for a missing or damaged file first
+        read_sources(source)  # raises for a missing or damaged file first
         message = f"{source}: scores need references; give {{reference}}, or a table with source and target"
         raise DataError(message, options=["reference"])
     if reference is None:
-        examples = read_table(source, "source", "target")
+        examples = list(read_table(source, "source", "target"))
         return [example.source for example in examples], [example.target or "" for example in examples]
     sources, references = read_sources(source), _read_side(reference, "target")
     if len(sources) != len(references):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -91,7 +93,11 @@ def load_corpus(
     """
     fingerprints: list[Fingerprint] = []
     if split == "dev":
-        rows = [row for part, _ in _parts(data, split, fingerprints, bar) for row in part]
+        rows: list[Example] = []
+        for spec in data.dev:
+            reading = Reading(spec, data, split)
+            rows += reading.rows(bar)
+            fingerprints += reading.fingerprints()
         return Corpus(rows, DropReport(read=len(rows)), fingerprints)
     cleaner = Cleaner(held_out, deduplicate=data.deduplicate)
     examples = list(clean_split(data, split, cleaner, fingerprints, bar))
@@ -105,7 +111,7 @@ def clean_split(
     fingerprints: list[Fingerprint],
     bar: Bar | None = None,
 ) -> Iterator[Example]:
-    """Yields the clean examples of a split; one source of examples is in memory at a time.
+    """Yields the clean examples of a split, as they are read.
 
     Args:
         data: the recipe's data section.
@@ -118,35 +124,61 @@ def clean_split(
         DataError: as ``load_corpus``.
     """
     count = 0
-    for rows, bad in _parts(data, split, fingerprints, bar):
-        cleaner.report.unreadable(bad)
-        shown = rows if bar is None else bar.track(rows, "cleaning", len(rows))
-        for example in cleaner.clean(shown):
+    for spec in getattr(data, split):
+        reading = Reading(spec, data, split)
+        for example in cleaner.clean(reading.rows(bar)):
             count += 1
             yield example
+        cleaner.report.unreadable(reading.bad)
+        fingerprints += reading.fingerprints()
     refuse_nothing(count, cleaner.report)
 
 
-def _parts(
-    data: DataConfig, split: Literal["train", "mono", "dev"], fingerprints: list[Fingerprint], bar: Bar | None
-) -> Iterator[tuple[list[Example], BadRows]]:
-    """Yields the rows of each source of examples; what cannot be read of dev data is always an error."""
-    root = Path(data.root)
-    for spec in getattr(data, split):
+class Reading:
+    """Reads one source of examples, row by row, and says afterwards what it was.
+
+    Args:
+        spec: where the examples are.
+        data: the recipe's data section.
+        split: what they are for; rows of the development set that cannot be read are always an error.
+    """
+
+    def __init__(self, spec: DataSource, data: DataConfig, split: Literal["train", "mono", "dev"]) -> None:
+        self.bad = BadRows(skip=data.on_error == "skip" and split != "dev")
+        """Rows that could not be read, once all were; messages have no folder of this machine."""
+        self._spec, self._root, self._sources_alone = spec, Path(data.root), split == "mono"
+        self._count, self._digest = 0, hashlib.sha256()
+
+    def rows(self, bar: Bar | None = None) -> Iterator[Example]:
+        """Yields the examples, once. Raises DataError, DependencyError: see ``read_pairs``."""
+        spec = self._spec
+        rows: Iterable[Example] = read_pairs(spec, self._root, self.bad)
         if bar is not None:
-            bar.start(f"reading {spec.source or spec.path or spec.hub or spec.synthetic}", None)
-        bad = BadRows(skip=data.on_error == "skip" and split != "dev")
-        rows = read_pairs(spec, root, bad)
-        for name in file_names(spec):  # what is recorded has no folder of this machine
-            bad.shown = [text.replace(str(root / name), _public(name)) for text in bad.shown]
-        if split == "mono":
-            rows = [Example(row.source) for row in rows]
-        fingerprints += _fingerprints(spec, root, rows)
-        yield rows, bad
+            rows = bar.track(rows, f"reading {spec.source or spec.path or spec.hub or spec.synthetic}")
+        has_files = bool(file_names(spec))
+        for row in rows:
+            example = Example(row.source) if self._sources_alone else row
+            self._count += 1
+            if not has_files:
+                self._digest.update(f"{example.source}\t{example.target or ''}\n".encode())
+            yield example
+        for name in file_names(spec):
+            self.bad.shown = [text.replace(str(self._root / name), _public(name)) for text in self.bad.shown]
+
+    def fingerprints(self) -> list[Fingerprint]:
+        """Returns the identity of each file, or of the rows where they come from no file; call it after ``rows``."""
+        spec, count = self._spec, self._count
+        if names := file_names(spec):
+            digests = [file_fingerprint(self._root / name) for name in names]
+            return [Fingerprint(name=_public(n), rows=count, sha256=d) for n, d in zip(names, digests, strict=True)]
+        origin = f"hub:{spec.hub}:{spec.split}" if spec.hub else f"synthetic:{spec.synthetic}:{spec.synthetic_split}"
+        return [Fingerprint(name=origin, rows=count, sha256=self._digest.hexdigest())]
 
 
-def read_pairs(spec: DataSource, root: Path, bad: BadRows | None = None) -> list[Example]:
-    """Reads one source of examples; relative paths start at ``root``. ``bad`` takes rows that cannot be read.
+def read_pairs(spec: DataSource, root: Path, bad: BadRows | None = None) -> Iterator[Example]:
+    """Yields one source of examples; relative paths start at ``root``. ``bad`` takes rows that cannot be read.
+
+    Beyond its ``size`` a file is still checked.
 
     Raises:
         DataError: the data is missing, empty, misaligned, not UTF-8 or has no such column.
@@ -154,14 +186,17 @@ def read_pairs(spec: DataSource, root: Path, bad: BadRows | None = None) -> list
     """
     columns = (spec.source_column, spec.target_column)
     if spec.synthetic:
-        return generate(spec.synthetic, spec.synthetic_split, spec.size or 1)
+        yield from generate(spec.synthetic, spec.synthetic_split, spec.size or 1)
+        return
     if spec.hub:
-        return read_hub(spec.hub, spec.hub_config, spec.split, *columns, spec.size, bad)
+        yield from read_hub(spec.hub, spec.hub_config, spec.split, *columns, spec.size, bad)
+        return
     if spec.path:
         examples = read_table(root / spec.path, *columns, bad)
     else:
         examples = read_text(root / str(spec.source), root / spec.target if spec.target else None, bad)
-    return examples[: spec.size]
+    yield from itertools.islice(examples, spec.size)
+    deque(examples, maxlen=0)
 
 
 def refuse_nothing(remaining: int, report: DropReport) -> None:
@@ -173,17 +208,6 @@ def refuse_nothing(remaining: int, report: DropReport) -> None:
 def file_names(spec: DataSource) -> list[str]:
     """Returns the names of the files of a source of examples; none for a hub data set or the embedded corpus."""
     return [name for name in (spec.source, spec.target, spec.path) if name]
-
-
-def _fingerprints(spec: DataSource, root: Path, rows: Sequence[Example]) -> list[Fingerprint]:
-    """Returns the identity of each file of a source, or of the rows where the source is not a file."""
-    if names := file_names(spec):
-        return [Fingerprint(name=_public(name), rows=len(rows), sha256=file_fingerprint(root / name)) for name in names]
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(f"{row.source}\t{row.target or ''}\n".encode())
-    origin = f"hub:{spec.hub}:{spec.split}" if spec.hub else f"synthetic:{spec.synthetic}:{spec.synthetic_split}"
-    return [Fingerprint(name=origin, rows=len(rows), sha256=digest.hexdigest())]
 
 
 def _public(name: str) -> str:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from compressor.errors import DataError
 
@@ -69,23 +72,6 @@ def file_fingerprint(path: Path) -> str:
         raise _unreadable(path, error) from None
 
 
-def _read_bytes(path: Path) -> bytes:
-    """Returns the content of a file, decompressed if its name ends in .gz. Raises DataError."""
-    try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as file:
-                content = file.read()
-        else:
-            content = path.read_bytes()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file ({first_line(error)})") from None
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    if not content:
-        raise DataError(f"{path}: the file is empty")
-    return content
-
-
 def _unreadable(path: Path, error: OSError) -> DataError:
     """Returns the error of a file that cannot be opened."""
     if isinstance(error, FileNotFoundError):
@@ -93,31 +79,37 @@ def _unreadable(path: Path, error: OSError) -> DataError:
     return DataError(f"{path}: cannot be read ({error.strerror})")
 
 
-def lines_of(path: Path) -> list[str | BadLine]:
-    """The lines of a file as they are, a `BadLine` in place of one that is not UTF-8.
+def lines_of(path: Path) -> Iterator[str | BadLine]:
+    """Yields the lines of a file as they are, a `BadLine` in place of one that is not UTF-8.
 
     Raises:
         DataError: the file is missing, empty or damaged.
     """
-    content = _read_bytes(path)
-    lines: list[str | BadLine]
+    number = 0
     try:
-        lines = list(content.decode("utf-8").removeprefix("\ufeff").split("\n"))
-    except UnicodeDecodeError:
-        lines = [_decode(path, number, line) for number, line in enumerate(content.split(b"\n"), start=1)]
-        if isinstance(lines[0], str):
-            lines[0] = lines[0].removeprefix("\ufeff")
-    if lines[-1] == "":  # the file ends with a line feed, as it should
-        lines.pop()
-    return lines
+        with _opened(path) as file:
+            for number, line in enumerate(file, start=1):
+                yield _decode(path, number, line.removesuffix(b"\n"))
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: damaged gzip file ({first_line(error)})") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if not number:
+        raise DataError(f"{path}: the file is empty")
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Opens a file, decompressed if its name ends in .gz. Raises OSError."""
+    return io.BufferedReader(gzip.open(path)) if path.suffix == ".gz" else path.open("rb")  # type: ignore[arg-type]
 
 
 def _decode(path: Path, number: int, line: bytes) -> str | BadLine:
     """Returns a line as text, or what is wrong with it."""
     try:
-        return line.decode("utf-8")
+        text = line.decode("utf-8")
     except UnicodeDecodeError as error:
         return BadLine(path, number, line, error)
+    return text.removeprefix("\ufeff") if number == 1 else text
 
 
 def first_line(error: BaseException) -> str:

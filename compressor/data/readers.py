@@ -1,31 +1,23 @@
-"""Reads examples from files: plain text, JSON lines, JSON, CSV and TSV (also .gz) here, the rest through `datasets`.
+"""Reads examples one at a time: plain text, JSON lines, JSON, CSV, TSV (also .gz), Parquet, hub data sets.
 
 What cannot be read is named by file, line and byte.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from compressor.data.examples import Example
 from compressor.data.lines import BadRows, first_line, lines_of, text_of
-from compressor.data.tables import datasets_package, records_of
+from compressor.data.tables import records_of, train_package
 from compressor.errors import DataError
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 text file, without surrounding white space.
-
-    Raises:
-        DataError: the file is missing, empty, damaged, or not UTF-8 (names line and byte).
-    """
-    return [text_of(line).strip() for line in lines_of(path)]
-
-
-def read_text(source: Path, target: Path | None, bad: BadRows | None = None) -> list[Example]:
-    """Two aligned text files, or one without references.
+def read_text(source: Path, target: Path | None, bad: BadRows | None = None) -> Iterator[Example]:
+    """Yields the pairs of two aligned text files, or the lines of one without references, less white space around.
 
     Args:
         source: one source a line.
@@ -33,27 +25,32 @@ def read_text(source: Path, target: Path | None, bad: BadRows | None = None) -> 
         bad: takes lines that are not UTF-8; None: they are errors.
 
     Raises:
-        DataError: as `read_lines`, or the files differ in their number of lines.
+        DataError: a file is missing, empty, damaged, or not UTF-8 (names line and byte), or the files differ in their
+            number of lines, which shows at the end of the shorter one.
     """
     bad = bad or BadRows()
-    sources = lines_of(source)
-    targets = lines_of(target) if target else [None] * len(sources)
-    if len(sources) != len(targets):
-        raise DataError(
-            f"{source} has {len(sources)} lines but {target} has {len(targets)}: "
-            "line n of one must translate line n of the other"
-        )
-    examples = []
-    for one, other in zip(sources, targets, strict=True):
+    paths = [source, target] if target else [source]
+    rows = itertools.zip_longest(*map(lines_of, paths))
+    for number, lines in enumerate(rows):
+        if None in lines:
+            longer = number + 1 + sum(1 for _ in rows)
+            counts = [number if line is None else longer for line in lines]
+            raise DataError(
+                f"{source} has {counts[0]} lines but {target} has {counts[1]}: "
+                "line n of one must translate line n of the other"
+            )
         try:
-            examples.append(Example(text_of(one).strip(), None if other is None else text_of(other).strip()))
+            example = Example(*(text_of(line).strip() for line in lines))
         except DataError as error:
             bad.add(error)
-    return examples
+        else:
+            yield example
 
 
-def read_table(path: Path, source_column: str, target_column: str | None, bad: BadRows | None = None) -> list[Example]:
-    """JSON lines, a JSON list of records, CSV, TSV or Parquet; see `records_of`.
+def read_table(
+    path: Path, source_column: str, target_column: str | None, bad: BadRows | None = None
+) -> Iterator[Example]:
+    """Yields the rows of JSON lines, a JSON list of records, CSV, TSV or Parquet; see `records_of`.
 
     Args:
         path: the file; the ending tells its kind.
@@ -63,14 +60,15 @@ def read_table(path: Path, source_column: str, target_column: str | None, bad: B
 
     Raises:
         DataError: the file is missing, empty, damaged or of another kind, or a column is missing or not text.
-        DependencyError: Parquet without the package `datasets`.
+        DependencyError: Parquet without the package `pyarrow`.
     """
     columns = [column for column in (source_column, target_column) if column is not None]
-    bad = bad or BadRows()
-    examples = list(_from_records(records_of(path, columns), source_column, target_column, bad))
-    if not examples and not bad.count:
+    bad, empty = bad or BadRows(), True
+    for example in _from_records(records_of(path, columns), source_column, target_column, bad):
+        empty = False
+        yield example
+    if empty and not bad.count:
         raise DataError(f"{path}: the file has no rows")
-    return examples
 
 
 def read_hub(
@@ -81,8 +79,8 @@ def read_hub(
     target_column: str | None,
     size: int | None,
     bad: BadRows | None = None,
-) -> list[Example]:
-    """A data set by its name on the Hugging Face hub; with a ``size``, only that many rows are fetched.
+) -> Iterator[Example]:
+    """Yields a data set by its name on the Hugging Face hub; with a ``size``, only that many rows are fetched.
 
     ``bad`` takes rows whose columns are missing or not text; None: they are errors.
 
@@ -91,23 +89,15 @@ def read_hub(
         DependencyError: the package `datasets` is absent.
     """
     where = f"{name} ({split})"
-    datasets = datasets_package()
+    datasets = train_package("datasets")
     try:
         rows: Iterable[Any] = datasets.load_dataset(name, config, split=split, streaming=size is not None)
-        records = ((f"{where}: row {i}", row) for i, row in enumerate(rows, start=1) if size is None or i <= size)
-        return list(_from_records(_take(records, size), source_column, target_column, bad or BadRows()))
+        records = ((f"{where}: row {i}", row) for i, row in enumerate(itertools.islice(rows, size), start=1))
+        yield from _from_records(records, source_column, target_column, bad or BadRows())
     except DataError:
         raise
     except Exception as error:  # the package has no common base for what a hub can answer
         raise DataError(f"{where}: cannot be read ({first_line(error)})") from None
-
-
-def _take(records: Iterator[tuple[str, Any]], size: int | None) -> Iterator[tuple[str, Any]]:
-    """Yields the first ``size`` records; all if ``size`` is None."""
-    for count, record in enumerate(records, start=1):
-        yield record
-        if count == size:
-            return
 
 
 def _from_records(
@@ -119,9 +109,11 @@ def _from_records(
             if isinstance(record, DataError):
                 raise record
             source = _field(where, record, source_column)
-            yield Example(source, None if target_column is None else _field(where, record, target_column))
+            example = Example(source, None if target_column is None else _field(where, record, target_column))
         except DataError as error:
             bad.add(error)
+        else:
+            yield example
 
 
 def _field(where: str, record: Any, column: str) -> str:

@@ -1,4 +1,4 @@
-"""Records of files with columns: JSON lines, JSON lists, CSV and TSV (also .gz) here, Parquet through `datasets`."""
+"""Records of files with columns: JSON lines, JSON lists, CSV and TSV (also .gz) here, Parquet through `pyarrow`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def records_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Any]]:
 
     Raises:
         DataError: the file is missing, empty, damaged or of another kind.
-        DependencyError: Parquet without the package `datasets`.
+        DependencyError: Parquet without the package `pyarrow`.
     """
     match path.name.lower().removesuffix(".gz").rpartition(".")[2]:
         case "jsonl" | "ndjson":
@@ -53,14 +53,13 @@ def records_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Any]]:
             raise DataError(f"{path}: not a kind of table that can be read: use {', '.join(TABLES)} (also with .gz)")
 
 
-def datasets_package() -> Any:
-    """Returns the package `datasets`. Raises DependencyError if it is absent."""
+def train_package(name: str) -> Any:
+    """Returns a module of the extra `train`. Raises DependencyError if it is absent."""
     try:
-        return importlib.import_module("datasets")
+        return importlib.import_module(name)
     except ImportError:
         raise DependencyError(
-            "Parquet and hub data sets need the package datasets: install the extra `train`, "
-            "or use plain text, JSON, CSV or TSV"
+            f"Parquet and hub data sets need {name}: install the extra `train`, or use plain text, JSON, CSV or TSV"
         ) from None
 
 
@@ -100,10 +99,17 @@ def _tsv_rows(path: Path) -> Iterator[tuple[int, list[str] | DataError]]:
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str] | DataError]]:
     """Yields the rows with the number of their first line; a quoted field may have several lines."""
     csv.field_size_limit(LONGEST_FIELD)
-    lines = lines_of(path)
-    texts = (f"{line.replaced if isinstance(line, BadLine) else line}\n" for line in lines)
-    reader, start = csv.reader(texts, strict=True), 1
+    wrong: list[BadLine] = []  # of the row that is read
+
+    def texts() -> Iterator[str]:
+        for line in lines_of(path):
+            if isinstance(line, BadLine):
+                wrong.append(line)
+            yield f"{line.replaced if isinstance(line, BadLine) else line}\n"
+
+    reader, start = csv.reader(texts(), strict=True), 1
     while True:
+        wrong.clear()
         row: list[str] | DataError | None
         try:
             row = next(reader, None)
@@ -111,7 +117,6 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str] | DataError]]:
             row = DataError(f"{path}: line {start}: not CSV ({error})")
         if row is None:
             return
-        wrong = [line for line in lines[start - 1 : reader.line_num] if isinstance(line, BadLine)]
         yield start, wrong[0] if wrong else row
         start = reader.line_num + 1
 
@@ -141,16 +146,16 @@ def _separated(
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yields the rows as read by `datasets`, each after its place for error messages."""
+    """Yields the rows as read by `pyarrow`, each after its place for error messages."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if not path.stat().st_size:
         raise DataError(f"{path}: the file is empty")
-    datasets = datasets_package()
+    parquet = train_package("pyarrow.parquet")
     try:
-        # All rows at once: a reader that is left half way keeps its file open.
-        rows = list(datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True))
-    except Exception as error:  # pyarrow and fsspec have errors of their own
+        with parquet.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(batch_size=256) for row in batch.to_pylist())
+            for number, row in enumerate(rows, start=1):
+                yield f"{path}: row {number}", row
+    except Exception as error:  # pyarrow has errors of its own
         raise DataError(f"{path}: cannot be read as parquet ({first_line(error)})") from None
-    for number, row in enumerate(rows, start=1):
-        yield f"{path}: row {number}", row

@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def tokenized_corpus(
     Args:
         made_of: data and tokenizer.
         bar: shows the step at work, and says what is read or made.
-        cache: folder of tokenized corpora; None, a sample, or little data: the ids are made anew, in memory.
+        cache: folder of tokenized corpora. None, a sample, little data, or data sets of a hub: the ids are made anew,
+            in files that are gone when the program ends.
         sample: see ``tokenize``.
 
     Raises:
@@ -50,7 +52,7 @@ def tokenized_corpus(
     if cache is None or sample is not None or not is_shared(made_of.recipe.data):
         with tempfile.TemporaryDirectory() as name:
             tokenize(made_of, Path(name), bar, sample=sample)
-            return load_tokenized(Path(name), "", mapped=False)
+            return replace(load_tokenized(Path(name), ""), folder=None)  # what is mapped stays readable
     bar.start("reading", None)
     fingerprint = fingerprint_of(made_of)
     folder = cache / fingerprint[:16]
@@ -86,12 +88,12 @@ def _make(made_of: Ingredients, folder: Path, fingerprint: str, bar: Bar) -> Tok
     with new_folder(folder) as temporary:
         tokenize(made_of, temporary, bar, fingerprint=fingerprint)
     bar.say(f"tokenized in {time.monotonic() - start:.0f} s")
-    return load_tokenized(folder, fingerprint, mapped=True)
+    return load_tokenized(folder, fingerprint)
 
 
 def _load(folder: Path, fingerprint: str, bar: Bar) -> TokenizedCorpus:
     """Reads the corpus, and says so. Raises StaleError."""
-    corpus = load_tokenized(folder, fingerprint, mapped=True)
+    corpus = load_tokenized(folder, fingerprint)
     bar.say(f"{corpus.record.rows:,} tokenized examples are in {folder}")
     return corpus
 

@@ -71,13 +71,12 @@ def write_record(folder: Path, record: CorpusRecord) -> None:
     write_atomic(folder / RECORD_FILE, record.model_dump_json(indent=1) + "\n")
 
 
-def load_tokenized(folder: Path, fingerprint: str, *, mapped: bool) -> TokenizedCorpus:
-    """Reads and verifies a tokenized corpus.
+def load_tokenized(folder: Path, fingerprint: str) -> TokenizedCorpus:
+    """Verifies a tokenized corpus. Its ids stay in the files, and are read as they are used.
 
     Args:
         folder: where it is.
         fingerprint: what it must have been made of.
-        mapped: whether ids stay in the files, and are read as they are used.
 
     Raises:
         StaleError: see there.
@@ -89,20 +88,20 @@ def load_tokenized(folder: Path, fingerprint: str, *, mapped: bool) -> Tokenized
         if _digest(folder / name) != digest:
             raise StaleError(f"{folder}: {name} is damaged")
     try:
-        sources, targets = map_rows(folder, mapped=mapped)
+        sources, targets = map_rows(folder)
         if len(sources) != record.rows:
             raise ValueError(f"{len(sources)} rows in place of {record.rows}")
         trained = (folder / TOKENIZER_FOLDER).is_dir()
         tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER) if trained else None
     except (OSError, ValueError, ModelError) as error:
         raise StaleError(f"{folder}: damaged ({error})") from None
-    return TokenizedCorpus(sources, targets, tokenizer, record, folder if mapped else None)
+    return TokenizedCorpus(sources, targets, tokenizer, record, folder)
 
 
-def map_rows(folder: Path, *, mapped: bool = True) -> tuple[TokenRows, TokenRows]:
-    """Returns sources and targets in a folder, as they are there; ``mapped``: see ``load_tokenized``."""
+def map_rows(folder: Path) -> tuple[TokenRows, TokenRows]:
+    """Returns sources and targets in a folder, as they are there."""
     lengths = np.fromfile(folder / LENGTHS_FILE, dtype=np.int32).astype(np.int64).reshape(2, -1)
-    sources, targets = [TokenRows.of(_ids(folder / name, mapped), lengths[side]) for side, name in enumerate(SIDES)]
+    sources, targets = [TokenRows.of(_ids(folder / name), lengths[side]) for side, name in enumerate(SIDES)]
     return sources, targets
 
 
@@ -122,8 +121,8 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _ids(path: Path, mapped: bool) -> NDArray[np.int32]:
+def _ids(path: Path) -> NDArray[np.int32]:
     """Returns the token ids in a file."""
-    if mapped and path.stat().st_size:  # an empty file cannot be mapped
-        return np.memmap(path, dtype=np.int32, mode="r")
-    return np.fromfile(path, dtype=np.int32)
+    if not path.stat().st_size:  # an empty file cannot be mapped
+        return np.empty(0, dtype=np.int32)
+    return np.memmap(path, dtype=np.int32, mode="r")

@@ -8,16 +8,29 @@ import hashlib
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from compressor.data import readers
 from compressor.data.corpus import read_pairs
 from compressor.data.examples import Example
 from compressor.data.lines import BadRows, file_fingerprint
-from compressor.data.readers import read_lines, read_table, read_text
 from compressor.data_config import DataSource
 from compressor.errors import DataError, DependencyError
+
+
+def read_lines(path: Path) -> list[str]:
+    return [example.source for example in readers.read_text(path, None)]
+
+
+def read_text(source: Path, target: Path | None) -> list[Example]:
+    return list(readers.read_text(source, target))
+
+
+def read_table(path: Path, source: str, target: str | None, bad: BadRows | None = None) -> list[Example]:
+    return list(readers.read_table(path, source, target, bad))
 
 
 def write(folder: Path, name: str, content: bytes) -> Path:
@@ -139,7 +152,7 @@ def test_columns_of_a_file_without_names_are_numbers(tmp_path: Path, text: str, 
     path = write(tmp_path, "x.tsv", text.encode())
     assert read_table(path, *columns) == [Example("Ja.", "Yes."), Example("Nein.", "No.")]
     source = DataSource(path="x.tsv", source_column=int(columns[0]), target_column=int(columns[1]))  # as in YAML
-    assert read_pairs(source, tmp_path) == read_table(path, *columns)
+    assert list(read_pairs(source, tmp_path)) == read_table(path, *columns)
     with pytest.raises(DataError, match=r"line 1: no column '9' \(found: 1, 2"):
         read_table(path, columns[0], "9")
 
@@ -203,9 +216,47 @@ def test_parquet_is_read_by_column(tmp_path: Path) -> None:
         read_table(write(tmp_path, "bad.parquet", b"no parquet"), "source", "target")
 
 
-def test_without_datasets_tables_name_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DependencyError, match=r"datasets.*extra `train`"):
+def test_a_hub_data_set_is_read_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of JSON lines stands for the hub: `datasets` loads it by the same call."""
+    pytest.importorskip("datasets")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "hub").mkdir()
+    records = [{"translation": {"de": f"Satz {n}", "en": f"sentence {n}"}} for n in range(5)]
+    (tmp_path / "hub/train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    columns = {"source_column": "translation.de", "target_column": "translation.en"}
+    whole = [Example(f"Satz {n}", f"sentence {n}") for n in range(5)]
+    for size, expected in ((None, whole), (2, whole[:2])):
+        rows = read_pairs(DataSource(hub=str(tmp_path / "hub"), size=size, **columns), tmp_path)
+        assert not isinstance(rows, list) and list(rows) == expected
+    with pytest.raises(DataError, match=r"row 1: no column 'de' \(found: translation\)"):
+        list(read_pairs(DataSource(hub=str(tmp_path / "hub"), source_column="de"), tmp_path))
+    with pytest.raises(DataError, match=r"\(dev\): cannot be read"):
+        list(read_pairs(DataSource(hub=str(tmp_path / "hub"), split="dev", **columns), tmp_path))
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.txt.gz", "x.csv", "x.jsonl", "x.parquet"])
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str) -> None:
+    """48 MB of text in rows of 16,000 characters are read within 12 MB."""
+    rows, text = 3000, "wort " * 3200
+    if name == "x.parquet":
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.table({"source": [text] * rows}), tmp_path / name, row_group_size=100)
+    else:
+        line = json.dumps({"source": text}) if name == "x.jsonl" else text
+        write(tmp_path, name, ("source\n" * (name == "x.csv") + f"{line}\n" * rows).encode())
+    is_text = name.startswith("x.txt")
+    spec = DataSource(source=name) if is_text else DataSource(path=name, target_column=None)
+    tracemalloc.start()
+    count = sum(1 for _ in read_pairs(spec, tmp_path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == rows
+    assert peak < 12e6
+
+
+def test_without_pyarrow_parquet_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(DependencyError, match=r"pyarrow.*extra `train`"):
         read_table(write(tmp_path, "x.parquet", b"PAR1"), "source", "target")
 
 
