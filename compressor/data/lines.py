@@ -100,7 +100,7 @@ def lines_of(path: Path) -> Iterator[str | BadLine]:
 
 def _opened(path: Path) -> BinaryIO:
     """Opens a file, decompressed if its name ends in .gz. Raises OSError."""
-    return io.BufferedReader(gzip.open(path)) if path.suffix == ".gz" else path.open("rb")  # type: ignore[arg-type]
+    return io.BufferedReader(gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def _decode(path: Path, number: int, line: bytes) -> str | BadLine:

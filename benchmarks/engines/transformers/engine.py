@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,8 @@ class HuggingFaceEngine:
 
     def translate(self, texts: Sequence[str], *, num_beams: int) -> EngineOutput:
         """Tokenizes, generates and decodes one batch."""
-        source, mask = (tensor.to(self._device) for tensor in self._text.encode(texts))
+        encoded = self._text.encode(texts)
+        source, mask = encoded.ids.to(self._device), encoded.mask.to(self._device)
         with torch.inference_mode():
             ids = self._model.generate(
                 input_ids=source, attention_mask=mask, num_beams=num_beams, do_sample=False, **self._options
@@ -58,7 +59,9 @@ class HuggingFaceEngine:
         rows = [_until(row, set(eos) if isinstance(eos, list) else {eos}) for row in ids[:, 1:].tolist()]
         longest = self._options.get("max_new_tokens") or config.max_new_tokens or (config.max_length or 21) - 1
         texts, counts = self._text.decode(rows), [len(row) for row in rows]
-        return EngineOutput(texts, counts, lambda: finish_reasons(rows, _unpadded(source, mask), longest)())
+        return EngineOutput(
+            texts, counts, lambda: finish_reasons(rows, _unpadded(encoded.ids, encoded.mask), longest)(), encoded.cut
+        )
 
 
 def load(spec: EngineSpec, threads: int) -> HuggingFaceEngine:
@@ -70,13 +73,21 @@ def load(spec: EngineSpec, threads: int) -> HuggingFaceEngine:
     return HuggingFaceEngine(spec, threads)
 
 
+class _Encoded(NamedTuple):
+    """Padded ids and their mask, both [batch, source_len], and the number of sources that were cut."""
+
+    ids: Tensor
+    mask: Tensor
+    cut: int
+
+
 class _Text(Protocol):
-    """Tokenization: texts to padded ids [batch, source_len] with their mask, and ids to texts."""
+    """Tokenization: texts to ids, and ids to texts."""
 
     options: dict[str, Any]
     """Arguments of `generate` that the checkpoint's own configuration lacks."""
 
-    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]: ...
+    def encode(self, texts: Sequence[str]) -> _Encoded: ...
 
     def decode(self, rows: list[list[int]]) -> list[str]: ...
 
@@ -94,7 +105,7 @@ class _CheckpointText:
             language = tokenizer.convert_tokens_to_ids(spec.target_language)
             self.options["decoder_start_token_id" if first else "forced_bos_token_id"] = language
 
-    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def encode(self, texts: Sequence[str]) -> _Encoded:
         sources = [self._prefix + text for text in texts]
         for source in sources:
             check_language(source, self._languages)
@@ -105,7 +116,12 @@ class _CheckpointText:
             truncation=True,
             max_length=self._longest,
         )
-        return batch["input_ids"], batch["attention_mask"]
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        longest = [
+            source for source, length in zip(sources, mask.sum(1).tolist(), strict=True) if length == self._longest
+        ]
+        cut = sum(len(self._tokenizer(source)["input_ids"]) > self._longest for source in longest)
+        return _Encoded(ids, mask, cut)
 
     def decode(self, rows: list[list[int]]) -> list[str]:
         texts: list[str] = self._tokenizer.batch_decode(rows, skip_special_tokens=True)
@@ -119,10 +135,10 @@ class _RunText:
         self._tokenizer, self._generation = run.tokenizer, run.generation
         self.options: dict[str, Any] = {}
 
-    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        rows, _ = encode_sources(self._tokenizer, texts, self._generation.max_source_tokens)
+    def encode(self, texts: Sequence[str]) -> _Encoded:
+        rows, cut = encode_sources(self._tokenizer, texts, self._generation.max_source_tokens)
         source, mask = pad_sources(rows, self._generation.pad_id)
-        return source, mask.long()
+        return _Encoded(source, mask.long(), cut)
 
     def decode(self, rows: list[list[int]]) -> list[str]:
         return [self._tokenizer.decode(row) for row in rows]

@@ -44,8 +44,19 @@ def test_torch_is_the_runs_own_greedy_search(tiny_run: Path) -> None:
 
 def test_sources_that_are_cut_are_counted(tiny_run: Path, tiny_bundle: Path) -> None:
     texts = [TEXTS[0], TEXTS[0] * 20, TEXTS[0] * 30]
-    for engine in (load("torch", tiny_run), load("onnx", tiny_bundle, precision="fp32")):
+    run_engines = load("torch", tiny_run), load("transformers", tiny_run)
+    for engine in (*run_engines, load("onnx", tiny_bundle, precision="fp32")):
         assert engine.translate(texts, num_beams=1).cut_sources == 2
+
+
+def test_a_checkpoint_counts_sources_over_its_limit(marian_folder: Path) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    limit = AutoConfig.from_pretrained(marian_folder).max_position_embeddings
+    tokenizer, engine = AutoTokenizer.from_pretrained(marian_folder), load("transformers", marian_folder)
+    texts = [" ".join(["w5"] * count) for count in (limit - 1, limit, 3 * limit)]  # and the end of sentence
+    assert [len(tokenizer(text)["input_ids"]) for text in texts] == [limit, limit + 1, 3 * limit + 1]
+    assert engine.translate(texts, num_beams=1).cut_sources == 2
 
 
 def test_all_engines_give_the_same_output_for_the_same_weights(tiny_run: Path, tiny_bundle: Path) -> None:
