@@ -67,7 +67,7 @@ def label_corpus(
             setup.train = first_pass(setup.train, setup.augmentation)
         content = LabelContent(num_hypotheses, top_k, on_references)
         if engine == "ray":
-            return write_labels_on_ray(setup, out, console, content)
+            return write_labels_on_ray(setup, out, console, content, label_engine)
         device = accelerator("no").device
         setup.teacher.to(device)
         setup.student.to(device)

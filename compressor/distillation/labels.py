@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -107,6 +107,16 @@ class MissingShards:
     finished: dict[int, ShardRecord]
     shards: list[int]
 
+    @property
+    def sources(self) -> int:
+        """Sources of the missing shards."""
+        return sum(len(self.store.indices(number)) for number in self.shards)
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """Description of the engine that wrote the last finished shard; empty where there is none."""
+        return self.finished[max(self.finished)].written_by if self.finished else {}
+
 
 def needs_labels(setup: Setup) -> bool:
     """Returns whether the method reads outputs of the teacher that are to be written first."""
@@ -144,16 +154,14 @@ def write_labels(
     store, finished, temporary = missing.store, missing.finished, folder / LABEL_ENGINE_FOLDER
     if not missing.shards:
         return LabelStore(folder, store, [finished[number] for number in store.shards])
-    used = finished[max(finished)].written_by if finished else {}
-    count = sum(len(store.indices(number)) for number in missing.shards)
     with _bar(console) as bar:
         start = time.monotonic()
         outputs = f"teacher's outputs, {store.settings['teacher.num_beams']} beams"
         shown = "teacher's distributions" if content.on_references else outputs
-        task = bar.add_task(shown, total=store.sources, completed=store.sources - count)
+        task = bar.add_task(shown, total=store.sources, completed=store.sources - missing.sources)
         if content.on_references:  # nothing is searched
             open_exported = None
-        engine, written_by = choose_engine(setup, used, count, temporary, open_exported, console)
+        engine, written_by = choose_engine(setup, missing.used, missing.sources, temporary, open_exported, console)
         assert setup.teacher is not None  # there is something to write
         device = next(setup.student.parameters()).device
         labeller = Labeller(setup.recipe, setup.teacher, engine, store.num_hypotheses, store.top_k, device)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -37,8 +41,18 @@ BATCHES = 8
 """Batches of a call for each thread."""
 
 
+class PackedTeacher(NamedTuple):
+    """An exported teacher on its way to another process."""
+
+    files: dict[str, bytes]
+    """Relative path to content."""
+    num_beams: int
+
+
 class ExportedTeacher:
     """A ``LabelEngine`` on the processor, without the checks of a bundle that is published.
+
+    It can be pickled, with its files; another process opens it with one thread, and beams up to those of the recipe.
 
     Raises:
         ExportError: the teacher's layout, widths or limits cannot be exported, or training runs on a GPU.
@@ -64,10 +78,32 @@ class ExportedTeacher:
         ):
             if wanted > limit:
                 raise ExportError(f"{name} is {wanted}, and the teacher's graphs take {limit} at most")
-        threads = setup.recipe.training.threads or available_cpus()
-        beams = setup.recipe.teacher.num_beams
+        self._open(folder, setup.recipe.teacher.num_beams, setup.recipe.training.threads or available_cpus())
+
+    def __getstate__(self) -> PackedTeacher:
+        """Returns the exported files."""
+        files = [path for path in self._folder.rglob("*") if path.is_file()]
+        content = {path.relative_to(self._folder).as_posix(): path.read_bytes() for path in files}
+        return PackedTeacher(content, self._num_beams)
+
+    def __setstate__(self, packed: PackedTeacher) -> None:
+        """Writes the files to a temporary folder, which lasts as long as this object, and opens them."""
+        folder = Path(tempfile.mkdtemp())
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        for name, content in packed.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        self._open(folder, packed.num_beams, threads=1)
+
+    def _open(self, folder: Path, num_beams: int, threads: int) -> None:
+        self._folder, self._num_beams = folder, num_beams
         self.generator = Generator(
-            folder, manifest, precision=PRECISION, intra_threads=1, inter_threads=threads, num_beams=beams
+            folder,
+            open_bundle(folder),
+            precision=PRECISION,
+            intra_threads=1,
+            inter_threads=threads,
+            num_beams=num_beams,
         )
         self.chunk_tokens = BATCHES * BATCH_TOKENS * threads
 

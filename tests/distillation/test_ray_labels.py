@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pyarrow as pa
 import pytest
 from rich.console import Console
 
 from compressor.config import Recipe, parse_recipe
-from compressor.distillation import labels
+from compressor.distillation import labels, ray_labels
 from compressor.distillation.label_run import label_corpus
 from compressor.distillation.label_store import LabelStore
 from compressor.distillation.labels import LabelContent
 from compressor.distillation.ray_labels import ShardWorker, write_labels_on_ray
 from compressor.distillation.setup import set_up
 from compressor.errors import ConfigError, DependencyError
+from compressor.exporters.label_engine import ExportedTeacher
 
 Make = Callable[..., Recipe]
 
@@ -33,12 +36,17 @@ def recipe(make_recipe: Make, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of Ray's own
-@pytest.mark.parametrize("wanted", [{"num_hypotheses": 3}, {"on_references": True}])
+@pytest.mark.parametrize(
+    ("wanted", "engine"),
+    [({"num_hypotheses": 3}, "torch"), ({"num_hypotheses": 3}, "onnx"), ({"on_references": True}, "torch")],
+)
 def test_a_cluster_writes_the_shards_that_one_process_does(
-    recipe: Recipe, tmp_path: Path, wanted: dict[str, Any]
+    recipe: Recipe, tmp_path: Path, wanted: dict[str, Any], engine: str, trace_once: Callable[..., None]
 ) -> None:
     pytest.importorskip("ray.data", reason="needs Ray: pip install '.[ray]'")
-    options = {**wanted, "top_k": 4, "progress": False}
+    assert recipe.teacher is not None
+    recipe = recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"label_engine": engine})})
+    options = {**wanted, "top_k": 4, "progress": False, "label_engine": ExportedTeacher}
     expected = label_corpus(recipe, tmp_path / "local", **options)
     partly = tmp_path / "ray"
     label_corpus(recipe, partly, **options)
@@ -52,6 +60,9 @@ def test_a_cluster_writes_the_shards_that_one_process_does(
         name = f"shard-0000{number}.safetensors"
         assert (partly / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
     assert LabelStore.open(partly).record == expected.record
+    written = [json.loads((partly / f"shard-0000{number}.json").read_text()) for number in range(4)]
+    assert [shard["engine"] for shard in written] == [engine] * 4
+    assert not (partly / "label_engine").exists()
 
 
 def test_a_worker_with_another_teacher_says_so(recipe: Recipe, tmp_path: Path) -> None:
@@ -73,7 +84,8 @@ def test_what_a_cluster_cannot_do_is_refused(recipe: Recipe, tmp_path: Path, mon
     teacher = recipe.teacher.model_copy(update={"label_engine": "onnx"})
     with monkeypatch.context() as patch:
         patch.setattr(setup, "recipe", recipe.model_copy(update={"teacher": teacher}))
-        with pytest.raises(ConfigError, match="onnx is for engine local; on a cluster PyTorch writes"):
+        patch.setattr(ray_labels, "_ray", lambda: MagicMock(cluster_resources=lambda: {"CPU": 8.0, "GPU": 1.0}))
+        with pytest.raises(ConfigError, match="onnx is for processors, and the cluster has GPUs: PyTorch writes there"):
             write_labels_on_ray(setup, tmp_path / "store", Console(quiet=True), LabelContent())
     for module in ("ray", "ray.data"):
         monkeypatch.setitem(sys.modules, module, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,6 +55,8 @@ def test_the_exported_teacher_writes_the_beam_searchs_outputs(
     assert [[best] for best, *_ in outputs] == engine.hypotheses(sources, 3)
     monkeypatch.setattr(label_engine, "build_graphs", None)  # it is not exported again
     assert ExportedTeacher(setup, tmp_path / "engine").hypotheses(sources, 3, 3) == outputs
+    sent: ExportedTeacher = pickle.loads(pickle.dumps(engine))
+    assert sent.hypotheses(sources, 3, 3) == outputs and sent.generator is not engine.generator
     for section, field, value in (("data", "max_source_tokens", 99), ("teacher", "num_beams", 999)):
         with pytest.raises(ExportError, match=rf"{section}\.{field} is {value}, and the teacher's graphs take \d+"):
             ExportedTeacher(changed(setup, section, **{field: value}), tmp_path / "engine")  # type: ignore[arg-type]
