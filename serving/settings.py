@@ -73,7 +73,10 @@ class Settings(BaseSettings):
         default=16.0, gt=0, description="With Ray: requests at a time that a replica should have; more start another."
     )
     workers: int = Field(
-        default=1, ge=1, le=256, description="Server processes; threads and the queue are divided among them."
+        default=1,
+        ge=1,
+        le=256,
+        description="Server processes; they share the queue and, unless `threads` is given, the processors.",
     )
     precision: str | None = Field(
         default=None, description="Precision to load; default: int8 if the bundle has it, else mixed or fp32."
@@ -88,7 +91,7 @@ class Settings(BaseSettings):
         default=None, description="SHA-256 that the manifest must have; for a server of one bundle."
     )
     api_key: SecretStr | None = Field(
-        default=None, description="Bearer token that every request but health checks must carry."
+        default=None, description="Bearer token that requests must carry; probes and the page's files need none."
     )
     page: bool = Field(default=True, description="Show the page at /, on which people try the models.")
     keys: Annotated[tuple[ClientKey, ...], NoDecode] = Field(

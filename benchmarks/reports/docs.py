@@ -90,7 +90,9 @@ def fill(text: str, results: Path = RESULTS) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="result file of `compress bench --json`")
+    parser.add_argument(
+        "file", type=Path, nargs="?", metavar="FILE", help="result file of `compress bench` or of another measurement"
+    )
     parser.add_argument("--markdown", action="store_true", help="print it as Markdown")
     parser.add_argument("--html", type=Path, metavar="OUT", help="write it as a page")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="write its plot as SVG")

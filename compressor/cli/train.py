@@ -18,7 +18,8 @@ def command(
 ) -> None:
     """Train a model from references alone.
 
-    The recipe is one for `compress distill`; its teacher, its method and its sources without references are left out.
+    The recipe is one for `compress distill`; its teacher, its method but for label smoothing, and its sources
+    without references are left out.
     This makes a teacher of one's own, or a baseline.
     """
     from compressor.cli.training import make
