@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -10,6 +11,15 @@ from compressor.cli import options
 
 EXAMPLE = "compress label configs/de-en.yaml --set teacher.path=DIR --num-hypotheses 5 --top-k 16 --out labels/de-en"
 
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Folder to write; what is missing of the same labels there is added.",
+        show_default=False,
+    ),
+]
 NumHypotheses = Annotated[
     int,
     typer.Option(
@@ -35,7 +45,7 @@ Engine = Annotated[
 
 def command(
     recipe: options.RecipeFile,
-    out: options.Out,
+    out: Out,
     set_: options.Set = (),  # type: ignore[assignment]
     num_hypotheses: NumHypotheses = 1,
     top_k: TopK = 0,

@@ -33,8 +33,9 @@ class ExportConfig(BaseModel):
     )
     precisions: tuple[str, ...] | None = Field(
         None,
-        description=f"Any of {', '.join(PRECISIONS)}; each but fp16 also with {SHORTLIST} (int8{SHORTLIST}: int8 with and "
-        "without a lexical shortlist); default: fp32,int8, for cuda fp32,fp16. With format transformers: fp32 (default) or fp16.",
+        description=f"Any of {', '.join(PRECISIONS)}; each but fp16 also with {SHORTLIST} (int8{SHORTLIST}: int8 with "
+        "and without a lexical shortlist); default: fp32,int8, for cuda fp32,fp16. With format transformers: fp32 "
+        "(default) or fp16.",
     )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the bundle is checked; cuda takes an NVIDIA GPU.")
     batch_size: int = Field(1, ge=1, description="Sentences a call that the precision mixed is optimised for.")
