@@ -16,18 +16,26 @@ PARTIAL = ".partial"
 
 
 @contextlib.contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turns a full disk or a missing permission into a StorageError that names ``path``."""
+def full_disk_errors(path: Path) -> Iterator[None]:
+    """Turns a full disk into a StorageError that names ``path``."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(
-                f"{path}: the disk is full; nothing was written, free some space and try again"
-            ) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StorageError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
-        raise
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageError(f"{path}: the disk is full; nothing was written, free some space and try again") from None
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns a full disk or a missing permission into a StorageError that names ``path``."""
+    try:
+        with full_disk_errors(path):
+            yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise StorageError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

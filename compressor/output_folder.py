@@ -11,7 +11,7 @@ from pathlib import Path
 
 from compressor.bundle import MANIFEST_FILE
 from compressor.errors import OutputExistsError
-from compressor.files import storage_errors
+from compressor.files import full_disk_errors, storage_errors
 from compressor.locks import hold
 from compressor.run_folder import LABELS_FILE, LABELS_FOLDER, METRICS_FILE, MODEL_FILE, PROGRESS_FILE, RUN_FILE
 
@@ -89,13 +89,15 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        try:
+    try:
+        with full_disk_errors(path):  # a file that the block cannot read is not this folder's fault
             yield temporary
+        with storage_errors(path):
             _sync(temporary)
             os.chmod(temporary, 0o755)
             _replace(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

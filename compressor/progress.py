@@ -30,14 +30,13 @@ class Bar:
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
-    def track(self, items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
-        """Yields the items of a step, and advances the bar by a thousand at a time; without a total it counts them."""
-        self.start(label, total)
+    def track(self, items: Iterable[Item], label: str) -> Iterator[Item]:
+        """Yields the items of a step, and counts them, a thousand at a time."""
+        self.start(label, None)
         for number, item in enumerate(items, 1):
             yield item
             if number % TRACKED == 0 and self._task is not None:
-                text = label if total else f"{label}: {number:,}"
-                self._progress.update(self._task, completed=number, description=text)
+                self._progress.update(self._task, completed=number, description=f"{label}: {number:,}")
 
     def start(self, label: str, total: int | None) -> Callable[[], None]:
         """Begins a step of ``total`` items (None: unknown), and returns a function that advances it by one."""

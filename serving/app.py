@@ -74,7 +74,7 @@ def build_app(
         yield
         service.leave()
         loading.cancel()
-        await asyncio.to_thread(service.batcher.close)
+        await asyncio.to_thread(service.batcher.close, settings.drain_seconds)
 
     access = Access(settings, limits or RateLimits())
     app = _new_app(settings, lifespan)

@@ -114,8 +114,12 @@ class Batcher:
         for job in jobs:
             job.future.add_done_callback(partial(self._release, job.places, len(job.source.token_ids)))
 
-    def close(self) -> None:
-        """Cancels the jobs in the queue and waits for the running batches."""
+    def close(self, seconds: float = 60.0) -> None:
+        """Cancels the jobs in the queue and waits for the running batches, so long at most.
+
+        A thread that still runs then does not keep the process alive.
+        """
+        end = time.monotonic() + seconds
         with self._changed:
             self._closed = True
             waiting = self._schedule.clear()
@@ -124,7 +128,9 @@ class Batcher:
             job.future.cancel()
         fail(waiting, Draining())  # streams between two turns
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, end - time.monotonic()))
+        if running := [thread.name for thread in self._threads if thread.is_alive()]:
+            _log.error("%s still at work after %g s: what it does is lost", ", ".join(running), seconds)
 
     def _start(self) -> None:
         """Starts the threads at the first submission."""

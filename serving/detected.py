@@ -13,7 +13,8 @@ from compressor.errors import InputError
 from compressor.runtime.results import Result
 from compressor.text.markup import XmlTags
 from serving.errors import Problem, ProblemItem
-from serving.generation import generate
+from serving.generation import deadline_of, generate
+from serving.jobs import Deadline
 from serving.languages import Detected, pairs, source_of
 from serving.models import Service
 from serving.schemas import SummarizeRequest
@@ -63,12 +64,14 @@ async def translate_detected(
     else:
         sources = [Detected(source, 1.0)] * len(texts)
     results: dict[int, Result] = {}
+    deadline: Deadline | None = None
     for language in dict.fromkeys(one.language for one in sources):
         places = [index for index, one in enumerate(sources) if one.language == language]
         body = SummarizeRequest(inputs=[texts[index] for index in places], **{"split": "sentences", **fields})
         model = service.select("translation", None, language, target)
         try:
-            outputs = await generate(request, service, model, body, xml)
+            deadline = deadline or deadline_of(body, service)
+            outputs = await generate(request, service, model, body, xml, deadline)
         except InputError as error:
             error.index = None if error.index is None else places[error.index]
             raise

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from fastapi import Request
 
-from compressor.errors import TooLongError
+from compressor.errors import InputError, TooLongError
 from compressor.runtime.results import Result
 from compressor.text.markup import Markup, XmlTags
 from serving.errors import Problem, ProblemItem
@@ -23,7 +23,12 @@ T = TypeVar("T")
 
 
 async def generate(
-    request: Request, service: Service, model: ServedModel, body: SummarizeRequest, xml: XmlTags | None = None
+    request: Request,
+    service: Service,
+    model: ServedModel,
+    body: SummarizeRequest,
+    xml: XmlTags | None = None,
+    deadline: Deadline | None = None,
 ) -> list[Result]:
     """Returns the results of a request, in the order of its texts.
 
@@ -33,6 +38,7 @@ async def generate(
         model: Runs the jobs.
         body: What is asked for.
         xml: How to read the texts as XML; None: ``body.format`` says what they are.
+        deadline: End of the request's time; None: it begins now.
 
     Raises:
         Problem: 422, with all that this server or this model does not support.
@@ -40,17 +46,28 @@ async def generate(
         InputError: A text is not valid for the model.
     """
     check(body, model, service.settings)
+    deadline = deadline or deadline_of(body, service)
     if xml is not None or body.format == "html":
-        results = await _translate_markup(request, service, model, body, xml)
+        results = await _translate_markup(request, service, model, body, xml, deadline)
     else:
-        work = await work_of(request, service, model, body, body.inputs)
+        work = await work_of(request, service, model, body, body.inputs, deadline)
         results = await run_jobs(request, service.batcher, model.engine, work)
     service.metrics.count(model.info.id, results)
     return results
 
 
+def deadline_of(body: SummarizeRequest, service: Service) -> Deadline:
+    """Returns the end of the time that a request may take, which begins now."""
+    return Deadline.after(body.timeout_ms or service.settings.timeout_ms)
+
+
 async def work_of(
-    request: Request, service: Service, model: ServedModel, body: SummarizeRequest, texts: Sequence[str]
+    request: Request,
+    service: Service,
+    model: ServedModel,
+    body: SummarizeRequest,
+    texts: Sequence[str],
+    deadline: Deadline,
 ) -> RequestJobs:
     """Returns the jobs of texts with the options of a request. Raises what ``make_jobs`` does."""
     return await make_jobs(
@@ -61,12 +78,17 @@ async def work_of(
         split=body.split,
         truncation=body.truncation,
         options=model.options(body.parameters),
-        deadline=Deadline.after(body.timeout_ms or service.settings.timeout_ms),
+        deadline=deadline,
     )
 
 
 async def _translate_markup(
-    request: Request, service: Service, model: ServedModel, body: SummarizeRequest, xml: XmlTags | None
+    request: Request,
+    service: Service,
+    model: ServedModel,
+    body: SummarizeRequest,
+    xml: XmlTags | None,
+    deadline: Deadline,
 ) -> list[Result]:
     """Returns translations with the markup of the texts.
 
@@ -79,12 +101,13 @@ async def _translate_markup(
     phrases = list(dict.fromkeys(phrase for markup in markups for phrase in markup.phrases))
     phrases = phrases[: service.settings.max_items - len(texts)]
     try:
-        work = await work_of(request, service, model, body, texts + phrases)
-    except TooLongError as error:
-        if not phrases or all(index < len(texts) for index, _ in error.texts):
+        work = await work_of(request, service, model, body, texts + phrases, deadline)
+    except InputError as error:  # a phrase may be too long, or lack the language that its text begins with
+        wrong = [index for index, _ in error.texts] if isinstance(error, TooLongError) else [error.index or 0]
+        if all(index < len(texts) for index in wrong):
             raise
         phrases = []
-        work = await work_of(request, service, model, body, texts)
+        work = await work_of(request, service, model, body, texts, deadline)
     results = await run_jobs(request, service.batcher, model.engine, work)
     translations = {phrase: result.text for phrase, result in zip(phrases, results[len(texts) :], strict=True)}
 

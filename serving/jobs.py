@@ -80,7 +80,7 @@ class JobOptions:
     """None is the bundle's default, here and below."""
     min_new_tokens: int | None = None
     no_repeat_ngram_size: int | None = None
-    limit_of_source: Callable[[int], int] | None = None
+    limit_of_source: Callable[[int, int | None], int] | None = None
     """Length of a source in tokens to a second limit on its output; None: ``max_new_tokens`` alone, which was asked
     for."""
 
@@ -113,7 +113,9 @@ class Job:
     def max_new_tokens(self) -> int:
         """Longest output of this source."""
         limit, of_source = self.options.max_new_tokens, self.options.limit_of_source
-        return limit if of_source is None else min(limit, of_source(len(self.source.token_ids)))
+        if of_source is None:
+            return limit
+        return min(limit, of_source(len(self.source.token_ids), self.options.min_new_tokens))
 
 
 class ServingEngine(Protocol):

@@ -72,7 +72,7 @@ class Metrics:
         self._queue_tokens = _gauge("compress_queue_tokens", "Source tokens admitted and not yet answered.", registry)
         self._models = Gauge(
             "compress_model_info",
-            "1 for each model that is served.",
+            "1 for each model that is served, 0 for one that was replaced.",
             ("model", "task", "source", "target", "precision"),
             registry=registry,
             multiprocess_mode="livemax",
@@ -84,6 +84,10 @@ class Metrics:
         self._requests.labels(model.id, model.task, "ok")
         for reason in get_args(FinishReason):
             self._outputs.labels(model.id, reason)
+
+    def remove_model(self, model: ModelInfo) -> None:
+        """Says that a model is served no longer; its counters stay."""
+        self._models.labels(model.id, model.task, model.source or "", model.target or "", model.precision).set(0)
 
     def begin_request(self) -> None:
         """Counts a request in flight, which has not chosen a model."""

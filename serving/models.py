@@ -185,10 +185,15 @@ class Service:
         An error is logged, and the old models stay.
         """
         if self.phase is not Phase.READY or self._reloading:
+            _log.warning("not reloaded: the models are being loaded, or the server ends")
             return
         self._reloading = True
         try:
             models = [await self._load_model(path) for path in self.settings.bundles]
+            for old in self.models.values():
+                self.metrics.remove_model(old.info)
+            for model in models:
+                self.metrics.add_model(model.info)
             self.models = {model.info.id: model for model in models}
             _log.info("reloaded %s", ", ".join(self.models))
         except Exception as error:
@@ -247,8 +252,7 @@ class Service:
     async def _warm_up(self, model: ServedModel) -> None:
         (source,) = model.engine.encode([model.engine.example], "longest_first")
         job = Job(source, model.options(Parameters()), Deadline.after(self.settings.max_timeout_ms))
-        self.batcher.submit(model.engine, [job])
-        await asyncio.wrap_future(job.future)
+        await asyncio.to_thread(model.engine.search, [job])  # the queue may be full
 
 
 def _threads(settings: Settings) -> int:

@@ -70,14 +70,22 @@ def serve_on_ray(settings: Settings) -> None:
         serve.start(http_options={"host": settings.host, "port": settings.port})
         serve.run(application(settings), name=APPLICATION, blocking=False)
     except RuntimeError as error:
-        serve.shutdown()
+        _leave(serve)
         raise ConfigError(f"Ray Serve could not start the application, see above: {error}") from None
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # after Ray has started, which has handlers of its own
         signal.signal(number, lambda *_: stop.set())
     _log.info("listening on http://%s:%d", settings.host, settings.port)
     stop.wait()
-    serve.shutdown()
+    _leave(serve)
+
+
+def _leave(serve: Any) -> None:
+    """Ends this application alone, since others may run on the cluster; a cluster that was started here ends, too."""
+    import ray
+
+    serve.delete(APPLICATION)
+    ray.shutdown()
 
 
 def _ray_serve() -> Any:

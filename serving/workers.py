@@ -205,6 +205,7 @@ def _end_with_supervisor() -> None:
 
 def _work(settings: Settings, listener: socket.socket, limits: tuple[str, bytes], failures: Connection) -> None:
     """Runs one worker; sends the error of a bundle that cannot be loaded, which the supervisor raises."""
+    os.setpgid(0, 0)  # a signal to the whole group, such as Ctrl-C's, comes through the supervisor alone, once
     logs.configure(settings.log_format, settings.log_level)
     threading.Thread(target=_end_with_supervisor, name="supervisor", daemon=True).start()
     needs_limits = settings.rate_limit is not None or any(key.rate_limit for key in settings.keys)

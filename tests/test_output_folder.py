@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from compressor.errors import OutputExistsError
+from compressor.errors import OutputExistsError, StorageError
 from compressor.output_folder import new_folder
 
 
@@ -20,6 +21,14 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with new_folder(target) as folder:
         (folder / "part").write_text("1")
     assert (target / "part").read_text() == "1"
+
+
+def test_only_what_happens_to_the_folder_is_said_of_it(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), new_folder(tmp_path / "bundle"):
+        raise PermissionError(errno.EACCES, "cannot be read", "tokenizer")
+    with pytest.raises(StorageError, match="bundle: the disk is full"), new_folder(tmp_path / "bundle"):
+        raise OSError(errno.ENOSPC, "full", "part")
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_existing_folder_is_replaced_only_when_told_to(tmp_path: Path) -> None:

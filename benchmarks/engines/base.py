@@ -60,7 +60,7 @@ class EngineOutput(NamedTuple):
 def finish_reasons(
     outputs: Sequence[list[int]], sources: Sequence[Sequence[int]], limit: int
 ) -> Callable[[], list[FinishReason]]:
-    """Returns `Output.finish_reasons` of an engine without guards; a loop counts as one wherever it ended.
+    """Returns `EngineOutput.finish_reasons` of an engine without guards; a loop counts as one wherever it ended.
 
     Args:
         outputs: Token ids of each output.

@@ -89,10 +89,11 @@ def _table(config: BenchConfig, specs: list[EngineSpec], connect: Connect, progr
     scores: dict[tuple[str, int], Row] = {}
     for threads in config.threads:
         with Hosts(connect) as hosts, Bar(console, progress) as bar:
-            for spec in specs:
-                hosts.host(spec, Setting(threads))
+            for num_beams in sorted(config.num_beams):  # all are open before the first is measured
+                _able(config, specs, hosts, num_beams, threads)
             for cell in _cells(config, threads):
-                rows += _measure(cell, _able(specs, hosts, cell.num_beams, threads), sentences, config, bar)
+                able = _able(config, specs, hosts, cell.num_beams, threads)
+                rows += _measure(cell, able, sentences, config, bar)
             if config.quality and not scores:
                 scores = _scores(config, specs, hosts, (sources, references), bar)
     for row in rows:
@@ -111,11 +112,14 @@ def _cells(config: BenchConfig, threads: int) -> list[Cell]:
     return sorted(grid, key=lambda cell: (cell.batch_size * cell.num_beams, cell.num_beams))
 
 
-def _able(specs: Sequence[EngineSpec], hosts: Hosts, num_beams: int, threads: int) -> list[Contender]:
-    """The contenders that can search with so many beams."""
-    setting = Setting(threads)
-    loaded = [Contender(spec, hosts.host(spec, setting), num_beams, setting) for spec in specs]
-    return [one for one in loaded if num_beams <= (one.host.info.max_num_beams or num_beams)]
+def _able(
+    config: BenchConfig, specs: Sequence[EngineSpec], hosts: Hosts, num_beams: int, threads: int
+) -> list[Contender]:
+    """The contenders that can search with so many beams; their hosts for the narrowest search of the bench tell."""
+    setting, fewest = Setting(threads), min(config.num_beams)
+    limits = {spec.name: hosts.host(spec, setting, fewest).info.max_num_beams for spec in specs}
+    able = [spec for spec in specs if num_beams <= (limits[spec.name] or num_beams)]
+    return [Contender(spec, hosts.host(spec, setting, num_beams), num_beams, setting) for spec in able]
 
 
 def _measure(cell: Cell, able: list[Contender], sentences: list[str], config: BenchConfig, bar: Bar) -> list[Row]:
@@ -134,7 +138,7 @@ def _scores(
     sources, references = test_set
     scores, size = {}, config.quality_batch_size
     for num_beams in config.num_beams:
-        for one in _able(specs, hosts, num_beams, config.threads[0]):
+        for one in _able(config, specs, hosts, num_beams, config.threads[0]):
             advance = bar.start(f"quality of {one.spec.name}, beams {num_beams}", -(-len(sources) // size))
             counter: Counter[str] = Counter()
             hypotheses = translate_all(one.host, sources, num_beams, size, lambda *_, step=advance: step(), counter)

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sacrebleu.metrics.bleu import BLEU
 
+from compressor.text.metrics import bleu_tokenizer
+
 RESAMPLES, SEED = 1000, 12345
 COVERED = 95.0
 """Per cent of the resamples whose score is in an interval."""
@@ -40,7 +42,9 @@ def draw(sentences: int) -> NDArray[np.int64]:
 
 def resampled_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
     """Returns corpus BLEU of each resample, [resamples], with sacreBLEU's counts, tokens and smoothing."""
-    metric = BLEU(effective_order=True)  # of a sentence's result only the counts are read
+    metric = BLEU(
+        effective_order=True, tokenize=bleu_tokenizer(references)
+    )  # of a sentence's result only the counts are read
     counts = []
     for hypothesis, reference in zip(hypotheses, references, strict=True):
         one = metric.sentence_score(hypothesis, [reference])

@@ -24,7 +24,7 @@ from compressor.errors import ConfigError, ModelError
 from compressor.files import write_atomic
 from compressor.provenance import provenance
 from compressor.run_comparison import RunSummary, compare_runs
-from compressor.run_folder import RECIPE_FILE, read_recipe, read_record
+from compressor.run_folder import RECIPE_FILE, TOKENIZER_FOLDER, read_recipe, read_record
 
 TEACHER_BEAMS = 5
 VANILLA = "vanilla"
@@ -173,9 +173,11 @@ def _vanilla_of(one: Contender, contenders: Sequence[Contender]) -> Contender | 
 
 
 def _digest(model: Path, sources: Sequence[str]) -> str:
-    """Names outputs by the weights and the sources that they depend on."""
+    """Names outputs by all that they depend on: weights, rules of the search, tokenizer, and the sources."""
     digest = hashlib.sha256("\n".join(sources).encode())
-    for path in _weights(model):
+    rules = (model / name for name in ("model.json", "config.json", "generation_config.json", "vocab.json"))
+    tokenizer = (*model.glob("*.spm"), *(model / TOKENIZER_FOLDER).glob("*"))
+    for path in (*_weights(model), *filter(Path.is_file, (*rules, *sorted(tokenizer)))):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]

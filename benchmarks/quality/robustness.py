@@ -30,6 +30,7 @@ from compressor.errors import ConfigError
 from compressor.exporters.robustness import record_robustness
 from compressor.progress import Bar
 from compressor.provenance import provenance
+from compressor.text.metrics import bleu_tokenizer
 
 LONGEST_RATIO, SPARE_CHARACTERS = 3.0, 30
 """An output with more characters than this multiple of its source's, plus the spare ones, is a runaway."""
@@ -90,7 +91,8 @@ def scores(examples: Sequence[Example], outputs: Sequence[str], cut: int = 0) ->
     source and reference alike, ``copied_right`` those of them that stand in the output.
     """
     references = [one.target or "" for one in examples]
-    bleu, chrf = BLEU(lowercase=True, force=True), CHRF(lowercase=True)
+    bleu = BLEU(lowercase=True, force=True, tokenize=bleu_tokenizer(references))
+    chrf = CHRF(lowercase=True)
     words = [(word, output) for one, output in zip(examples, outputs, strict=True) for word in _to_copy(one)]
     runaways = sum(is_runaway(one.source, output) for one, output in zip(examples, outputs, strict=True))
     return {

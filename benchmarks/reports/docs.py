@@ -9,7 +9,7 @@ import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from typing import NamedTuple
 
 from benchmarks.engines.base import TEACHER
 from benchmarks.engines.registry import BASELINE, OWN
@@ -71,6 +71,35 @@ SECTIONS: dict[str, tuple[str, Callable[[Table], str]]] = {
 """Name of a table to its result file and to what makes the Markdown."""
 
 
+class Report(NamedTuple):
+    """How a kind of result is shown."""
+
+    markdown: Callable[[Table], str]
+    plot_file: Callable[[Table], str] | None = None
+    is_bench: bool = False
+
+    @property
+    def has(self) -> tuple[str, ...]:
+        """Options of the command that this kind has."""
+        return ("html", "plot") if self.is_bench else ("plot",) if self.plot_file else ()
+
+
+BENCH = Report(table.markdown, lambda results: html.plot_file(results["rows"]), is_bench=True)
+REPORTS = {
+    "load": Report(serving.markdown, serving.plot_file),
+    "tasks": Report(methods.markdown, methods.plot_file),
+    "slice": Report(robustness.markdown, robustness.plot_file),
+    "positions": Report(exposure.markdown, exposure.plot_file),
+    "shape": Report(peers.markdown),
+    "axis": Report(roofline.markdown),
+    "method": Report(small_tables.update_cost),
+    "name": Report(small_tables.training_throughput),
+    "cpu_seconds": Report(small_tables.corpus_start),
+    "moved": Report(small_tables.batch_independence),
+}
+"""What only this kind of result has, on top or in its rows, to how it is shown."""
+
+
 def fill(text: str, results: Path = RESULTS) -> str:
     """Returns a document in which each marked table is made anew from its result file.
 
@@ -108,22 +137,22 @@ def run(options: argparse.Namespace) -> None:
     if options.file is None:
         return
     results = load(options.file)
-    special = _report_of(results)
+    report = _report_of(results)
+    for option in ("html", "plot"):
+        if getattr(options, option) and option not in report.has:
+            raise ConfigError(f"{{{option}}}: {options.file} has a table alone", options=[option])
     if options.html:
         table.write_html(results, options.html)
     if options.plot:
-        write_atomic(options.plot, special.plot_file(results) if special else html.plot_file(results["rows"]))
-    if options.markdown or special:
-        print(special.markdown(results) if special else table.markdown(results), end="")
+        assert report.plot_file is not None  # else the option was refused
+        write_atomic(options.plot, report.plot_file(results))
+    if options.markdown or not report.is_bench:
+        print(report.markdown(results), end="")
     elif not (options.html or options.plot):
         table.terminal(results)
 
 
-def _report_of(results: Table) -> ModuleType | None:
-    """Returns the module that shows a result of this kind; None for that of a bench."""
-    if "load" in results:
-        return serving
-    if "tasks" in results:
-        return methods
-    columns = results["rows"][0] if results["rows"] else {}
-    return robustness if "slice" in columns else exposure if "positions" in columns else None
+def _report_of(results: Table) -> Report:
+    """Returns how a result of this kind is shown."""
+    names = {*results, *(results.get("rows") or [{}])[0]}
+    return next((report for mark, report in REPORTS.items() if mark in names), BENCH)

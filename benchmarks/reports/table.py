@@ -1,4 +1,4 @@
-"""Shows a bench's result file: in a terminal, as Markdown, as an HTML html."""
+"""Shows a bench's result file: in a terminal, as Markdown, as an HTML page."""
 
 from __future__ import annotations
 

@@ -77,7 +77,6 @@ async def closed_loop(
     clients: int,
     seconds: float,
     *,
-    warmup_s: float = 0.0,
     timeout_s: float = TIMEOUT_SECONDS,
 ) -> Window:
     """Runs clients that send one request after the other.
@@ -87,11 +86,10 @@ async def closed_loop(
         requests: Requests, which the clients take in turn.
         clients: How many, each with one request under way.
         seconds: Length of the window.
-        warmup_s: Seconds before the window, whose requests are not in it.
         timeout_s: Longest wait for one response.
     """
     pool, supply = Pool(address, timeout_s), itertools.cycle(requests)
-    begin = time.perf_counter() + warmup_s
+    begin = time.perf_counter()
     outcomes: list[Outcome] = []
 
     async def client() -> None:

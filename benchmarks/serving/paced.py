@@ -41,7 +41,7 @@ class PacedEngine:
             truncation="error",
             max_new_tokens=LIMIT,
             max_num_beams=1,
-            default_max_new_tokens=lambda source_tokens: LIMIT,
+            default_max_new_tokens=lambda source_tokens, min_new_tokens: LIMIT,
         )
         self.precision = "int8"
         self.example = "a"

@@ -22,7 +22,9 @@ BETA = 0.0
 
 
 def settings_of(method: str) -> list[str]:
-    """Returns overrides that give all methods the same data, sources with references, and ImitKD rollouts alone.
+    """Returns overrides with which methods are compared.
+
+    All have the same data, sources with references, and one batch an update; ImitKD has rollouts alone.
 
     What the recipe sets for its own method, and another would refuse, gets its default.
     """
@@ -30,7 +32,7 @@ def settings_of(method: str) -> list[str]:
     fields = MethodConfig.model_fields.keys() - {"name", "schedule", "rollout", "label_smoothing"}
     defaults = [f"method.{field}={json.dumps(MethodConfig.model_fields[field].default)}" for field in sorted(fields)]
     rollout = [] if method in ROLLOUT_METHODS else ["method.rollout.strategy=greedy", "method.rollout.replay=0.0"]
-    return [f"method.name={method}", "data.mono=[]", *defaults, *schedule, *rollout]
+    return [f"method.name={method}", "data.mono=[]", "training.accumulation=1", *defaults, *schedule, *rollout]
 
 
 def start_from(run: Path, setup: Setup) -> None:

@@ -66,7 +66,7 @@ def throughput(
         config: A recipe; without a teacher only methods that need none are measured.
         overrides: ``key.path=value`` settings.
         run: A run of the same architecture whose weights the student starts from.
-        only: Names of what is measured: methods, ``transformers``, ``rollout``. Empty: all.
+        only: Names of what is measured: methods, ``PEER``, ``ROLLOUT``. Empty: all.
         groups: Groups of batches (as many together as the recipe rolls out at once).
         repeats: Measured passes over them; one group of each is not counted.
         progress: Whether a bar is shown on stderr.
@@ -215,7 +215,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, help="recipe")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a field of the recipe")
     parser.add_argument("--run", type=Path, metavar="DIR", help="run whose weights the student starts from")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="methods, transformers, rollout")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help=f"methods, {PEER}, {ROLLOUT}")
     parser.add_argument("--groups", type=int, default=4, help="groups of batches")
     parser.add_argument("--repeats", type=int, default=3, help="measured passes over them")
     parser.add_argument("--no-memory", action="store_true", help="skip the processes that measure memory")

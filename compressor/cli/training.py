@@ -42,8 +42,6 @@ def make(
         return
     if out is None:
         raise ConfigError("--out is missing: name the folder of the run")
-    if resume and force:
-        raise ConfigError("--resume goes on with what --force would replace; say one of them")
     from compressor.distillation.run import distill
 
     distill(recipe, out, resume=resume, force=force, label_engine=_label_engine(recipe))

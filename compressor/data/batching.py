@@ -204,6 +204,10 @@ class Batches:
         self._next: tuple[tuple[int, int], Future[Rows]] | None = None
         self._thread = ThreadPoolExecutor(1)
 
+    def close(self) -> None:
+        """Ends the thread that makes stretches; the one that it makes is thrown away."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
     def plan(self, epoch: int = 0, stretch: int = 0) -> list[IntArray]:
         """The index batches of a stretch of an epoch, for this process."""
         sources, targets = self._rows(epoch, stretch)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from fastchrf import pairwise_chrf
 from sacrebleu.metrics.bleu import BLEU
 
+from compressor.text.metrics import bleu_tokenizer
+
 
 class HypothesisChoice(ABC):
     """Chooses among the n-best hypotheses of each source."""
@@ -49,7 +51,7 @@ class NearestToReference(HypothesisChoice):
 
     def choose(self, hypotheses: Sequence[Sequence[str]], references: Sequence[str]) -> list[list[int]]:
         """See HypothesisChoice."""
-        bleu = BLEU(effective_order=True)
+        bleu = BLEU(effective_order=True, tokenize=bleu_tokenizer(references))
         return [
             _greatest([bleu.sentence_score(text, [reference]).score for text in texts], 1)
             for texts, reference in zip(hypotheses, references, strict=True)

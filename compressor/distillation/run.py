@@ -33,7 +33,7 @@ from compressor.distillation.signals import prepare_signal
 from compressor.distillation.thread_count import use_threads
 from compressor.distillation.trainer import Trainer
 from compressor.distillation.training_loop import TrainingLoop, number_kept
-from compressor.errors import ModelError, OutputExistsError
+from compressor.errors import ConfigError, ModelError, OutputExistsError
 from compressor.files import storage_errors, write_atomic
 from compressor.models.weights import load_weights
 from compressor.output_folder import check_replaceable, only_writer
@@ -73,7 +73,8 @@ def distill(
         label_engine: exports the teacher, to write its outputs faster than PyTorch does; None: PyTorch writes them.
 
     Raises:
-        OutputExistsError: ``out`` exists, and neither ``resume`` nor ``force`` is set; or another process writes it.
+        ConfigError: both ``resume`` and ``force`` are set.
+        OutputExistsError: ``out`` exists, and neither is set; or another process writes it.
         ModelError: there is no run to resume, or it has another recipe.
         InterruptedRun: Ctrl-C or SIGTERM; the checkpoint was written first.
         DivergedRun: a loss or a gradient is not finite, or the loss has risen far above its least mean; the last
@@ -91,6 +92,11 @@ def _distill(
 ) -> Path:
     """Does what ``distill`` says, while the run is locked."""
     process = this_process()
+    if resume and force:
+        message = "{resume} goes on with what {force} would replace; say one of them"
+        raise ConfigError(message, options=["resume", "force"])
+    if force:
+        check_replaceable(out)
     if resume and out.is_dir():
         if process.is_main_process:
             restore_replaced(out)
@@ -111,7 +117,7 @@ def _distill(
     with Bar(console, shown=not console.quiet) as bar:
         setup = set_up(recipe, bar, cache=cache)
     if process.is_main_process:
-        _make_folder(out, fresh=force and not resume)
+        _make_folder(out, fresh=force)
     console.print(setup.data.report_text, highlight=False, markup=False)  # it quotes examples
     with Bar(console, shown=not console.quiet) as bar:
         if setup.augmentation is not None:
@@ -189,7 +195,6 @@ def _resumed(trainer: Trainer, out: Path, console: Console) -> Progress | None:
 
 def _make_folder(out: Path, *, fresh: bool) -> None:
     if fresh:
-        check_replaceable(out)
         shutil.rmtree(out, ignore_errors=True)
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)

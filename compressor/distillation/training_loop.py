@@ -86,6 +86,8 @@ class TrainingLoop:
         except DivergedRun as error:
             best = f", the best weights are those of update {self.state.best_update}" if self.state.best_update else ""
             raise DivergedRun(f"{self.out}: {error.message}; what was written before stays{best}") from None
+        finally:
+            self.trainer.batches.close()
         self._average()
         self._save(finished=True)
         self._summarize()

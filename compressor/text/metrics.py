@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any, Literal
@@ -12,13 +13,17 @@ from sacrebleu.metrics.chrf import CHRF
 
 from compressor.errors import ConfigError, DataError
 
+_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_OTHERS_WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff]")
+"""Thai, Lao, Burmese, Khmer, Japanese kana."""
+
 
 @dataclass(frozen=True)
 class Scores:
     """Corpus scores, 0 to 100; None where a score does not apply to the task.
 
     Attributes:
-        bleu: sacreBLEU, cased, on detokenized text.
+        bleu: sacreBLEU, cased, on detokenized text, with the tokenizer of ``bleu_tokenizer``.
         chrf: chrF2.
         rouge1: ROUGE-1 F1, mean over outputs.
         rouge2: ROUGE-2 F1, mean over outputs.
@@ -57,8 +62,6 @@ def score(
     task: Literal["translation", "summarization"] | str,
     hypotheses: Sequence[str],
     references: Sequence[str],
-    *,
-    bleu_tokenizer: str = "13a",
 ) -> Scores:
     """Scores outputs with the metrics of their task.
 
@@ -66,8 +69,6 @@ def score(
         task: ``translation`` (BLEU, chrF) or ``summarization`` (ROUGE).
         hypotheses: Detokenized outputs.
         references: One reference for each output.
-        bleu_tokenizer: sacreBLEU's tokenizer; ``zh``, ``ja-mecab`` or ``char`` for languages without spaces between
-            words.
 
     Raises:
         DataError: there is nothing to score, or the counts differ.
@@ -80,16 +81,29 @@ def score(
     if not hypotheses:
         raise DataError("nothing to score: there are no outputs")
     if task == "translation":
-        return _translation(hypotheses, references, bleu_tokenizer)
+        return _translation(hypotheses, references)
     if task == "summarization":
         return _summarization(hypotheses, references)
     raise ConfigError(f"task {task!r} has no scores: use translation or summarization")
 
 
-def _translation(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> Scores:
+def bleu_tokenizer(references: Iterable[str]) -> str:
+    """Returns sacreBLEU's tokenizer for the script of the references.
+
+    It is ``13a``, or, where most letters belong to a script without spaces between words, ``zh`` for Chinese and
+    ``char`` for all others.
+    """
+    text = "".join(references)
+    han, others = len(_HAN.findall(text)), len(_OTHERS_WITHOUT_SPACES.findall(text))
+    if 2 * (han + others) <= sum(map(str.isalpha, text)):
+        return "13a"
+    return "char" if 20 * others > han else "zh"
+
+
+def _translation(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
     """Returns BLEU and chrF with their signature."""
     # `force` silences a warning about outputs that look tokenized, which is common early in training.
-    bleu, chrf = BLEU(tokenize=tokenizer, force=True), CHRF()
+    bleu, chrf = BLEU(tokenize=bleu_tokenizer(references), force=True), CHRF()
     bleu_score = bleu.corpus_score(hypotheses, [references]).score
     chrf_score = chrf.corpus_score(hypotheses, [references]).score
     signature = f"BLEU|{bleu.get_signature()} chrF2|{chrf.get_signature()}"

@@ -75,7 +75,7 @@ class DeepLLanguage(BaseModel):
 
 
 class DeepLUsage(BaseModel):
-    """Characters that this server has translated by these routes since its start, and a limit that it does not have."""
+    """Characters that this process of the server has translated by these routes, and a limit that it does not have."""
 
     character_count: int
     character_limit: int = _UNLIMITED
@@ -116,7 +116,7 @@ async def languages(request: Request, type: Literal["source", "target"] | None =
 
 @router.get("/usage", responses=documented(403))
 async def usage(request: Request) -> DeepLUsage:
-    """Counts the characters of texts that were translated."""
+    """Counts the characters of texts that this process has translated."""
     return DeepLUsage(character_count=getattr(request.app.state, "deepl_characters", 0))
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from compressor.runtime.results import Result
 from serving.errors import documented
-from serving.generation import check, generate, work_of
+from serving.generation import check, deadline_of, generate, work_of
 from serving.json_body import JsonRoute
 from serving.models import ServedModel, Service
 from serving.routes.native_stream import EVENTS, stream_response
@@ -43,7 +43,7 @@ async def models(request: Request) -> ModelList:
 async def _answer(service: Service, model: ServedModel, body: SummarizeRequest, request: Request) -> Response:
     if body.stream:
         check(body, model, service.settings)
-        work = await work_of(request, service, model, body, body.inputs)
+        work = await work_of(request, service, model, body, body.inputs, deadline_of(body, service))
         return await stream_response(request, service.batcher, service.metrics, model, work)
     results = await generate(request, service, model, body)
     answer = _answer_of(request.state.request_id, model.info.id, results)

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from compressor.config import Recipe, dump_recipe, parse_recipe
 from compressor.decoding.search import Hypothesis, beam_search, pad_sources
-from compressor.distillation import labels
+from compressor.distillation import labels, run
 from compressor.distillation import training_loop as loop_module
 from compressor.distillation.label_engines import TorchEngine
 from compressor.distillation.label_store import LabelStore
@@ -29,6 +29,7 @@ from compressor.distillation.run import distill
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
 from compressor.errors import (
+    ConfigError,
     InterruptedRun,
     ModelError,
     OutputExistsError,
@@ -208,11 +209,20 @@ def test_interrupt_writes_a_checkpoint(make_recipe: Make, tmp_path: Path, monkey
     assert is_finished(distill(recipe, tmp_path / "run", resume=True, progress=False))
 
 
-def test_an_existing_folder_is_not_overwritten(make_recipe: Make, tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(
+    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/mine.txt").write_text("mine")
     with pytest.raises(OutputExistsError, match="force=True"):
         distill(make_recipe("vanilla"), tmp_path / "run", progress=False)
+    for options, error in (
+        ({"force": True}, OutputExistsError),  # it is no run
+        ({"resume": True, "force": True}, ConfigError),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(error):
+            patch.setattr(run, "set_up", None)  # before anything is read
+            distill(make_recipe("vanilla"), tmp_path / "run", progress=False, **options)
     assert (tmp_path / "run/mine.txt").read_text() == "mine"
 
 

@@ -40,7 +40,7 @@ class EchoEngine:
             truncation="error",
             max_new_tokens=6,
             max_num_beams=4,
-            default_max_new_tokens=lambda source_tokens: 4,
+            default_max_new_tokens=lambda source_tokens, min_new_tokens: 4,
         )
         self.precision = "int8"
         self.example = "1"

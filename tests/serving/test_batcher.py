@@ -172,6 +172,16 @@ def test_an_engine_that_always_fails_fails_its_jobs_and_the_next_works(batcher: 
     assert working.future.result(5) == [3]
 
 
+def test_a_batch_that_does_not_end_does_not_keep_the_server(wait_until: Any, caplog: pytest.LogCaptureFixture) -> None:
+    engine: Any = RecordingEngine()
+    stuck = make_batcher()
+    start_and_hold(stuck, engine, wait_until)
+    stuck.close(seconds=0.1)
+    assert "inference-0 still at work after 0.1 s" in caplog.text
+    engine.may_run.set()
+    stuck.close()
+
+
 def test_what_has_run_is_reported(wait_until: Any) -> None:
     records: list[BatchRecord] = []
     engine: Any = RecordingEngine()

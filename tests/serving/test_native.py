@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+
+from compressor.errors import InputError
 
 
 def test_one_text_gives_one_output(server: Any) -> None:
@@ -69,11 +72,19 @@ def test_a_loop_is_named_as_the_reason(server: Any) -> None:
 
 def test_the_limit_of_a_source_is_a_default(start: Any, make_engine: Any) -> None:
     engine = make_engine()
-    engine.manifest.default_max_new_tokens = lambda source_tokens: source_tokens - 2  # here 3
+    engine.manifest.default_max_new_tokens = lambda source_tokens, min_new_tokens: source_tokens - 2  # here 3
     (by_default,) = start({"echo": engine}).translate("a b c d").json()["outputs"]
     (asked,) = start({"echo": engine}).translate("a b c d", parameters={"max_new_tokens": 5}).json()["outputs"]
     assert (by_default["text"], by_default["finish_reason"]) == ("A B C", "length")
     assert (asked["text"], asked["finish_reason"]) == ("A B C D", "eos")
+
+
+def test_the_default_limit_knows_the_shortest_output_that_was_asked_for(start: Any, make_engine: Any) -> None:
+    engine = make_engine()
+    engine.manifest.default_max_new_tokens = lambda source_tokens, min_new_tokens: 2 if min_new_tokens is None else 6
+    server = start({"echo": engine})
+    outputs = [server.translate("a b c", parameters=one).json()["outputs"][0] for one in ({}, {"min_new_tokens": 3})]
+    assert [output["text"] for output in outputs] == ["A B", "A B C"]
 
 
 def test_outputs_are_counted_by_the_reason_of_their_end(start: Any) -> None:
@@ -104,6 +115,23 @@ def test_a_sentence_of_html_over_the_limit_is_named_by_its_text(server: Any) -> 
     assert [mistake["pointer"] for mistake in mistakes] == ["/inputs/1"]
     cut = server.translate(over, format="html", truncation="longest_first").json()["outputs"][0]
     assert cut["truncated"] is True and cut["text"].count("<b>") == 9
+
+
+def test_html_whose_phrases_cannot_be_read_alone_is_translated_without_them(start: Any, make_engine: Any) -> None:
+    engine = make_engine()
+    encode = engine.encode
+
+    def with_language(texts: Sequence[str], truncation: Any) -> Any:  # as a Marian model of several languages
+        for index, text in enumerate(texts):
+            if not text.startswith(">>fra<<"):
+                raise InputError("has no target language", index=index)
+        return encode(texts, truncation)
+
+    server = start({"echo": engine})
+    engine.encode = with_language  # after the warm-up
+    answer = server.translate(">>fra<< ein <b>hund</b>", format="html")
+    assert answer.status_code == 200 and "<b>HUND</b>" in answer.json()["outputs"][0]["text"]
+    assert server.translate("ein <b>hund</b>", format="html").json()["errors"][0]["pointer"] == "/inputs/0"
 
 
 def test_a_summary_of_html_is_refused(start: Any, make_engine: Any) -> None:

@@ -131,6 +131,7 @@ def test_sighup_reloads_every_worker_and_loses_no_request(workers: Workers) -> N
 def test_sigterm_ends_all_without_a_traceback(workers: Workers) -> None:
     """It must be the last test with these processes."""
     pids = workers.pids()
+    assert all(os.getpgid(pid) == pid for pid in pids), "a terminal's Ctrl-C reaches them through the supervisor, once"
     workers.process.send_signal(signal.SIGTERM)
     assert workers.process.wait(20) == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)

@@ -35,7 +35,20 @@ def test_signatures_name_settings_and_versions() -> None:
     assert sacrebleu.__version__ in translation
     summarization = score("summarization", OUTPUTS, REFERENCES).signature
     assert "measure:f1|stem:porter|aggregate:mean|version:rouge-score-" in summarization
-    assert "tok:char" in score("translation", OUTPUTS, REFERENCES, bleu_tokenizer="char").signature
+
+
+@pytest.mark.parametrize(
+    ("references", "expected"),
+    [
+        (["Zwei Männer lesen.", "東京 is a city."], "13a"),
+        (["两个男人在看书。", "他说:“Linux 很好。”"], "zh"),
+        (["二人の男性が本を読んでいる。"], "char"),
+        (["ผู้ชายสองคนกำลังอ่านหนังสือ"], "char"),
+        ([""], "13a"),
+    ],
+)
+def test_bleu_splits_text_as_its_script_needs(references: list[str], expected: str) -> None:
+    assert f"tok:{expected}|" in score("translation", references, references).signature
 
 
 def test_rouge_matches_counts_by_hand() -> None:

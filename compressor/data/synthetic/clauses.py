@@ -80,11 +80,11 @@ def english_predicate(clause: Clause) -> str:
     return words(_negate(operator, clause.negated), _english_rest(clause, rest))
 
 
-def english_question(clause: Clause, *, subject: str | None = None) -> str:
+def english_question(clause: Clause) -> str:
     """English question without a question word: auxiliary, subject, verb."""
     operator, rest = _english_verbs(clause, support=True)
     negation = "not" if clause.negated else ""
-    return words(operator, subject or clause.subject.english, negation, _english_rest(clause, rest))
+    return words(operator, clause.subject.english, negation, _english_rest(clause, rest))
 
 
 def english_infinitive(clause: Clause) -> str:

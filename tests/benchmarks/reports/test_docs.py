@@ -46,6 +46,19 @@ def test_every_committed_result_can_be_shown(file: str) -> None:
         assert all(make(table) for name, make in docs.SECTIONS.values() if name == file)
 
 
+@pytest.mark.parametrize("path", sorted(docs.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_every_kind_of_result_is_shown_as_it_is_in_the_documents(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = {
+        make(load(path)) for name, (file, make) in docs.SECTIONS.items() if file == path.name and name != "summary"
+    }
+    assert main(["report", str(path), "--markdown"]) == 0
+    assert not shown or capsys.readouterr().out.strip() in {text.strip() for text in shown}
+    is_bench = path.stem in ("de-en", "students", "titles")
+    assert main(["report", str(path), "--html", str(tmp_path / "page.html")]) == (0 if is_bench else 2)
+
+
 def test_the_plot_is_a_file_of_its_own(tmp_path: Path) -> None:
     out = tmp_path / "plot.svg"
     assert main(["report", str(docs.RESULTS / "de-en.json"), "--plot", str(out)]) == 0
