@@ -15,16 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from benchmarks.engines.base import EngineSpec
 from benchmarks.engines.registry import import_engine
 from benchmarks.measure import memory
 from compressor import errors
+from compressor.child_process import child_environment
 from compressor.runtime.results import FinishReason
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 class EngineStopped(errors.CompressError):
@@ -220,17 +218,9 @@ def _revive(kind: str, message: str, engine: str) -> errors.CompressError:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """Environment variables that size thread pools and make the checkout importable where it is not installed."""
-    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-    count = str(threads)
-    return {
-        **os.environ,
-        "PYTHONPATH": path,
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-        "OPENBLAS_NUM_THREADS": count,
-        "TOKENIZERS_PARALLELISM": "false",
-    }
+    """Environment variables that size thread pools and make this checkout importable."""
+    pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return child_environment(**dict.fromkeys(pools, str(threads)), TOKENIZERS_PARALLELISM="false")
 
 
 def main() -> None:

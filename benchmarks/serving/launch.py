@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import signal
 import subprocess
@@ -14,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
+from compressor.child_process import child_environment
 from compressor.errors import CompressError
 
-ROOT = Path(__file__).resolve().parents[2]
 STOP_SECONDS = 60.0
 _ADDRESS = re.compile(r"listening on (http://[^\s\"]+)")
 _OPENER = build_opener(ProxyHandler({}))  # a proxy of the environment is not on the way to this machine
@@ -67,13 +66,12 @@ def launched(
     Raises:
         CompressError: the process ends before it is ready, or is not in time.
     """
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path, **(environment or {})},
+        env=child_environment(**(environment or {})),
     )
     server = Launched(process)
     server.url = url

@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.measure.result_file import write_json
+from compressor.child_process import child_environment
 from compressor.config import load_recipe, references_only
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
@@ -29,8 +30,6 @@ from compressor.provenance import provenance
 COMMANDS = ("distill", "train")
 EVERY_S = 0.1
 """Time between two readings of memory."""
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def start(config: Path, overrides: Sequence[str], command: str, cache: Path) -> int:
@@ -67,13 +66,12 @@ def corpus_start(config: Path, overrides: Sequence[str] = (), commands: Sequence
 
 def _measure(arguments: Sequence[str], cache: str) -> dict[str, Any]:
     """Runs one start in a process of its own."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     begun, before, peak = time.perf_counter(), os.times(), 0.0
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks", "corpus-start", *arguments, f"--cache={cache}"],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env=child_environment(),
     )
     while process.poll() is None:
         peak = max(peak, tree_mb(process.pid))

@@ -25,6 +25,7 @@ from benchmarks.measure import memory
 from benchmarks.measure.result_file import load, write_json
 from benchmarks.measure.timing import interleave, median, stopwatch
 from benchmarks.training.contenders import BETA, groups_of, settings_of, start_from, trainer_of
+from compressor.child_process import child_environment
 from compressor.config import Recipe, dump_recipe, load_recipe
 from compressor.data.batching import Batch
 from compressor.distillation.context_writer import examples_of
@@ -46,8 +47,6 @@ PEER, ROLLOUT = "MarianMT", "rollout"
 
 Work = Callable[[list[Batch]], int]
 """Works on a group of batches and returns the target tokens of it."""
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def throughput(
@@ -203,7 +202,7 @@ def peak_alone(name: str, arguments: Sequence[str]) -> int:
             [*command, "--only", name, "--repeats", "1", "--json", str(out)],
             capture_output=True,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+            env=child_environment(),
         )
         if done.returncode != 0:
             raise CompressError(f"{name} alone failed: {(done.stderr.splitlines() or ['no message'])[-1]}")

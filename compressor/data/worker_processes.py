@@ -6,7 +6,6 @@ They are programs of their own, not copies of this one: it may have threads, and
 
 from __future__ import annotations
 
-import os
 import pickle
 import queue
 import signal
@@ -18,12 +17,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
+from compressor.child_process import child_environment
 from compressor.errors import DataError
 
 AHEAD = 2
 """Requests that wait for each process; results are taken in order, so a slow one holds up the others' results."""
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class WorkerProcesses:
@@ -37,8 +35,7 @@ class WorkerProcesses:
 
     def __init__(self, module: str, arguments: Sequence[str | Path], count: int) -> None:
         command = [sys.executable, "-m", module, *map(str, arguments)]
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = {**os.environ, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
+        environment = child_environment(TOKENIZERS_PARALLELISM="false")
         self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
         self._all = [
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
