@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.engines.base import TEACHER, EngineSpec
 from benchmarks.engines.registry import engine_for
 from compressor.bundle import MANIFEST_FILE, Manifest, read_manifest
+from compressor.data_config import Task
 from compressor.errors import ConfigError
 from compressor.run_folder import is_run, read_model, read_recipe
 from compressor.teachers.conversion.layout import has_marian_layout
-
-Task = Literal["translation", "summarization"]
 
 
 class ModelFolder(NamedTuple):

@@ -37,7 +37,7 @@ HEADLINES = {"translation": "test_bleu", "summarization": "test_rouge_l"}
 """Task to the score that is resampled."""
 
 
-class Contender(NamedTuple):
+class ScoredRun(NamedTuple):
     """A run in the comparison."""
 
     folder: Path
@@ -82,7 +82,7 @@ class Scorer:
         return {column: round(values[name], 2) for name, column in SCORES[self.task].items()}
 
 
-def compare_methods(contenders: Sequence[Contender], tests: Sequence[TestSet], scorer: Scorer) -> list[Row]:
+def compare_methods(contenders: Sequence[ScoredRun], tests: Sequence[TestSet], scorer: Scorer) -> list[Row]:
     """Returns a row for each run and test set."""
     rows, headline = [], HEADLINES[scorer.task]
     for test in tests:
@@ -111,7 +111,7 @@ def score_teacher(path: Path, tests: Sequence[TestSet], scorer: Scorer) -> dict[
     return scores
 
 
-def read_contender(text: str) -> Contender:
+def read_contender(text: str) -> ScoredRun:
     """Returns a run of an option ``FOLDER`` or ``METHOD=FOLDER``.
 
     Raises:
@@ -126,7 +126,7 @@ def read_contender(text: str) -> Contender:
     (summary,) = compare_runs([folder])
     if summary.state == "stopped":
         raise ModelError(f"{folder}: the run has not come to its end; go on with --resume")
-    return Contender(folder, label or method_of(recipe), recipe, summary)
+    return ScoredRun(folder, label or method_of(recipe), recipe, summary)
 
 
 def method_of(recipe: Recipe) -> str:
@@ -146,7 +146,7 @@ def method_of(recipe: Recipe) -> str:
     return ", ".join([name, *changes])
 
 
-def _described(one: Contender) -> Row:
+def _described(one: ScoredRun) -> Row:
     """Returns what a row says of the run itself."""
     recipe, summary = one.recipe, one.summary
     return {
@@ -161,7 +161,7 @@ def _described(one: Contender) -> Row:
     }
 
 
-def _vanilla_of(one: Contender, contenders: Sequence[Contender]) -> Contender | None:
+def _vanilla_of(one: ScoredRun, contenders: Sequence[ScoredRun]) -> ScoredRun | None:
     """Returns the Vanilla run that a run is compared with."""
     alike = [
         other

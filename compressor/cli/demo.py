@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 import typer
 
 from compressor.cli import options
+from compressor.data_config import Task
 
 EXAMPLE = "compress demo --out demo"
 
-Task = Literal["translation", "summarization"]
 RECIPES = Path(__file__).parent / "recipes"  # a link to configs/, so that the wheel has them too
 
 # One recipe makes every model: the teacher is a larger student, trained on references alone.

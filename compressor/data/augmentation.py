@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.data.encoding import EncodedTexts
+from compressor.data.encoding import EncodedTexts, Encoder
 from compressor.data.examples import Example
 from compressor.data.random_draws import Stream, uniform
 from compressor.data.text_changes import CHANGES, ends_with_stop
@@ -26,14 +26,8 @@ MOST_JOINED = 3
 """Sentences of a line in ``joined``."""
 
 
-class Codec(Protocol):
+class Codec(Encoder, Protocol):
     """What augmentation needs of a tokenizer."""
-
-    def encode_source(self, text: str) -> list[int]:
-        """Ids of a source."""
-
-    def encode_target(self, text: str) -> list[int]:
-        """Ids of a target, ending with EOS."""
 
     def decode_source(self, ids: Sequence[int]) -> str:
         """Text of a source."""

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from compressor.text.projection import Anchor, Inline, Projection, phrases_of
+from compressor.text.projection import Anchor, Inline, MarkedTranslation, phrases_of
 from compressor.text.segmentation import needs_translation
 
 _BETWEEN = "\n\n"
@@ -113,7 +113,7 @@ class Markup:
             phrases: Translations of ``phrases``, as many as there are.
         """
         anchors = sorted({(0, 0), *anchors, (len(self.text), len(output))})
-        whole = Projection(self.text, output, anchors, {})
+        whole = MarkedTranslation(self.text, output, anchors, {})
         parts, offset = [], 0
         for segment in self._segments:
             if isinstance(segment, str):
@@ -123,7 +123,9 @@ class Markup:
             low, high = round(whole.at(offset)), round(whole.at(end))
             inside = anchors[bisect_left(anchors, (offset, low)) : bisect_right(anchors, (end, high))]
             local = [(0, 0), *((at - offset, to - low) for at, to in inside), (len(segment.text), high - low)]
-            parts.append(Projection(segment.text, output[low:high], local, phrases, self._nbsp).render(segment.root))
+            parts.append(
+                MarkedTranslation(segment.text, output[low:high], local, phrases, self._nbsp).render(segment.root)
+            )
             offset = end + len(_BETWEEN)
         return "".join(parts)
 

@@ -66,8 +66,8 @@ def phrases_of(text: str, root: Inline) -> list[str]:
     return phrases
 
 
-class Projection:
-    """The way from a text to its translation.
+class MarkedTranslation:
+    """A translation, and the way to it from the marked text.
 
     Offsets between two anchors are in proportion. An element's words are looked up by their own translation.
 
