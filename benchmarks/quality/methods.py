@@ -82,18 +82,18 @@ class Scorer:
         return {column: round(values[name], 2) for name, column in SCORES[self.task].items()}
 
 
-def compare_methods(contenders: Sequence[ScoredRun], tests: Sequence[TestSet], scorer: Scorer) -> list[Row]:
+def compare_methods(runs: Sequence[ScoredRun], tests: Sequence[TestSet], scorer: Scorer) -> list[Row]:
     """Returns a row for each run and test set."""
     rows, headline = [], HEADLINES[scorer.task]
     for test in tests:
-        outputs = {one.folder: scorer.outputs(one.folder, test, num_beams=1) for one in contenders}
+        outputs = {one.folder: scorer.outputs(one.folder, test, num_beams=1) for one in runs}
         scores = {folder: scorer.scores(of_run) for folder, of_run in outputs.items()}
         resampled = {folder: RESAMPLED[scorer.task](*of_run) for folder, of_run in outputs.items()}
-        for one in contenders:
+        for one in runs:
             row = _described(one) | {"num_beams": 1, "test_set": test.name}
             row |= scores[one.folder] | {"ci95": interval(resampled[one.folder])}
             row |= {"delta_vs_vanilla": None, "delta_ci95": None, "teacher_agreement": one.summary.agreement}
-            base = _vanilla_of(one, contenders)
+            base = _vanilla_of(one, runs)
             if base is not None and base is not one:
                 row["delta_vs_vanilla"] = round(row[headline] - scores[base.folder][headline], 2)
                 row["delta_ci95"] = interval(resampled[one.folder] - resampled[base.folder])
@@ -111,7 +111,7 @@ def score_teacher(path: Path, tests: Sequence[TestSet], scorer: Scorer) -> dict[
     return scores
 
 
-def read_contender(text: str) -> ScoredRun:
+def read_run(text: str) -> ScoredRun:
     """Returns a run of an option ``FOLDER`` or ``METHOD=FOLDER``.
 
     Raises:
@@ -161,11 +161,11 @@ def _described(one: ScoredRun) -> Row:
     }
 
 
-def _vanilla_of(one: ScoredRun, contenders: Sequence[ScoredRun]) -> ScoredRun | None:
+def _vanilla_of(one: ScoredRun, runs: Sequence[ScoredRun]) -> ScoredRun | None:
     """Returns the Vanilla run that a run is compared with."""
     alike = [
         other
-        for other in contenders
+        for other in runs
         if other.method == VANILLA and other.recipe.student.architecture == one.recipe.student.architecture
     ]
     seed = one.recipe.training.seed
@@ -205,17 +205,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Scores every run and replaces the task in the result file."""
-    contenders, tests = list(map(read_contender, options.run)), list(map(parse_test_set, options.test))
-    tasks = {one.recipe.task for one in contenders}
+    runs, tests = list(map(read_run, options.run)), list(map(parse_test_set, options.test))
+    tasks = {one.recipe.task for one in runs}
     if len(tasks) > 1:
         raise ConfigError(
             "{run}: runs of one task only, these are of translation and of summarization", options=["run"]
         )
     scorer = Scorer(tasks.pop(), options.outputs, options.threads)
-    records = (read_record(one.folder).teacher for one in contenders)
+    records = (read_record(one.folder).teacher for one in runs)
     parameters = next((record.parameters for record in records if record), None)
     teacher = {"parameters": parameters, "scores": score_teacher(options.teacher, tests, scorer)}
-    task = {"task": options.task, "teacher": teacher, "rows": compare_methods(contenders, tests, scorer)}
+    task = {"task": options.task, "teacher": teacher, "rows": compare_methods(runs, tests, scorer)}
     earlier = load(options.json)["tasks"] if options.json.exists() else []
     rest = [before for before in earlier if before["task"] != options.task]
     made = {"provenance": provenance(), "tasks": [*rest, task | {"provenance": provenance()}]}

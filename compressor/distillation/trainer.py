@@ -58,9 +58,8 @@ class Trainer:
         self.setup, self.recipe, self.method = setup, recipe, resolve(recipe.method)
         self.signal = signal or LiveTeacher(setup)
         reuse_freed_memory()
-        if (
-            recipe.training.threads
-        ):  # for callers that have not chosen threads, as ``distill`` does before it reads data
+        # for callers that have not chosen threads, as ``distill`` does before it reads the data
+        if recipe.training.threads:
             torch.set_num_threads(recipe.training.threads)
         self.accelerator = accelerator(mixed_precision(recipe.training.precision))
         optimizer = torch.optim.AdamW(
