@@ -172,6 +172,7 @@ class Service:
         try:
             for path in self.settings.bundles:
                 model = await self._load_model(path)
+                self.metrics.add_model(model.info)
                 self.models[model.info.id] = model
         except Exception as error:
             self.failure, self.phase = error, Phase.FAILED
@@ -245,7 +246,6 @@ class Service:
         engine = await asyncio.to_thread(self._load, path, self.settings)
         model = ServedModel(_describe(name, engine, self.settings), engine)
         await self._warm_up(model)
-        self.metrics.add_model(model.info)
         _log.info("loaded %s (%s)", name, model.info.precision)
         return model
 

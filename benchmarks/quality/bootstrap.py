@@ -42,9 +42,8 @@ def draw(sentences: int) -> NDArray[np.int64]:
 
 def resampled_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
     """Returns corpus BLEU of each resample, [resamples], with sacreBLEU's counts, tokens and smoothing."""
-    metric = BLEU(
-        effective_order=True, tokenize=bleu_tokenizer(references)
-    )  # of a sentence's result only the counts are read
+    # of a sentence's result only the counts are read
+    metric = BLEU(effective_order=True, tokenize=bleu_tokenizer(references))
     counts = []
     for hypothesis, reference in zip(hypotheses, references, strict=True):
         one = metric.sentence_score(hypothesis, [reference])

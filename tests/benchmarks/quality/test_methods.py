@@ -82,6 +82,18 @@ def translated(run: Path, sources: list[str]) -> list[str]:
     return [loaded.tokenizer.decode(tokens) for tokens in greedy(loaded.model, loaded.generation, *batch)]
 
 
+@pytest.mark.parametrize("changed", ["model.safetensors", "model.json", "tokenizer/sentencepiece.model"])
+def test_outputs_are_written_anew_when_what_they_depend_on_changes(tmp_path: Path, changed: str) -> None:
+    for name in ("model.safetensors", "model.json", "tokenizer/sentencepiece.model", "metrics.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("before")
+    before = methods._digest(tmp_path, ["a"])
+    (tmp_path / "metrics.jsonl").write_text("after")
+    assert methods._digest(tmp_path, ["a"]) == before != methods._digest(tmp_path, ["b"])
+    (tmp_path / changed).write_text("after")
+    assert methods._digest(tmp_path, ["a"]) != before
+
+
 @pytest.mark.parametrize(
     ("method", "name"),
     [
