@@ -41,10 +41,10 @@ WEIGHTS_FILE = "weights.bin"
 PRECISIONS = {
     "fp32": "32-bit floating point",
     "fp16": "16-bit floating point; logits and scores in 32 bits",
-    "int8": "8-bit weights a column, 8-bit activations with static scales; embedding 8-bit in blocks",
-    "int4": "4-bit weights in blocks of 32, 8-bit activations with a scale a row and block; embedding 8-bit in blocks",
+    "int8": "8-bit weights a column, 8-bit activations with static scales; embedding 8-bit a row",
+    "int4": "4-bit weights in blocks of 32, 8-bit activations with a scale a row and block; embedding 8-bit a row",
     "mixed": "each matmul in the format that was fastest at export: fp32, int8's, or 8-bit weights in blocks; "
-    "embedding 8-bit in blocks",
+    "embedding 8-bit a row",
 }
 """Precisions, and how weights are stored and multiplied in each."""
 

@@ -95,7 +95,7 @@ def export_bundle(
         run = load_exportable(run_dir, config.task)
         dev, table = _load_dev_set(run, config), _learn_shortlist(run_dir, run, config)
         quantized = _write_precisions(run, table, dev, folder, config)
-        run.tokenizer.save(folder / TOKENIZER_FOLDER)
+        run.tokenizer.compact().save(folder / TOKENIZER_FOLDER)
         draft = _Draft(run, folder, draft_manifest(run, folder, table), dev, config.device, quantized)
         report = draft.check(bar)
         if not config.ungated:

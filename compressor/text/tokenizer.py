@@ -119,6 +119,10 @@ class Tokenizer(ABC):
     def _skipped(self) -> frozenset[int]:
         return frozenset((self.eos_id, self.pad_id, *self.frame.special_ids))
 
+    def compact(self) -> Tokenizer:
+        """This tokenizer, or one that gives every text the same ids from fewer files."""
+        return self
+
     def save(self, folder: Path) -> None:
         """Writes the tokenizer's files into ``folder``. Raises StorageError."""
         for name, content in self.files.items():
@@ -204,6 +208,16 @@ class VocabularyTokenizer(Tokenizer):
         """See Tokenizer. Raises InputError for a text without a language that the model needs."""
         check_language(self.frame.text_prefix + text, self.languages)
         return super().encode_source(text)
+
+    def compact(self) -> Tokenizer:
+        """See Tokenizer: where the ids are those of one SentencePiece model, it says them itself."""
+        pieces = self.source_pieces
+        own = {pieces.id_to_piece(i): i for i in range(pieces.get_piece_size()) if not pieces.is_control(i)}
+        if JOINT not in self.files or self.has_separate_vocabularies or self.languages:
+            return self
+        if not own.items() <= self._source_ids.items():
+            return self
+        return SentencePieceTokenizer({"sentencepiece.model": self.files[JOINT]}, self.frame)
 
     def _encode(self, text: str, target: bool) -> list[int]:
         ids, language = self._target_ids if target else self._source_ids, []

@@ -132,6 +132,29 @@ def test_separate_source_and_target_vocabularies(marian_files: dict[str, bytes])
     assert tokenizer.decode(tokenizer.encode_target("the dog")) == "the dog"
 
 
+def test_a_vocabulary_with_the_ids_of_its_model_is_left_out(
+    pieces: bytes, reference: sentencepiece.SentencePieceProcessor, marian_files: dict[str, bytes], tmp_path: Path
+) -> None:
+    size = reference.get_piece_size()
+    own = {reference.id_to_piece(i): i for i in range(size)} | {"<pad>": size}  # Marian's last row is padding
+    spm = {"source.spm": pieces, "target.spm": pieces}
+    tokenizer = VocabularyTokenizer({"vocab.json": json.dumps(own).encode()} | spm)
+    compact = tokenizer.compact()
+    compact.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["compress_tokenizer.json", "sentencepiece.model"]
+    for text in ("the cat sat", "a </s> b", "日本"):
+        ids = tokenizer.encode_source(text)
+        assert compact.encode_source(text) == ids and compact.encode_target(text) == tokenizer.encode_target(text)
+        assert compact.decode(ids) == tokenizer.decode(ids)
+    other = own | {reference.id_to_piece(size - 1): size - 2, reference.id_to_piece(size - 2): size - 1}
+    language = own | {">>fra<<": size + 1, ">>deu<<": size + 2}
+    for vocabulary in (other, language):
+        tokenizer = VocabularyTokenizer({"vocab.json": json.dumps(vocabulary).encode()} | spm)
+        assert tokenizer.compact() is tokenizer
+    separate = VocabularyTokenizer(marian_files | {"target_vocab.json": json.dumps(own).encode()})
+    assert separate.compact() is separate
+
+
 def test_json_ids_match_tokenizers_inside_the_frame(fast: tokenizers.Tokenizer) -> None:
     frame = TextFrame(
         eos_id=2, pad_id=1, text_prefix="sum: ", source_prefix_ids=(0,), source_suffix_ids=(2, 7), special_ids=(0, 1, 2)

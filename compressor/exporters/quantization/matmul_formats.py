@@ -15,7 +15,7 @@ Shapes: d = inputs of a matmul, columns = its outputs, blocks * block >= d.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -33,6 +33,35 @@ faster."""
 
 _SCALE_CANDIDATES = np.linspace(0.7, 1.1, 17)
 """Scales tried for a 4-bit block, relative to the scale that maps its largest weight to the last level."""
+
+
+TIED = ".tied."
+"""Part of the names of the nodes that take an output layer's weight from the embedding table."""
+
+ZERO_LEVEL = 128
+"""Level that means zero where levels are stored as uint8."""
+
+
+class TiedRows(NamedTuple):
+    """Rows of a quantized embedding table that are the columns of an output layer."""
+
+    levels: ir.Value
+    """Initializer uint8 [vocab, d], from ``quantize_rows``."""
+    rows: Array | None
+    """int64 [columns]; None: all rows."""
+
+
+def quantize_rows(table: Array) -> tuple[Array, Array]:
+    """Rounds an embedding table as ``quantize_columns`` rounds the output layer that is tied to it.
+
+    Args:
+        table: float [vocab, d].
+
+    Returns:
+        uint8 levels [vocab, d], ``ZERO_LEVEL`` more than those of the output layer, and float32 scales [vocab, 1].
+    """
+    levels, scales = quantize_columns(np.ascontiguousarray(table.T))
+    return (levels.T.astype(np.int16) + ZERO_LEVEL).astype(np.uint8), scales[:, None]
 
 
 def quantize_columns(weight: Array) -> tuple[Array, Array]:
@@ -100,6 +129,7 @@ def replace_static(
     scale: np.float32,
     zero: np.uint8,
     kept_columns: ir.Value | None = None,
+    tied: TiedRows | None = None,
 ) -> None:
     """Replaces a MatMul, and the Add of its bias, by operators of the static format.
 
@@ -111,6 +141,7 @@ def replace_static(
         scale: Scale of the activations.
         zero: Zero point of the activations.
         kept_columns: int64 [kept], the columns to compute where they are chosen at run time; None: all.
+        tied: Where the weight stands in an embedding table, so that it is not stored again; None: nowhere.
     """
     levels, scales = quantize_columns(np.ascontiguousarray(array))
     name = f"{name}.q8"
@@ -121,11 +152,13 @@ def replace_static(
     assert node.graph is not None
     node.graph.insert_before(node, rounding)
     weight_scales = initializer_near(weight, f"{name}.scales", scales)
-    if kept_columns is None:
-        factor = initializer_near(weight, name, levels)
-    else:
+    if kept_columns is not None:
         table = initializer_near(weight, f"{name}.columns", levels.T.copy())
         factor, weight_scales = _gather_columns(node, table, weight_scales, kept_columns)
+    elif tied is not None:
+        factor = _weight_in_table(rounding, name, tied)
+    else:
+        factor = initializer_near(weight, name, levels)
     inputs: list[ir.Value | None] = [rounding.outputs[0], factor, in_scale, weight_scales, in_zero, None]
     last, bias = _bias(node, levels.shape[1])
     replace_nodes(node, last, ir.node("MatMulIntegerToFloat", inputs + bias, domain="com.microsoft"))
@@ -147,6 +180,31 @@ def _gather_columns(
         new.name = new.outputs[0].name = f"{transpose.name}.q8.{suffix}"
     transpose.graph.insert_before(transpose, [rows, transposed, kept_scales])
     return transposed.outputs[0], kept_scales.outputs[0]
+
+
+def _weight_in_table(before: ir.Node, name: str, tied: TiedRows) -> ir.Value:
+    """Adds nodes that take levels [d, columns] from a table of levels plus ``ZERO_LEVEL``.
+
+    All their inputs are constant: ONNX Runtime computes them when it opens the graph. They stand in the graph of the
+    matmul, since a constant that was packed is freed only where both are in one graph.
+    """
+    zero = initializer_near(tied.levels, f"{name}.zero", np.array(ZERO_LEVEL, np.int16))
+    nodes: list[ir.Node] = []
+
+    def add(operator: str, *inputs: ir.Value, **attributes: int | list[int]) -> ir.Value:
+        node = ir.node(operator, list(inputs), attributes)
+        node.name = node.outputs[0].name = f"{name}{TIED}{len(nodes)}"
+        nodes.append(node)
+        return node.outputs[0]
+
+    levels = tied.levels
+    if tied.rows is not None:
+        levels = add("Gather", levels, initializer_near(levels, f"{name}.rows", tied.rows), axis=0)
+    signed = add("Sub", add("Cast", levels, to=int(ir.DataType.INT16)), zero)
+    weight = add("Transpose", add("Cast", signed, to=int(ir.DataType.INT8)), perm=[1, 0])
+    assert before.graph is not None
+    before.graph.insert_before(before, nodes)
+    return weight
 
 
 def replace_blocks(node: ir.Node, weight: ir.Value, name: str, array: Array, bits: int) -> None:

@@ -12,30 +12,30 @@ import pytest
 import torch
 
 from compressor.errors import ExportError
-from compressor.exporters.quantization.matmul_formats import quantize_columns
+from compressor.exporters.quantization.matmul_formats import quantize_columns, quantize_rows
 from compressor.exporters.quantization.rewrite import (
     Ranges,
     activation_scale,
-    block_size,
     check_quantized,
     fp32_matmuls,
     quantize,
-    quantize_blocks,
     weight_matmuls,
 )
 from compressor.models.base import Seq2SeqModel
 from tests.exporters.conftest import VOCAB
 
+FLOAT = ir.TensorType(ir.DataType.FLOAT)
 
-def test_embedding_blocks_round_within_half_a_level() -> None:
-    weight = np.random.default_rng(0).normal(size=(5, 96)).astype(np.float32)
-    weight[1] = 0
-    levels, scales = quantize_blocks(weight)
-    assert levels.shape == (5, 96) and scales.shape == (5, 3)
-    restored = (levels.astype(np.float32) - 128) * np.repeat(scales, 32, axis=1)
-    assert np.all(np.abs(restored - weight) <= np.repeat(scales, 32, axis=1) / 2 + 1e-7)
+
+def test_embedding_rows_have_the_levels_of_the_output_layer_that_is_tied_to_them() -> None:
+    table = np.random.default_rng(0).normal(size=(5, 90)).astype(np.float32)
+    table[1] = 0
+    levels, scales = quantize_rows(table)
+    assert levels.shape == (5, 90) and levels.dtype == np.uint8 and scales.shape == (5, 1)
+    assert np.all(np.abs((levels.astype(np.float32) - 128) * scales - table) <= scales / 2 + 1e-7)
     assert np.all(levels[1] == 128)  # zero stays zero: the padding row, which decoding starts from
-    assert levels.min() >= 1
+    output_levels, output_scales = quantize_columns(np.ascontiguousarray(table.T))
+    assert np.array_equal(levels.astype(int) - 128, output_levels.T) and np.array_equal(scales[:, 0], output_scales)
 
 
 def test_static_columns_round_within_half_a_level() -> None:
@@ -75,14 +75,36 @@ def test_calibrated_range_of_the_first_matmul_matches_pytorch(
     assert actual == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize(("d", "expected"), [(192, 64), (256, 64), (96, 32), (48, 16)])
-def test_block_size_is_the_largest_that_divides_the_width(d: int, expected: int) -> None:
-    assert block_size(d) == expected
-
-
-def test_width_that_no_block_divides_is_refused() -> None:
-    with pytest.raises(ExportError, match=r"multiples of 16, and one is 24: export fp32 only"):
-        block_size(24)
+@pytest.mark.parametrize("order", [None, [3, 0, 4, 4]], ids=["all rows", "some rows"])
+@pytest.mark.parametrize("d", [24, 32])
+def test_tied_output_layer_is_stored_once(d: int, order: list[int] | None) -> None:
+    """An embedding and an output layer that has its rows, some or all, as columns."""
+    table = np.random.default_rng(0).normal(size=(5, d)).astype(np.float32)
+    columns = np.ascontiguousarray(table.T if order is None else table[order].T)
+    ids = ir.Value(name="ids", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["length"]))
+    graph = ir.Graph([ids], [], nodes=[], opset_imports={"": 23}, name="tied")
+    values = [
+        ir.Value(name=name, shape=ir.Shape(array.shape), type=FLOAT, const_value=ir.Tensor(array, name=name))
+        for name, array in (("table", table), ("weight", columns))
+    ]
+    for value in values:
+        graph.register_initializer(value)
+    gather = ir.node("Gather", [values[0], ids])
+    matmul = ir.node("MatMul", [gather.outputs[0], values[1]])
+    gather.name, matmul.name, gather.outputs[0].name, matmul.outputs[0].name = "gather", "matmul", "x", "y"
+    matmul.outputs[0].type, matmul.outputs[0].shape = FLOAT, ir.Shape(["length", columns.shape[1]])
+    graph.extend([gather, matmul])
+    graph.outputs.append(matmul.outputs[0])
+    model = ir.Model(graph, ir_version=10)
+    (only,) = weight_matmuls(model)
+    quantize(model, len(table), {only.key: (-4.0, 4.0)})
+    stored = [value for value in graph.initializers.values() if value.const_value.size >= table.size]
+    assert [(value.dtype, value.shape) for value in stored] == [(ir.DataType.UINT8, table.shape)]
+    (actual,) = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString()).run(["y"], {"ids": [2, 4]})
+    scales = np.abs(table).max(axis=1, keepdims=True) / 64
+    rounded, step = np.rint(table / scales) * scales, 8 / 255
+    expected = np.rint(rounded[[2, 4]] / step) * step @ rounded[order or range(5)].T
+    np.testing.assert_allclose(actual, expected, atol=0.02 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("graph", ["generate", "generate_beams", "encoder", "decoder_step"])
