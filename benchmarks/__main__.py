@@ -11,13 +11,14 @@ from benchmarks.quality import batch_independence, compare, exposure, methods, r
 from benchmarks.reports import docs
 from benchmarks.roofline import axes
 from benchmarks.serving import load, overload, servers, soak
-from benchmarks.training import corpus_start, throughput, update_cost
+from benchmarks.training import corpus_start, sweep, throughput, update_cost
 from compressor.cli.errors import exit_code_of
 from compressor.errors import CompressError
 
 COMMANDS = {
     "peers": peers,
     "compare": compare,
+    "sweep": sweep,
     "methods": methods,
     "independence": batch_independence,
     "robustness": robustness,
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         COMMANDS[options.command].run(options)
     except CompressError as error:
         return exit_code_of(error)
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
