@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PACKAGES := compressor serving benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format wheel constraints clean
+.PHONY: help install demo headline test test-slow lint format wheel constraints clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)  ## Train, distil, export and measure on the embedded corpus, for both tasks.
 	$(BIN)/compress demo --out demo --force
+
+headline: $(STAMP)  ## Measure the German-English example beside its teacher, here and in CTranslate2.
+	$(BIN)/compress bench examples/de-en --teacher examples/de-en-teacher --peers ctranslate2 \
+	    --source examples/sentences.jsonl --batch-size 1 --num-beams 1,5 --sentences 40 --markdown -
 
 test: $(STAMP)  ## The default test suite, one process a core (four at most).
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

@@ -108,7 +108,9 @@ def test_tables_are_made_from_the_results(path: str) -> None:
     assert docs.fill(text) == text, f"run: python -m benchmarks report --docs {path}"
 
 
-@pytest.mark.parametrize(("folder", "most"), [("de-en", 8e6), ("de-en-run", 9e6)])
+@pytest.mark.parametrize(
+    ("folder", "most"), [("de-en", 8e6), ("de-en-run", 15e6), ("titles", 8e6), ("de-en-teacher", 32e6)]
+)
 def test_the_examples_are_small_and_whole(folder: str, most: float) -> None:
     files = [path for path in (ROOT / "examples" / folder).rglob("*") if path.is_file()]
     assert 0 < sum(path.stat().st_size for path in files) <= most
