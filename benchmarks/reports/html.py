@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
+from benchmarks.engines.base import TEACHER
 from benchmarks.measure.result_file import Row
 from compressor.errors import DataError, DependencyError, install_command
 
@@ -100,7 +101,7 @@ def scored_rows(rows: Sequence[Row]) -> tuple[list[Row], str] | None:
 def plot(rows: Sequence[Row]) -> str | None:
     """Inline SVG: a panel for each batch size, a point for each row with a score; None where no row has one.
 
-    Colour says model, engine and precision; the marker says beams. The latency axis is logarithmic.
+    Colour says engine and precision, the marker beams; a student's is hollow. The latency axis is logarithmic.
     """
     scored = scored_rows(rows)
     return None if scored is None else _inline(draw(*scored), QUALITY_AGAINST_LATENCY)
@@ -134,7 +135,7 @@ def _figure(rows: Sequence[Row], measure: str) -> Any:
     from matplotlib.figure import Figure
 
     sizes = sorted({row["batch_size"] for row in rows})
-    figure = Figure(figsize=(3.6 * len(sizes) + 1.2, 4.2), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(sizes) + 1.2, 4), layout="constrained")
     panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
     for panel, size in zip(panels, sizes, strict=True):
         _draw(panel, [row for row in rows if row["batch_size"] == size], rows, measure)
@@ -142,24 +143,33 @@ def _figure(rows: Sequence[Row], measure: str) -> Any:
         panel.set_xlabel("p50, ms a call")
     panels[0].set_ylabel({"bleu": "BLEU", "rouge_l": "ROUGE-L"}[measure])
     labels = {text: line for panel in panels for line, text in zip(*panel.get_legend_handles_labels(), strict=True)}
-    columns = min(3, len(labels))
+    columns = min(len(sizes), 3, len(labels))
+    figure.set_figheight(3.2 + 0.25 * -(-len(labels) // columns))
     figure.legend(list(labels.values()), list(labels), loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
 def _draw(panel: Any, rows: Sequence[Row], everything: Sequence[Row], measure: str) -> None:
     """Draws the points of one panel; colours and markers are those of all rows."""
-    contenders = list(dict.fromkeys(_contender(row) for row in everything))
+    students = [row["model"] for row in everything if row["model"] != TEACHER]
+
+    def coloured(row: Row) -> tuple[str, str, str]:  # a teacher has the colours of the first student
+        model = students[0] if students and row["model"] == TEACHER else row["model"]
+        return model, row["engine"], row["precision"]
+
+    kinds = list(dict.fromkeys(map(coloured, everything)))
     beams = sorted({row["num_beams"] for row in everything})
     several = len({row["intra_threads"] for row in everything}) > 1
     for row in rows:
-        name, point = _contender(row), (row["p50_ms"], row[measure])
+        point, colour = (row["p50_ms"], row[measure]), COLOURS[kinds.index(coloured(row)) % len(COLOURS)]
         panel.scatter(
             *point,
             s=60,
-            color=COLOURS[contenders.index(name) % len(COLOURS)],
+            edgecolors=colour,
+            facecolors=colour if row["model"] == TEACHER else "none",
+            linewidths=1.8,
             marker=MARKERS[beams.index(row["num_beams"]) % len(MARKERS)],
-            label=name + (f", beam {row['num_beams']}" if row["num_beams"] > 1 else ""),
+            label=_contender(row) + (f", {row['num_beams']} beams" if row["num_beams"] > 1 else ""),
         )
         if several:
             text = f"{row['intra_threads']} thr"
