@@ -173,7 +173,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Writes the labels and makes the runs."""
+    """Writes the labels and makes the runs. Raises ConfigError for fewer than one process."""
+    if options.processes < 1:
+        raise ConfigError(f"--processes is {options.processes}: give 1 or more")
     threads = max(1, available_cpus() // options.processes)
     overrides = [*options.set]
     if not any(override.startswith("training.threads=") for override in overrides):

@@ -60,6 +60,11 @@ def test_recipes_that_wait_for_each_other_are_named(folder: Path, tmp_path: Path
         plan(tmp_path / "nothing", tmp_path, [])
 
 
+def test_no_process_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", str(folder), "--out", str(tmp_path / "runs"), "--processes", "0"]) != 0
+    assert "--processes is 0: give 1 or more" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_all_are_made_once_and_a_failure_is_named(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
