@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from compressor.bundle_records import FileRecord, Lineage, ParitySummary, Part, Precision, Robustness, is_none
+from compressor.bundle_records import Case, FileRecord, Lineage, ParitySummary, Part, Precision, Robustness, is_none
 from compressor.errors import BundleError, InputError
 from compressor.generation_config import GenerationConfig
 from compressor.onnx_inspect import graph_needs
@@ -82,6 +82,11 @@ class Manifest(Part):
     max_new_tokens: int = Field(ge=1, description="Maximum output length of a call.")
     output_limit: OutputLimit | None = Field(
         None, exclude_if=is_none, description="Default of max_new_tokens by source length; null: that of generation."
+    )
+    recased: tuple[Case, ...] = Field(
+        (),
+        exclude_if=lambda value: not value,
+        description="Letter cases of sentences that are read in the usual one, because dev scores rise by it.",
     )
     max_num_beams: int = Field(ge=1, description="Maximum number of beams of a call.")
     precisions: dict[str, Precision] = Field(min_length=1, description="By name: fp32, int8, ...")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Case = Literal["upper", "title", "lower"]
+"""Letter case of a sentence: in capitals, with a capital at every word, or without any."""
 
 _MAX_FILE = 16 << 30
 """Bytes of the largest file that a manifest may list."""

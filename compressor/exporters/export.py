@@ -27,6 +27,7 @@ from compressor.errors import ExportError
 from compressor.exporters.checkpoints import load_exportable
 from compressor.exporters.checks import parity
 from compressor.exporters.checks.dev_set import DevSet, load_dev_set
+from compressor.exporters.checks.letter_case import choose_recased
 from compressor.exporters.config import ExportConfig
 from compressor.exporters.graphs.search_loop import build_graphs, build_half_graphs
 from compressor.exporters.graphs.weights import write_graphs
@@ -100,7 +101,10 @@ def export_bundle(
         report = draft.check(bar)
         if not config.ungated:
             report = _apply_gate(draft, report, _lossy(config), config.quality_budget, bar)
-        _finish(folder, draft.complete_manifest(), report, config.built_precisions)
+        bar.start("letter case", None)
+        recased = choose_recased(draft.generator(draft.manifest.default_for(config.device)), dev)
+        manifest = draft.complete_manifest().model_copy(update={"recased": recased})
+        _finish(folder, manifest, report, config.built_precisions)
     return out_dir
 
 

@@ -12,7 +12,7 @@ _COMMANDS = {"translation": "translate", "summarization": "summarize"}
 
 def model_card(manifest: Manifest) -> str:
     """Returns the text of a bundle's README.md."""
-    sections = (_head, _use, _quality, _robustness, _terms, _origin)
+    sections = (_head, _use, _letter_case, _quality, _robustness, _terms, _origin)
     return "\n\n".join(part for section in sections if (part := section(manifest))) + "\n"
 
 
@@ -35,6 +35,14 @@ def _use(manifest: Manifest) -> str:
     licence = manifest.lineage.licences.get("weights")
     terms = f"\n\nTerms of these weights: {licence}." if licence else ""
     return f"```\ncompress {_COMMANDS[manifest.task]} FOLDER < source.txt > target.txt\n```{terms}"
+
+
+def _letter_case(manifest: Manifest) -> str:
+    """Returns what sentences in capitals, and the like, are read as; empty where all are read as they stand."""
+    cases = " or ".join(f"{case} case" for case in manifest.recased)
+    if not cases:
+        return ""
+    return f"Sentences in {cases} are read in the usual letter case, and their outputs get back that of the sentence."
 
 
 def _quality(manifest: Manifest) -> str:

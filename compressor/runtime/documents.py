@@ -15,10 +15,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal, NamedTuple, get_args
 
+from compressor.bundle_records import Case
 from compressor.errors import InputError, TooLongError
 from compressor.runtime.results import Result
 from compressor.runtime.sources import Source, Truncation, check_text
 from compressor.text.clauses import split_at_clauses
+from compressor.text.letter_case import LetterCase, in_case
 from compressor.text.segmentation import Piece, Sentence, needs_translation, segment
 
 Split = Literal["sentences", "none"]
@@ -48,6 +50,8 @@ class Document:
     sources: tuple[Source, ...]
     dropped_tokens: tuple[int, ...]
     """Tokens of each sentence that were cut off."""
+    cases: tuple[Case | None, ...]
+    """Letter case in which each output is written; None: as the model writes it."""
     leads: tuple[str, ...]
     """What stands before each output."""
     tail: str
@@ -60,13 +64,13 @@ class Document:
             results: Results of ``sources``. One that is the only result gives its tokens, score and alternatives, too.
         """
         parts = [
-            replace(result, text=sentence.rewrap(result.text), dropped_tokens=dropped)
-            for sentence, result, dropped in zip(self.sentences, results, self.dropped_tokens, strict=True)
+            replace(result, text=self.written(index, result.text), dropped_tokens=dropped)
+            for index, (result, dropped) in enumerate(zip(results, self.dropped_tokens, strict=True))
         ]
         text = "".join(lead + part.text for lead, part in zip(self.leads, parts, strict=True)) + self.tail
         if len(parts) == 1:
-            (sentence,), (part,), (lead,) = self.sentences, parts, self.leads
-            others = [replace(one, text=lead + sentence.rewrap(one.text) + self.tail) for one in part.alternatives]
+            (part,), (lead,) = parts, self.leads
+            others = [replace(one, text=lead + self.written(0, one.text) + self.tail) for one in part.alternatives]
             return replace(part, text=text, alternatives=tuple(others))
         return Result(
             text=text,
@@ -78,6 +82,10 @@ class Document:
             dropped_tokens=sum(self.dropped_tokens),
             sentences=tuple(parts),
         )
+
+    def written(self, sentence: int, output: str) -> str:
+        """Returns the model's output of a sentence in the sentence's letter case, and with its line breaks."""
+        return self.sentences[sentence].rewrap(in_case(output, self.cases[sentence]))
 
     def anchors(self, text: str, result: Result) -> list[tuple[int, int]]:
         """Returns the ends of each sentence: their offsets in the text, and those in the text of its ``result``."""
@@ -96,7 +104,7 @@ class Document:
 class DocumentStream:
     """Makes the pieces of a text's output from the pieces of its sentences' outputs, which come in order.
 
-    A sentence with line breaks comes as one piece, because their places are known at its end only.
+    A sentence with line breaks or in a letter case of its own comes as one piece: both need the whole output.
     """
 
     def __init__(self, document: Document) -> None:
@@ -111,7 +119,7 @@ class DocumentStream:
         """Returns what to hand out for the next piece of a sentence's output."""
         before = self._received[sentence]
         before.append(delta)
-        if self._document.sentences[sentence].breaks:
+        if self._is_whole(sentence):
             return ""
         return self._document.leads[sentence] + delta if len(before) == 1 else delta
 
@@ -119,9 +127,13 @@ class DocumentStream:
         """Returns what to hand out when a sentence's output is complete."""
         document, received = self._document, self._received[sentence]
         text = ""
-        if document.sentences[sentence].breaks or not received:
-            text = document.leads[sentence] + document.sentences[sentence].rewrap("".join(received))
+        if self._is_whole(sentence) or not received:
+            text = document.leads[sentence] + document.written(sentence, "".join(received))
         return text + document.tail if sentence == len(document.sources) - 1 else text
+
+    def _is_whole(self, sentence: int) -> bool:
+        """Returns whether a sentence's output comes as one piece."""
+        return bool(self._document.sentences[sentence].breaks) or self._document.cases[sentence] is not None
 
 
 class _Divided(NamedTuple):
@@ -134,12 +146,14 @@ class _Divided(NamedTuple):
 class _Encoded(NamedTuple):
     source: Source
     dropped_tokens: int
+    case: Case | None
 
 
 def prepare(
     texts: Sequence[str],
     *,
     encode: Encode,
+    letter_case: LetterCase | None = None,
     split: Split = "sentences",
     truncation: Overlong = "error",
     source_language: str | None = None,
@@ -150,6 +164,7 @@ def prepare(
     Args:
         texts: Texts. A target language in Marian's way (``>>deu<<``) at the start of one holds for all its sentences.
         encode: Encodes sentences for a model.
+        letter_case: Reads sentences in capitals, and the like, in the usual letter case; None: as they stand.
         split: ``sentences``, or ``none``: the model reads the whole text, with spaces for its line breaks.
         truncation: Treatment of a sentence over the limit.
         source_language: Code of the texts' language; its rules divide them into sentences. None: English.
@@ -166,7 +181,7 @@ def prepare(
     for index, text in enumerate(texts):
         check_text(index, text)
         divided.append(_divide(text, split, source_language or "en"))
-    encoded = _encode(divided, encode, truncation)
+    encoded = _encode(divided, encode, letter_case or LetterCase(), truncation)
     space = "" if (target_language or "").lower()[:2] in _WITHOUT_SPACES else " "
     return [_document(one.pieces, encoded, space) for one in divided]
 
@@ -195,15 +210,19 @@ def _divide(text: str, split: Split, language: str) -> _Divided:
     return _Divided(segment(body, language), f"{code[1]} " if code else "")
 
 
-def _encode(divided: list[_Divided], encode: Encode, truncation: Overlong) -> Iterator[_Encoded]:
+def _encode(
+    divided: list[_Divided], encode: Encode, letter_case: LetterCase, truncation: Overlong
+) -> Iterator[_Encoded]:
     """Returns an iterator over the token ids of all sentences of all texts.
 
     For ``truncation="split"`` it replaces sentences over the limit by their parts, in ``divided``.
     """
     units = [(index, piece) for index, one in enumerate(divided) for piece in one.pieces if isinstance(piece, Sentence)]
-    texts = [divided[index].prefix + sentence.flat for index, sentence in units]
+    readings = [letter_case.read(sentence.flat) for _, sentence in units]
+    texts = [divided[index].prefix + reading.text for (index, _), reading in zip(units, readings, strict=True)]
+    cases = [reading.case for reading in readings]
     try:
-        return iter([_Encoded(source, 0) for source in encode(texts, "error")])
+        return iter([_Encoded(source, 0, case) for source, case in zip(encode(texts, "error"), cases, strict=True)])
     except TooLongError as error:
         lengths, limit = dict(error.texts), int(error.limit or 0)
     except InputError as error:
@@ -212,12 +231,17 @@ def _encode(divided: list[_Divided], encode: Encode, truncation: Overlong) -> It
         raise
     if truncation == "longest_first":
         sources = encode(texts, "longest_first")
-        return iter([_Encoded(source, max(0, lengths.get(unit, 0) - limit)) for unit, source in enumerate(sources)])
+        dropped = [max(0, lengths.get(unit, 0) - limit) for unit in range(len(units))]
+        return iter(map(_Encoded, sources, dropped, cases))
     overlong = {id(units[unit][1]) for unit in lengths}
     if truncation == "split" and any(len(units[unit][1].flat) > 1 for unit in lengths):
         for index, one in enumerate(divided):
-            divided[index] = one._replace(pieces=list(_cut(one, overlong, encode, limit)))
-        return _encode(divided, encode, "error")
+
+            def fits(part: str, prefix: str = one.prefix) -> bool:
+                return not encode([prefix + letter_case.read(part).text], "longest_first")[0].truncated
+
+            divided[index] = one._replace(pieces=list(_cut(one.pieces, overlong, fits, limit)))
+        return _encode(divided, encode, letter_case, "error")
     raise _too_long([(units[unit][0], length) for unit, length in lengths.items()], limit, divided)
 
 
@@ -230,13 +254,9 @@ def _too_long(sentences: list[tuple[int, int]], limit: int, divided: list[_Divid
     return TooLongError(list(longest.items()), limit, several)
 
 
-def _cut(one: _Divided, overlong: set[int], encode: Encode, limit: int) -> Iterator[Piece]:
+def _cut(pieces: Sequence[Piece], overlong: set[int], fits: Callable[[str], bool], limit: int) -> Iterator[Piece]:
     """Yields the pieces of a text, with parts in place of the sentences whose ``id`` is in ``overlong``."""
-
-    def fits(part: str) -> bool:
-        return not encode([one.prefix + part], "longest_first")[0].truncated
-
-    for piece in one.pieces:
+    for piece in pieces:
         if isinstance(piece, Sentence) and id(piece) in overlong:
             yield from piece.cut(split_at_clauses(piece.flat, fits, _TOKEN_CHARACTERS * limit))
         else:
@@ -262,6 +282,7 @@ def _document(pieces: Sequence[Piece], encoded: Iterator[_Encoded], space: str) 
         sentences=tuple(sentences),
         sources=tuple(one.source for one in mine),
         dropped_tokens=tuple(one.dropped_tokens for one in mine),
+        cases=tuple(one.case for one in mine),
         leads=tuple(leads),
         tail=between,
     )

@@ -44,6 +44,7 @@ from compressor.runtime.session import (
 from compressor.runtime.sources import Source, SourceEncoder, Truncation
 from compressor.runtime.threads import choose_threads
 from compressor.text.guards import cut_loop, until_loop
+from compressor.text.letter_case import LetterCase
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
 
 BATCH_TOKENS = 1024
@@ -71,6 +72,7 @@ class Generator:
         intra, self.inter_threads = choose_threads(intra_threads, inter_threads)
         self.precision = precision or manifest.default_precision
         self.tokenizer: Tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
+        self.letter_case = LetterCase(manifest.recased, self.tokenizer.log_probability, manifest.source_language)
         self._encoder = SourceEncoder(self.tokenizer, manifest)
         self._folder = folder
         self._graphs = manifest.precision(precision).graphs
@@ -201,6 +203,7 @@ class Generator:
         return prepare(
             texts,
             encode=self.encode,
+            letter_case=self.letter_case,
             split=split or default_split(self.task),
             truncation=truncation or self.manifest.truncation,
             source_language=self.manifest.source_language,

@@ -39,7 +39,7 @@ _NUMBERED = re.compile(r"(?<!\S)(\d{1,3}\.)\s+$")
 _COPIED = re.compile(
     r"[A-Za-z][\w+.-]*://\S+|www\.\S+"  # URLs
     r"|(?:~|\.{1,2})?/\S+|[A-Za-z]:\\\S*|\\\\\S+|[\w.-]+(?:/[\w.-]+)+\.\w{1,5}"  # paths
-    r"|%(?:\d+\$)?[-+#0-9.]*[A-Za-z]{1,2}|%\(\w+\)[A-Za-z]"  # placeholders
+    r"|%(?:\d+\$)?[-+#0-9.]*[A-Za-z]{1,2}|%\(\w+\)[A-Za-z]|%\w+%"  # placeholders
     r"|--[A-Za-z][\w-]*(?:=\S*)?|-[A-Za-z]|0[xX][0-9A-Fa-f]+|[vV]?\d+(?:\.\d+)+[\w.+-]*"  # options, numbers, versions
     r"|[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+|[A-Za-z0-9-]{2,}(?:\.[A-Za-z0-9-]+)*\.[a-z][a-z0-9]{1,4}"  # names of code, files
 )

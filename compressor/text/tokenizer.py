@@ -31,6 +31,8 @@ from compressor.text.marian_languages import check_language, language_tokens
 FRAME_FILE = "compress_tokenizer.json"
 JOINT = "sentencepiece.bpe.model"
 """File name of one SentencePiece model for source and target."""
+_UNKNOWN = -30.0
+"""Log probability of a byte or of an unknown piece, for which SentencePiece says 0."""
 
 
 class TextFrame(BaseModel):
@@ -119,6 +121,10 @@ class Tokenizer(ABC):
     def _skipped(self) -> frozenset[int]:
         return frozenset((self.eos_id, self.pad_id, *self.frame.special_ids))
 
+    def log_probability(self, text: str) -> float:
+        """Log probability of a source text by the frequencies of its pieces; 0 where they are unknown."""
+        return 0.0
+
     def compact(self) -> Tokenizer:
         """This tokenizer, or one that gives every text the same ids from fewer files."""
         return self
@@ -150,6 +156,10 @@ class SentencePieceTokenizer(Tokenizer):
     def vocab(self) -> dict[str, int]:
         """See Tokenizer."""
         return {self.pieces.id_to_piece(i): i for i in range(self.pieces.get_piece_size())}
+
+    def log_probability(self, text: str) -> float:
+        """See Tokenizer."""
+        return _log_probability(self.pieces, text)
 
     def _encode(self, text: str, target: bool) -> list[int]:
         return self.pieces.encode(text)  # type: ignore[no-any-return]
@@ -208,6 +218,10 @@ class VocabularyTokenizer(Tokenizer):
         """See Tokenizer. Raises InputError for a text without a language that the model needs."""
         check_language(self.frame.text_prefix + text, self.languages)
         return super().encode_source(text)
+
+    def log_probability(self, text: str) -> float:
+        """See Tokenizer."""
+        return _log_probability(self.source_pieces, text)
 
     def compact(self) -> Tokenizer:
         """See Tokenizer: where the ids are those of one SentencePiece model, it says them itself."""
@@ -332,6 +346,12 @@ def _sentencepiece(files: dict[str, bytes], name: str) -> Any:
     except (OSError, RuntimeError):
         pass
     raise ModelError(f"{name}: not a SentencePiece model")
+
+
+def _log_probability(pieces: Any, text: str) -> float:
+    """Returns the sum of the pieces' log probabilities."""
+    ids = pieces.encode(text)
+    return sum(_UNKNOWN if pieces.is_unknown(i) or pieces.is_byte(i) else pieces.get_score(i) for i in ids)
 
 
 def _without_control(vocabulary: dict[str, int]) -> dict[str, int]:

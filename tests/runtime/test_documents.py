@@ -14,6 +14,7 @@ from compressor.runtime.documents import Document, DocumentStream, prepare
 from compressor.runtime.generator import Generator
 from compressor.runtime.results import Result
 from compressor.runtime.sources import Source, Truncation
+from compressor.text.letter_case import LetterCase
 
 DOG, DOCTOR = "Der Hund sieht den Baum.", "Der Arzt ruft den Mann."
 PAGE = f"# Hund\n\n  - {DOG} {DOCTOR}\r\n  - {DOCTOR}\n\n```\nDer Hund\n```\n42 https://example.org\n"
@@ -193,3 +194,20 @@ def test_anchors_are_the_ends_of_sentences(text: str, outputs: list[str], anchor
     (document,) = prepare([text], encode=encode, source_language="de")
     result = document.result([Result(output, [], 1, 1, False, "eos") for output in outputs])
     assert document.anchors(text, result) == anchors
+
+
+def test_a_sentence_in_capitals_is_read_as_usual_and_its_output_written_in_capitals() -> None:
+    letter_case = LetterCase(["upper"], lambda text: float(text in ("Hund", "bellt")) * 3)
+    text = "Der Hund bellt.\nDER HUND BELLT."
+    (document,) = prepare([text], encode=encode, letter_case=letter_case, source_language="de")
+    assert [source.token_ids for source in document.sources] == [[3, 4, 6], [3, 4, 6]]
+    read: list[str] = []
+    prepare([text], encode=lambda texts, _: read.extend(texts) or encode(texts, "error"), letter_case=letter_case)
+    assert read == ["Der Hund bellt.", "Der Hund bellt."] and document.cases == (None, "upper")
+    results = [Result("The dog barks.", [1], 3, 1, False, "eos")] * 2
+    assert document.result(results).text == "The dog barks.\nTHE DOG BARKS."
+    stream = DocumentStream(document)
+    pieces = [stream.opening()]
+    for index in range(2):
+        pieces += [stream.piece(index, delta) for delta in ("The do", "g barks.")] + [stream.end(index)]
+    assert "".join(pieces) == document.result(results).text
