@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fnmatch
 import signal
 import subprocess
 import sys
@@ -57,6 +58,16 @@ def plan(folder: Path, out: Path, overrides: Sequence[str]) -> list[Step]:
         ordered += ready
         waiting = [step for step in waiting if step not in ready]
     return ordered
+
+
+def choose(steps: Sequence[Step], out: Path, patterns: Sequence[str]) -> list[Step]:
+    """Returns the steps whose names, ``SUBFOLDER/RECIPE``, match a pattern. Raises ConfigError if a pattern has none."""
+    names = [step.out.relative_to(out).as_posix() for step in steps]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise ConfigError(f"--only {pattern}: no such recipe; there are {', '.join(names)}")
+    pairs = zip(steps, names, strict=True)
+    return [step for step, name in pairs if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def first_run(step: Step) -> Path | None:
@@ -169,6 +180,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a field of all recipes"
     )
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="PATTERN",
+        help="make these recipes alone, by their names in the folder, such as 'transformer/vanilla*'",
+    )
     parser.add_argument("--processes", type=int, default=1, help="runs at a time; each has its part of the processors")
 
 
@@ -181,12 +198,14 @@ def run(options: argparse.Namespace) -> None:
     if not any(override.startswith("training.threads=") for override in overrides):
         overrides.append(f"training.threads={threads}")
     steps = plan(options.folder, options.out, overrides)
+    chosen = choose(steps, options.out, options.only or ["*"])
     labels = options.out / LABELS_FOLDER
-    command = label_command(steps, labels, options.set)
+    reads = any(step.recipe.method.reads_labels for step in chosen)
+    command = label_command(steps, labels, options.set) if reads else None  # for those that come later, too
     if command is not None:
         _say(f"{labels}: the teacher's outputs")
         process = _start(command, log_of(labels))
         with _stopping({process: steps[0]}):
             if process.wait():
                 raise CompressError(f"labels: exit code {process.returncode}, see {log_of(labels)}")
-    run_all(steps, labels, overrides, options.processes)
+    run_all(chosen, labels, overrides, options.processes)

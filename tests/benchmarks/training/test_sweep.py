@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.training.sweep import label_command, plan, run_command
+from benchmarks.training.sweep import choose, label_command, plan, run_command
 from compressor.child_process import child_environment
 from compressor.errors import ConfigError
 from compressor.run_folder import is_finished, read_record
@@ -58,6 +58,14 @@ def test_recipes_that_wait_for_each_other_are_named(folder: Path, tmp_path: Path
         plan(folder, tmp_path / "runs", [])
     with pytest.raises(ConfigError, match="no recipes in it"):
         plan(tmp_path / "nothing", tmp_path, [])
+
+
+def test_some_recipes_are_chosen_by_name(folder: Path, tmp_path: Path) -> None:
+    steps, out = plan(folder, tmp_path / "runs", []), tmp_path / "runs"
+    assert [step.path.stem for step in choose(steps, out, ["*"])] == ["seqkd", "vanilla", "a-finish"]
+    assert [step.path.stem for step in choose(steps, out, ["vanilla", "more/*"])] == ["seqkd", "vanilla"]
+    with pytest.raises(ConfigError, match="--only seqkd: no such recipe; there are more/seqkd, vanilla, a-finish"):
+        choose(steps, out, ["seqkd"])
 
 
 def test_no_process_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
