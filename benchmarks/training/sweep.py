@@ -61,7 +61,11 @@ def plan(folder: Path, out: Path, overrides: Sequence[str]) -> list[Step]:
 
 
 def choose(steps: Sequence[Step], out: Path, patterns: Sequence[str]) -> list[Step]:
-    """Returns the steps whose names, ``SUBFOLDER/RECIPE``, match a pattern. Raises ConfigError if a pattern has none."""
+    """Returns the steps whose names, ``SUBFOLDER/RECIPE``, match a pattern.
+
+    Raises:
+        ConfigError: a pattern matches none.
+    """
     names = [step.out.relative_to(out).as_posix() for step in steps]
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
