@@ -61,6 +61,7 @@ async def make_jobs(
         prepare,
         texts,
         encode=engine.encode,
+        letter_case=engine.letter_case,
         split=split,
         truncation=truncation or engine.manifest.truncation,
         source_language=engine.manifest.source_language,

@@ -12,6 +12,7 @@ from compressor.bundle import Manifest
 from compressor.runtime.results import FinishReason
 from compressor.runtime.sources import Source, Truncation
 from compressor.runtime.streaming import Deltas
+from compressor.text.letter_case import LetterCase
 
 
 class JobError(Exception):
@@ -125,6 +126,8 @@ class ServingEngine(Protocol):
     precision: str
     example: str
     """A text that ``encode`` takes, to warm up with."""
+    letter_case: LetterCase
+    """Reads sentences in capitals, and the like, in the usual letter case."""
 
     def encode(self, texts: Sequence[str], truncation: Truncation | None) -> list[Source]:
         """Returns the token ids of each text.

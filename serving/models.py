@@ -53,6 +53,7 @@ class BundleEngine:
         self.manifest = generator.manifest
         self.precision = generator.precision
         self.example = generator.tokenizer.example
+        self.letter_case = generator.letter_case
 
     def encode(self, texts: Sequence[str], truncation: Truncation | None) -> list[Source]:
         """See ServingEngine."""

@@ -96,7 +96,7 @@ def records(stream: ByteStream) -> Iterator[tuple[list[str], bool]]:
 def _source(line: str, number: int) -> str:
     """Returns the text of a JSON line. Raises DataError."""
     try:
-        record = json.loads(line)
+        record = json.loads(line.removeprefix("\ufeff") if number == 1 else line)
     except (ValueError, RecursionError):
         raise DataError(f'line {number}: not valid JSON; a line is an object with "source", or a string') from None
     text = record.get("source") if isinstance(record, dict) else record

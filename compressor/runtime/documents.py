@@ -32,6 +32,17 @@ Overlong = Literal["error", "longest_first", "split"]
 Encode = Callable[[Sequence[str], Truncation], list[Source]]
 """Returns the token ids of texts; raises TooLongError with all that are over the limit."""
 
+_INVISIBLE = dict.fromkeys(
+    code
+    for codes in (range(9), (0x0B, 0x0C), range(0x0E, 0x20), (0x7F, 0xAD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF),
+                  range(0x202A, 0x202F), range(0x2066, 0x206A))
+    for code in codes
+)  # fmt: skip
+"""Control characters, soft hyphens, marks of direction: a model would read a broken word."""
+
+_PART = 2
+"""The parts of a sentence have at most the model's limit divided by this: models end early on sources near it."""
+
 _TOKEN_CHARACTERS = 16
 """Characters of a token at most, in nearly every tokenizer: bounds the search for a part that fits."""
 
@@ -218,7 +229,7 @@ def _encode(
     For ``truncation="split"`` it replaces sentences over the limit by their parts, in ``divided``.
     """
     units = [(index, piece) for index, one in enumerate(divided) for piece in one.pieces if isinstance(piece, Sentence)]
-    readings = [letter_case.read(sentence.flat) for _, sentence in units]
+    readings = [letter_case.read(_visible(sentence.flat)) for _, sentence in units]
     texts = [divided[index].prefix + reading.text for (index, _), reading in zip(units, readings, strict=True)]
     cases = [reading.case for reading in readings]
     try:
@@ -238,11 +249,17 @@ def _encode(
         for index, one in enumerate(divided):
 
             def fits(part: str, prefix: str = one.prefix) -> bool:
-                return not encode([prefix + letter_case.read(part).text], "longest_first")[0].truncated
+                (source,) = encode([prefix + letter_case.read(_visible(part)).text], "longest_first")
+                return not source.truncated and len(source.token_ids) <= max(1, limit // _PART)
 
             divided[index] = one._replace(pieces=list(_cut(one.pieces, overlong, fits, limit)))
         return _encode(divided, encode, letter_case, "error")
     raise _too_long([(units[unit][0], length) for unit, length in lengths.items()], limit, divided)
+
+
+def _visible(text: str) -> str:
+    """Returns a text without the characters that nobody sees."""
+    return text if text.isascii() and text.isprintable() else text.translate(_INVISIBLE)
 
 
 def _too_long(sentences: list[tuple[int, int]], limit: int, divided: list[_Divided]) -> TooLongError:

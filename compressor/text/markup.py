@@ -17,6 +17,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from compressor.text.projection import Anchor, Inline, MarkedTranslation, phrases_of
@@ -49,10 +50,10 @@ _VERBATIM = _names("iframe noembed noframes plaintext script style textarea xmp"
 """Elements whose content is not markup."""
 _UNTRANSLATED = _names("code kbd math pre samp svg var")
 _BLOCKS = _VERBATIM | _names(
-    "address article aside audio base blockquote body br canvas caption center col colgroup dd details dialog div dl "
-    "dt embed fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head header hgroup hr html "
-    "legend li link main menu meta nav noscript object ol optgroup option p param pre search section select source "
-    "summary table tbody td template tfoot th thead title tr track ul video"
+    "address article aside audio base blockquote body br button canvas caption center col colgroup dd details "
+    "dialog div dl dt embed fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head header "
+    "hgroup hr html input label legend li link main menu meta nav noscript object ol optgroup option p param pre "
+    "search section select source summary table tbody td template tfoot th thead title tr track ul video"
 )
 """Elements that end a line of text; all others, unknown ones too, are inside it."""
 
@@ -206,7 +207,12 @@ def _segments(tokens: Sequence[_Token], xml: XmlTags | None) -> Iterator[str | _
 
 
 def _html_blocks(tokens: Sequence[_Token]) -> set[int]:
-    return {index for index, token in enumerate(tokens) if token.name in _BLOCKS}
+    """Returns the indices of the tags that end a line: of blocks, and between two links without anything there."""
+    blocks = {index for index, token in enumerate(tokens) if token.name in _BLOCKS}
+    for index, (token, following) in enumerate(pairwise(tokens)):
+        if token.name == following.name == "a" and (token.kind, following.kind) == ("close", "open"):
+            blocks |= {index, index + 1}
+    return blocks
 
 
 def _xml_blocks(tokens: Sequence[_Token], partners: Mapping[int, int], xml: XmlTags) -> set[int]:

@@ -15,6 +15,7 @@ Anchor = tuple[int, int]
 _WORD = re.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")
 _PHRASE = re.compile(r"[^\W_](?:.{0,58}[^\W_])?")
 _PHRASE_WORDS = 5
+_WORD_BEFORE, _WORD_AFTER = re.compile(r"\w*$"), re.compile(r"\w*")
 _EDGES = " .,;:!?"
 _CONTENT = 4
 """Letters of a word that says enough alone: shorter ones are often articles and prepositions."""
@@ -156,8 +157,10 @@ class MarkedTranslation:
     def _look_up(self, parent: Inline, node: Inline, low: int, high: int) -> tuple[int, int] | None:
         """Returns where the element's own translation, or most of it, occurs in the output, nearest to its place."""
         phrase = self._text[node.start : node.end].strip(_EDGES)
-        if node.is_space or not phrase or not _is_whole(self._text, node):
+        if node.is_space or not phrase:
             return None
+        if not _is_whole(self._text, node):
+            return self._in_same_word(node, low, high)
         if len(phrase.split()) > _PHRASE_WORDS:
             return None
         wanted = (self.at(node.start) + self.at(node.end)) / 2
@@ -178,6 +181,20 @@ class MarkedTranslation:
                     self._owners[index] = parent
                 return self._with_edges(node, (words[first][0], words[last - 1][1]), low, high)
         return None
+
+    def _in_same_word(self, node: Inline, low: int, high: int) -> tuple[int, int] | None:
+        """Returns the place of an element that is a part of a word, if the output has the word, too: H<sub>2</sub>O."""
+        before = _WORD_BEFORE.search(self._text[max(0, node.start - _NEAR) : node.start])
+        after = _WORD_AFTER.match(self._text[node.end : node.end + _NEAR])
+        assert before and after  # they match no character, too
+        word = before[0] + self._text[node.start : node.end] + after[0]
+        wanted = self.at(node.start) - len(before[0])
+        low, high = max(low, int(wanted) - _NEAR), min(high, int(wanted) + _NEAR)
+        places = [match.start() for match in re.compile(rf"\b{re.escape(word)}\b").finditer(self._output, low, high)]
+        if not places or " " in word:
+            return None
+        start = min(places, key=lambda place: abs(place - wanted)) + len(before[0])
+        return start, start + node.end - node.start
 
     def _words_in(self, low: int, high: int) -> slice:
         """Returns the indices of the words that lie between two offsets."""
@@ -209,7 +226,10 @@ class MarkedTranslation:
         if node.start == node.end:
             if node.start in (parent.start, parent.end) or not _is_boundary(self._text, node.start):
                 return (round(start),) * 2
-            edges = [low, high, *(edge for word in words for edge in word)]
+            if self._text[node.start - 1] == " ":
+                edges = [high, *(first for first, _ in words if self._output[first - 1 : first] in ("", " "))]
+            else:
+                edges = [low, *(last for _, last in words)]
             return (min(edges, key=lambda edge: abs(edge - start)),) * 2
         first, last = round(start), round(end)
         if words and _is_whole(self._text, node):

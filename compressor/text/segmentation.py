@@ -10,15 +10,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
-from compressor.text.marks import split_marks
+from compressor.text.marks import split_emoji, split_marks
 from compressor.text.sentences import split_sentences
 from compressor.text.verbatim import VerbatimBlocks
 
 _WRAP_WIDTHS = range(40, 121)
 """Widths, in characters, of paragraphs whose line breaks may come from wrapping."""
+
+_LEAST_WRAP_WIDTH = 60
+"""Width from which one line alone may have been wrapped before a capital; lists and addresses have shorter lines."""
+_ITEM = re.compile(r"[\d\[§]|[\w.-]{1,30}(?:=|:\s)")
+"""Beginning of a line that may be one of several, such as an amount, a time, a key."""
 
 _MOST_LINES = 8
 """Lines of a sentence. Without an end in so many, the lines are not those of running text."""
@@ -30,21 +36,24 @@ _PREFIX = re.compile(  # letters as numbers (a. Name) stand before a whole capit
     r"|[a-hA-Z]\.(?=\s+[^\W\d_a-zäöü][^\W\d_]+(?![\w.]))|(?:[ivx]{2,5}|[IVX]{2,5})\.(?=\s+[^\W\d_a-zäöü])"
     r")(?=\s)))*\s*"
 )
-_CELL, _TAB, _SEMICOLON = re.compile(r"(\s*\|\s*)"), re.compile(r"(\s*\t\s*)"), re.compile(r"(;)")
+_CELL, _TAB, _SEMICOLON = re.compile(r"(\s*(?<!\\)\|\s*)"), re.compile(r"(\s*\t\s*)"), re.compile(r"(;)")
 _TIGHT = re.compile(r";(?=[^\s;])")
 """A semicolon between the fields of a CSV line; one of a sentence has white space after it."""
 _ENTITY = re.compile(r"&#?\w+;")
 _MARKUP = re.compile(r"`[^`]*`|<!--[^>]*-->|\]\([^()\s]*(?:\s\"[^\"]*\")?\)|</?\w[^<>]*>|\$?\{\s?[\w.$:|-]*\s?\}")
 _NUMBERED = re.compile(r"(?<!\S)(\d{1,3}\.)\s+$")
 _COPIED = re.compile(
-    r"[A-Za-z][\w+.-]*://\S+|www\.\S+"  # URLs
+    r"[A-Za-z][\w+.-]*://\S+|(?i:www)\.\S+"  # URLs
     r"|(?:~|\.{1,2})?/\S+|[A-Za-z]:\\\S*|\\\\\S+|[\w.-]+(?:/[\w.-]+)+\.\w{1,5}"  # paths
-    r"|%(?:\d+\$)?[-+#0-9.]*[A-Za-z]{1,2}|%\(\w+\)[A-Za-z]|%\w+%"  # placeholders
+    r"|%(?:\d+\$)?[-+#0-9.]*[A-Za-z]{1,2}|%\(\w+\)[A-Za-z]|%\w+%|\$[A-Za-z_]\w*"  # placeholders
     r"|--[A-Za-z][\w-]*(?:=\S*)?|-[A-Za-z]|0[xX][0-9A-Fa-f]+|[vV]?\d+(?:\.\d+)+[\w.+-]*"  # options, numbers, versions
-    r"|[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+|[A-Za-z0-9-]{2,}(?:\.[A-Za-z0-9-]+)*\.[a-z][a-z0-9]{1,4}"  # names of code, files
+    r"|[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+|[A-Za-z0-9-]{2,}(?:\.[A-Za-z0-9-]+)*\.(?:[a-z][a-z0-9]{1,4}|[A-Z][A-Z0-9]{1,4})"
+    r"|[A-Z]{1,4}\d[\dA-Z]*|(?:\\[nrt])+"  # codes, line breaks as programs write them
 )
-_LABEL = re.compile(r"(\*\*|__)(?=\S)[^*_]{1,100}(?:[:.!?]\1|\1:)\s+(?=\S)")
-_LAST_WORD = re.compile(r"(?<=:\s)\S+$")
+_LABEL = re.compile(r"((\*{1,3}|__)(?=[^\s*_])[^*_]{1,100}(?:[:.!?]\2|\2:|\2(?=\s[–—-]\s)))((?:\s[–—-])?\s+)(?=\S)")
+_COLON = re.compile(r":\s+")
+_BETWEEN = re.compile(r"(<!--.*?-->\s*|(?:\\[nrt])+(?![a-zäöüß]))")
+"""Comments, and line breaks as programs write them, but not those of C:\\temp."""
 _EDGES = "()[]<>\"'„“”‚‘’«»,;:!?*_"
 
 
@@ -140,9 +149,10 @@ def segment(text: str, language: str = "en") -> list[Piece]:
             pieces.append(lines)
             continue
         width = max(len(line.text.rstrip()) for line in lines)
+        full_lines = sum(_is_full(line, following, width) for line, following in pairwise(lines))
         block: list[_Line] = []
         for line in lines:
-            if block and not _continues(block[-1], line, width):
+            if block and not _continues(block[-1], line, width, full_lines):
                 pieces += _block(block, language)
                 block = []
             block.append(line)
@@ -160,7 +170,12 @@ def needs_translation(text: str) -> bool:
     if not any(map(str.isalpha, text)):
         return False
     words = _MARKUP.sub(" ", text).split()
-    return any(any(map(str.isalpha, word)) and not _is_copied(word.strip(_EDGES).rstrip(".")) for word in words)
+    return any(any(map(str.isalpha, word)) and not _is_copied(_bare(word)) for word in words)
+
+
+def _bare(word: str) -> str:
+    """Returns a word without the signs around it."""
+    return word.strip(_EDGES).rstrip(".")
 
 
 def _is_copied(word: str) -> bool:
@@ -228,10 +243,16 @@ def _is_ordinal(number: str, following: str, language: str) -> bool:
     return len(split_sentences(f"x {number} {following.split()[0]} x", language)) == 1
 
 
-def _continues(line: _Line, following: _Line, width: int) -> bool:
+def _is_full(line: _Line, following: _Line, width: int) -> bool:
+    """Returns whether the first word of the next line had no room in a line."""
+    return len(line.text.rstrip()) + 1 + len(following.content.split(maxsplit=1)[0]) > width
+
+
+def _continues(line: _Line, following: _Line, width: int, full_lines: int) -> bool:
     """Returns whether the break between two lines of a paragraph comes from wrapping.
 
-    It does if the first word of the second line had no room in the first one.
+    It does if the line is full. The longest one always is, so that before what may be a line of its own, there must be
+    another full one, or the line must be long or end within a phrase. Before a small letter, half of the width will do.
     """
     if width not in _WRAP_WIDTHS or "#" in line.markers or following.markers:
         return False
@@ -241,8 +262,12 @@ def _continues(line: _Line, following: _Line, width: int) -> bool:
         return False
     if not (needs_translation(line.content) and any(map(str.isalpha, following.content))):
         return False
-    length, word = len(line.text.rstrip()), following.content.split(maxsplit=1)[0]
-    return length + 1 + len(word) > width or (word[0].islower() and length >= width / 2)
+    if _ITEM.match(following.content):
+        return full_lines > 1 and _is_full(line, following, width)
+    if following.content[0].islower():
+        return _is_full(line, following, width) or len(line.text.rstrip()) >= width / 2
+    is_likely = full_lines > 1 or width >= _LEAST_WRAP_WIDTH or line.content.split()[-1].islower()
+    return is_likely and _is_full(line, following, width)
 
 
 def _separator(content: str) -> re.Pattern[str] | None:
@@ -274,25 +299,27 @@ def _block(lines: list[_Line], language: str) -> list[Piece]:
     return [first.prefix, *inside, last.end]
 
 
-def _parts(text: str, language: str) -> Iterator[str]:
-    """Yields the sentences of a text, and the marks around them; joined, they are the text."""
-    for label in _label(text):
-        for sentence in split_sentences(label, language):
-            for part in split_marks(sentence):
-                end = _after_colon(part)
-                yield from filter(None, (part[:end], part[end:]))
+def _parts(text: str, language: str) -> list[str]:
+    """Returns the sentences of a text, and the marks around them; joined, they are the text."""
+    sentences = partial(split_sentences, language=language)
+    parts = [text]
+    for divide in (_BETWEEN.split, _label, split_marks, split_emoji, sentences, split_marks, _before_copied):
+        parts = [part for whole in parts for part in divide(whole) if part]
+    return parts
 
 
 def _label(text: str) -> list[str]:
-    """Returns a text in two where it begins with a label or sentence in bold letters ("**Hinweis:** ...")."""
+    """Returns a text in parts where it begins with a label or sentence in bold letters ("**Hinweis:** ...")."""
     label = _LABEL.match(text)
-    return [label[0], text[label.end() :]] if label else [text]
+    return [label[1], label[3], text[label.end() :]] if label else [text]
 
 
-def _after_colon(text: str) -> int:
-    """Returns where a last word begins that is copied and stands after a colon; the length where there is none."""
-    last = _LAST_WORD.search(text)
-    return last.start() if last and _is_copied(last[0].strip(_EDGES).rstrip(".")) else len(text)
+def _before_copied(text: str) -> list[str]:
+    """Returns a text in two where what stands after its last colon is copied ("Siehe: https://example.org")."""
+    end = max((colon.end() for colon in _COLON.finditer(text)), default=0)
+    words = text[end:].split() if end else []
+    is_copied = any(map(_is_copied, map(_bare, words))) and not needs_translation(text[end:])
+    return [text[:end], text[end:]] if is_copied else [text]
 
 
 def _joined(pieces: Iterable[Piece]) -> list[Piece]:

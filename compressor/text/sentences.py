@@ -21,7 +21,7 @@ _ABBREVIATIONS = {
     "de": re.compile(
         r"Abb|Abs|allg|Anm|Aufl|Bde?|betr|Bhf|bspw|Bsp|Dipl|dt|ebd|ehem|eigtl|einschl|engl|entspr|exkl|Fa|Frl|frz|geb|"
         r"gem|ggfs|Hbf|Hrn|[Hh]rsg|inkl|insb|insbes|Jh|Kap|lat|max|mind|mtl|nachm|Nrn|Okt|Dez|Pkt|Sek|spez|Tel|tgl|"
-        r"urspr|Vol|vorm|zzgl|Ziff|Stk|hl|jur|rer|nat|Abt|stellv|techn|wiss|Pos"
+        r"urspr|Vol|vorm|zzgl|Ziff|Stk|hl|jur|rer|nat|Abt|stellv|techn|wiss|Pos|Ing|Nr|Hd|Inh|Hl|\w*[Ss]tr"
     )
 }
 """Abbreviations that ``sentencex`` takes for the end of a sentence, by language."""
@@ -29,7 +29,9 @@ _ABBREVIATIONS = {
 _ORDINALS = {
     "de": re.compile(
         r"\b(?:der|die|das|dem|den|des|am|im|vom|zum|zur|beim|ab|bis|seit|"
-        r"(?:ein|kein|mein|dein|sein|ihr|jede|diese)[a-z]{0,2}) \d{1,2}\.\s+$",
+        r"(?:ein|kein|mein|dein|sein|ihr|jede|diese)[a-z]{0,2}|anfang|mitte|ende|"
+        r"(?:mon|diens|donners|frei|sams|sonn)tag,|mittwoch,) "
+        r"(?:\d{1,2}\.(?:,|,? (?:und|oder|bis|bzw\.)) )*\d{1,2}\.\s+$",
         re.IGNORECASE,
     )
 }
@@ -38,6 +40,7 @@ _ORDINALS = {
 _ENCLOSING = dict.fromkeys(map(ord, "\"'„“”‚‘’«»‹›()[]"), " ")
 _OPENING = "„‚«‹([“‘\"'"
 _NUMBER = re.compile(r"\d+\.\s+")
+_NEXT_NUMBER = re.compile(r"(?<=[.!?]\s)\d{1,2}\.\s+$")
 _START = re.compile(r"(?<=[.!?])\s+[^\W\d_]")
 
 
@@ -71,12 +74,19 @@ def _windowed(text: str, language: str) -> Iterator[str]:
 
 def _split(text: str, language: str) -> list[str]:
     pieces = []
-    for piece in _merged(_segmented(text, text, language), language):
+    segmented = [part for piece in _segmented(text, text, language) for part in _before_number(piece)]
+    for piece in _merged(segmented, language):
         if len(piece) > _LONG:
             pieces += _merged(_inside_quotes(piece, language), language)
         else:
             pieces.append(piece)
     return pieces
+
+
+def _before_number(piece: str) -> list[str]:
+    """Returns a piece in two where it is a sentence and the number of the next one ("Ein Hund. 2. ")."""
+    number = _NEXT_NUMBER.search(piece)
+    return [piece[: number.start()], number[0]] if number else [piece]
 
 
 def _segmented(text: str, shown: str, language: str) -> list[str]:
@@ -128,6 +138,6 @@ def _is_end(piece: str, language: str) -> bool:
     body = piece.rstrip()
     if not body.endswith(".") or language not in _ABBREVIATIONS:
         return True
-    word = body[-30:].split()[-1].rstrip(".").lstrip(_OPENING)
+    word = body[-30:].split()[-1].rstrip(".").lstrip(_OPENING).rpartition("-")[2]
     words = {word, word.lower()} if word + "." == body else {word}  # the first word of a sentence has a capital
     return not any(map(_ABBREVIATIONS[language].fullmatch, words))

@@ -18,7 +18,7 @@ from compressor.text.letter_case import LetterCase
 
 DOG, DOCTOR = "Der Hund sieht den Baum.", "Der Arzt ruft den Mann."
 PAGE = f"# Hund\n\n  - {DOG} {DOCTOR}\r\n  - {DOCTOR}\n\n```\nDer Hund\n```\n42 https://example.org\n"
-LIMIT = 8
+LIMIT = 12
 
 
 def encode(texts: Sequence[str], truncation: Truncation) -> list[Source]:
@@ -93,14 +93,14 @@ def test_sentences_over_the_limit_are_refused_with_their_text_and_longest_length
     with pytest.raises(TooLongError) as error:
         prepare(texts, encode=encode, source_language="de")
     assert str(error.value) == (
-        "text 2 has a sentence of 15 tokens, text 3 has 14 tokens, the limit is 8: shorten them, or have them cut "
+        "text 2 has a sentence of 15 tokens, text 3 has 14 tokens, the limit is 12: shorten them, or have them cut "
         "(truncation='longest_first' or 'split')"
     )
 
 
-def test_sentences_over_the_limit_are_cut_or_read_in_parts() -> None:
+def test_sentences_over_the_limit_are_cut_or_read_in_parts_of_half_of_it() -> None:
     (cut,) = prepare([f"Ja. {LONG}"], encode=encode, source_language="de", truncation="longest_first")
-    assert (cut.dropped_tokens, echo(cut).truncated, echo(cut).dropped_tokens) == ((0, 6), True, 6)
+    assert (cut.dropped_tokens, echo(cut).truncated, echo(cut).dropped_tokens) == ((0, 2), True, 2)
     (parts,) = prepare([f"Ja. {LONG}"], encode=encode, source_language="de", truncation="split")
     assert [one.flat for one in parts.sentences] == [
         "Ja.",
@@ -201,9 +201,8 @@ def test_a_sentence_in_capitals_is_read_as_usual_and_its_output_written_in_capit
     text = "Der Hund bellt.\nDER HUND BELLT."
     (document,) = prepare([text], encode=encode, letter_case=letter_case, source_language="de")
     assert [source.token_ids for source in document.sources] == [[3, 4, 6], [3, 4, 6]]
-    read: list[str] = []
-    prepare([text], encode=lambda texts, _: read.extend(texts) or encode(texts, "error"), letter_case=letter_case)
-    assert read == ["Der Hund bellt.", "Der Hund bellt."] and document.cases == (None, "upper")
+    assert [source.token_ids for source in document.sources] == [[3, 4, 6], [3, 4, 6]]
+    assert document.cases == (None, "upper")
     results = [Result("The dog barks.", [1], 3, 1, False, "eos")] * 2
     assert document.result(results).text == "The dog barks.\nTHE DOG BARKS."
     stream = DocumentStream(document)
@@ -211,3 +210,15 @@ def test_a_sentence_in_capitals_is_read_as_usual_and_its_output_written_in_capit
     for index in range(2):
         pieces += [stream.piece(index, delta) for delta in ("The do", "g barks.")] + [stream.end(index)]
     assert "".join(pieces) == document.result(results).text
+
+
+def test_characters_that_nobody_sees_are_not_read() -> None:
+    read: list[str] = []
+
+    def noting(texts: Sequence[str], truncation: Truncation) -> list[Source]:
+        read.extend(texts)
+        return encode(texts, truncation)
+
+    texts = ["Das Dampf\u00adschiff\u2060 \x00f\u00e4hrt\u200e.", "Nim\u200cnim \U0001f468\u200d"]
+    prepare(texts, encode=noting, split="none")
+    assert read == ["Das Dampfschiff f\u00e4hrt.", "Nim\u200cnim \U0001f468\u200d"]

@@ -18,6 +18,7 @@ from compressor.errors import TooLongError
 from compressor.runtime.results import FinishReason
 from compressor.runtime.sources import Source, Truncation
 from compressor.runtime.streaming import Deltas
+from compressor.text.letter_case import LetterCase
 from serving.app import Server, build_app, listen, server_config
 from serving.jobs import Job
 from serving.settings import Settings
@@ -44,6 +45,7 @@ class EchoEngine:
         )
         self.precision = "int8"
         self.example = "1"
+        self.letter_case = LetterCase()
         self.release = threading.Event()
         self.seen: list[str] = []
         self.options: dict[str, Any] = {}

@@ -231,3 +231,22 @@ def test_xml_tags_can_be_named() -> None:
 )
 def test_long_and_broken_markup_takes_linear_time(source: str) -> None:
     assert upper(source).upper() == source.upper()
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "expected"),
+    [
+        ("<p>Bitte <code>a.txt</code> öffnen.</p>", "Please open.", "<p>Please <code>a.txt</code> open.</p>"),
+        ("<p>Sie <kbd>Strg</kbd>+<kbd>C</kbd>.</p>", "You +.", "<p>You <kbd>Strg</kbd>+<kbd>C</kbd>.</p>"),
+        ("<p>Hat 10 m<sup>2</sup> Fläche.</p>", "Has 10 m2 of area.", "<p>Has 10 m<sup>2</sup> of area.</p>"),
+        ("<p>H<sub>2</sub>O ist H<sub>2</sub>O.</p>", "H2O is H2O.", "<p>H<sub>2</sub>O is H<sub>2</sub>O.</p>"),
+    ],
+)
+def test_tags_between_words_and_within_them(source: str, output: str, expected: str) -> None:
+    assert Markup(source).render(output, [], {}) == expected
+
+
+def test_neighbouring_buttons_labels_and_links_are_read_apart() -> None:
+    source = "<button>Ja</button><button>Nein</button><label>Name</label><input><a>Start</a><a>Hilfe</a>"
+    assert Markup(source).text.split("\n\n") == ["Ja", "Nein", "Name", "Start", "Hilfe"]
+    assert Markup("<p><a>Start</a> und <a>Hilfe</a></p>").text == "Start und Hilfe"

@@ -129,7 +129,7 @@ def test_a_window_splits_as_the_whole_text_does() -> None:
         ("Los:\n```\nrm Datei\n```\nGut.", ["[Los:]", "\n```\nrm Datei\n```\n", "[Gut.]"]),
         ("Hallo.\n\nhttps://example.org/a\n", ["[Hallo.]", "\n\nhttps://example.org/a\n"]),
         ("Ja!  🎉  Nein.", ["[Ja!]", "  🎉  ", "[Nein.]"]),
-        ("👍🏽 Gut gemacht ❤️\n🇩🇪 Hallo 👩‍👩‍👧!", ["👍🏽 ", "[Gut gemacht]", " ❤️\n🇩🇪 ", "[Hallo 👩‍👩‍👧!]"]),
+        ("👍🏽 Gut gemacht ❤️\n🇩🇪 Hallo 👩‍👩‍👧!", ["👍🏽 ", "[Gut gemacht]", " ❤️\n🇩🇪 ", "[Hallo]", " 👩‍👩‍👧!"]),
         ("Taste 3️⃣", ["[Taste 3️⃣]"]),
         ("**Wichtig!** Mehr *hier*.\n_Ende_", ["**", "[Wichtig!]", "** ", "[Mehr *hier*.]", "\n_", "[Ende]", "_"]),
         ("**a** und **b**", ["[**a** und **b**]"]),
@@ -223,3 +223,52 @@ def test_texts_without_a_word_need_no_translation(text: str, needed: bool) -> No
 def test_it_needs_no_torch() -> None:
     code = "import sys; sys.modules['torch'] = None; import compressor.text.segmentation"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("Alles klar 😊 bis morgen", ["[Alles klar]", " 😊 ", "[bis morgen]"]),
+        ("Danke ❤️!", ["[Danke]", " ❤️!"]),
+        ("Schritt 1 ➡️ Datei öffnen", ["[Schritt 1]", " ➡️ ", "[Datei öffnen]"]),
+        ("**Gut 😀.**", ["**", "[Gut]", " 😀.**"]),
+        ("**Ein Satz. Noch ein Satz.**", ["**", "[Ein Satz.]", " ", "[Noch ein Satz.]", "**"]),
+        ("- **Datei** - Öffnet eine.", ["- **", "[Datei]", "** - ", "[Öffnet eine.]"]),
+        ("Siehe:\n[Anleitung](anleitung.md).", ["[Siehe:]", "\n[", "[Anleitung]", "](anleitung.md)."]),
+        ("| `-d` | Name \\| Pfad | – |", ["| `-d` | ", "[Name \\| Pfad]", " | – |"]),
+        ("<!-- Kommentar --> Der Hund.", ["<!-- Kommentar --> ", "[Der Hund.]"]),
+        ("Fehler: %s\\nBitte erneut.", ["[Fehler:]", " %s\\n", "[Bitte erneut.]"]),
+        ("Der Ordner C:\\neu ist leer.", ["[Der Ordner C:\\neu ist leer.]"]),
+        ("IBAN: DE89 3704 0044", ["[IBAN:]", " DE89 3704 0044"]),
+        ("Preis: 18,10 €", ["[Preis: 18,10 €]"]),
+        ("1. Der Hund. 2. Die Katze. 3. Die Maus.",
+         ["1. ", "[Der Hund.]", " ", "[2. Die Katze.]", " ", "[3. Die Maus.]"]),
+        ("Im 19. und 20. Jahrhundert war das so.", ["[Im 19. und 20. Jahrhundert war das so.]"]),
+        ("Am Freitag, 13. Juni, ist zu.", ["[Am Freitag, 13. Juni, ist zu.]"]),
+        ("Anfang 3. Quartal, den 1., 2. und 3. Preis.", ["[Anfang 3. Quartal, den 1., 2. und 3. Preis.]"]),
+        ("Herr Dipl.-Ing. Meier kommt. Best.-Nr. A12.", ["[Herr Dipl.-Ing. Meier kommt.]", " ", "[Best.-Nr. A12.]"]),
+    ],
+)  # fmt: skip
+def test_marks_codes_and_numbers_within_a_line(text: str, pieces: list[str]) -> None:
+    assert show(text) == pieces
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Liebe Kolleginnen und Kollegen, liebe Freunde des Hauses\nAm Montag bleibt das Büro geschlossen.",
+        "Zutaten für vier Personen und einen kleinen Hund:\n200 g Mehl\n3 Eier",
+        "[12:01] Anna: Hallo zusammen, seid ihr schon da oder noch unterwegs?\n[12:02] Ben: Bin gleich da",
+        "dialog.title=Möchten Sie die Datei wirklich löschen\ndialog.ok=Ja\ndialog.no=Nein",
+        "2024-10-03 12:00:01 ERROR Datei konnte nicht geöffnet werden\n2024-10-03 12:00:02 INFO Neustart",
+        "Von: Anna Schmidt <anna.schmidt@example.de>\nAn: support@example.com",
+    ],
+)
+def test_lines_that_were_never_wrapped_stay_apart(text: str) -> None:
+    pieces = segment(text, "de")
+    assert [piece for piece in pieces if isinstance(piece, Sentence) and piece.breaks] == []
+
+
+def test_items_are_read_on_where_the_paragraph_was_wrapped() -> None:
+    text = "Das Programm schreibt in jedem Fall mindestens\n20 Zeilen, und danach ist die Datei wieder so\ngroß."
+    assert [piece.flat for piece in segment(text, "de") if isinstance(piece, Sentence)] == [text.replace("\n", " ")]
