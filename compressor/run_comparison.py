@@ -57,15 +57,22 @@ def compare_runs(folders: Sequence[Path]) -> list[RunSummary]:
 
 
 def _runs(folder: Path) -> list[Path]:
-    """Returns the folder if it is a run, else the runs in it by name."""
+    """Returns the folder if it is a run, else the runs in it and its subfolders by name."""
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder")
-    if _is_begun(folder):
-        return [folder]
-    runs = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and _is_begun(path))
+    runs = list(_runs_in(folder))
     if not runs:
         raise ModelError(f"{folder}: neither a run nor a folder of runs (no {RUN_FILE}, no {METRICS_FILE})")
     return runs
+
+
+def _runs_in(folder: Path) -> Iterator[Path]:
+    if _is_begun(folder):
+        yield folder
+        return
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.name.startswith("."):
+            yield from _runs_in(path)
 
 
 def _is_begun(folder: Path) -> bool:

@@ -94,6 +94,7 @@ ALLOWED = {
     },
     "benchmarks.serving": {
         "base",
+        "text",
         "runtime",
         "serving",  # the engine of a set speed runs in the server itself
         "benchmarks.measure",

@@ -19,6 +19,7 @@ from compressor.errors import TooLongError
 from compressor.runtime.results import FinishReason
 from compressor.runtime.sources import Source, Truncation
 from compressor.runtime.streaming import Deltas
+from compressor.text.letter_case import LetterCase
 from serving.app import Server, build_app, listen
 from serving.jobs import Job
 from serving.settings import Settings
@@ -45,6 +46,7 @@ class PacedEngine:
         )
         self.precision = "int8"
         self.example = "a"
+        self.letter_case = LetterCase()
         self._seconds = 1 / rate
         self._free_at = 0.0
 

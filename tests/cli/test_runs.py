@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -84,6 +85,16 @@ def test_dev_curves_are_drawn(runs: Path, tmp_path: Path, capsys: pytest.Capture
     assert run(runs / "a-killed", "--plot", tmp_path / "none.svg") == EXIT_CODES[errors.DataError]
     assert "no run has a dev score" in capsys.readouterr().err and not (tmp_path / "none.svg").exists()
     assert run(runs, "--plot", tmp_path / "curves.pdf") == EXIT_CODES[errors.ConfigError]
+
+
+def test_runs_in_subfolders_are_compared_too(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("ssru/vanilla", "transformer/vanilla"):
+        shutil.copytree(tiny_run, tmp_path / name)
+    (tmp_path / "labels").mkdir()
+    assert run(tmp_path, "--json") == 0
+    assert [Path(row["run"]).parent.name for row in json.loads(capsys.readouterr().out)] == ["ssru", "transformer"]
 
 
 def test_a_real_run_fills_every_column(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

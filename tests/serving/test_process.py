@@ -82,6 +82,7 @@ def test_outputs_match_the_runtime_for_each_text_alone_and_together(
     served: Process, tiny_bundle: Path, tiny_corpus: Path
 ) -> None:
     texts = (tiny_corpus / "dev.de").read_text(encoding="utf-8").splitlines()[:6]
+    texts.append(f"{texts[0]}\n{texts[1].upper()}")  # in capitals, which the bundle reads as usual
     expected = Generator.load(tiny_bundle, intra_threads=1).generate(texts)
     answer = served.client.post("/v1/translate", json={"inputs": texts, "source": "de", "target": "en"}).json()
     for result, output in zip(expected, answer["outputs"], strict=True):
@@ -109,7 +110,7 @@ def test_search_options_reach_the_graph(
 
 
 def test_a_streamed_output_is_the_same_text(served: Process, tiny_bundle: Path) -> None:
-    text = "Der Hund sieht den Baum."
+    text = "Der Hund sieht den Baum. DER MANN SIEHT DEN BAUM."
     answer = served.client.post("/v1/translate", json={"inputs": text, "stream": True})
     pieces = [json.loads(line[6:]).get("delta", "") for line in answer.text.splitlines() if line.startswith("data: ")]
     assert "".join(pieces) == Generator.load(tiny_bundle, intra_threads=1).generate([text])[0].text != ""

@@ -19,7 +19,7 @@ from compressor.run_folder import is_finished, read_record
 
 @pytest.fixture
 def folder(tiny_recipe: Path, tiny_run: Path, tmp_path: Path) -> Path:
-    """Three methods, of which one goes on from another, and one recipe without a teacher."""
+    """Four methods, of which one goes on from another and one needs no teacher."""
     made = tmp_path / "recipes"
     (made / "more").mkdir(parents=True)
     base = tiny_recipe.read_text().replace("tokenizer: {vocab_size: 52, byte_fallback: false}\n", "")
@@ -27,6 +27,7 @@ def folder(tiny_recipe: Path, tiny_run: Path, tmp_path: Path) -> Path:
     (made / "base.yaml").write_text(f"{base}teacher: {{path: {tiny_run}, num_beams: 3, label_engine: torch}}\n")
     (made / "vanilla.yaml").write_text("base: base.yaml\nmethod: {name: vanilla}\n")
     (made / "more" / "seqkd.yaml").write_text("base: ../base.yaml\nmethod: {name: seqkd}\n")
+    (made / "full.yaml").write_text("base: base.yaml\nmethod: {name: vanilla+full}\n")
     start = f"training: {{initialization: {tmp_path}/runs/more/seqkd/}}"
     (made / "a-finish.yaml").write_text(f"base: base.yaml\nmethod: {{name: seqinter}}\n{start}\n")
     return made
@@ -35,7 +36,7 @@ def folder(tiny_recipe: Path, tiny_run: Path, tmp_path: Path) -> Path:
 def test_a_run_comes_after_the_one_that_it_starts_from(folder: Path, tmp_path: Path) -> None:
     steps = plan(folder, tmp_path / "runs", [])
     assert [step.out.relative_to(tmp_path / "runs").as_posix() for step in steps] == [
-        "more/seqkd", "vanilla", "a-finish",
+        "full", "more/seqkd", "vanilla", "a-finish",
     ]  # fmt: skip
 
 
@@ -46,9 +47,10 @@ def test_labels_are_written_once_with_as_many_outputs_as_any_reads(folder: Path,
         "label", str(folder / "more" / "seqkd.yaml"), "--out", str(tmp_path / "labels"),
         "--set", "training.updates=3", "--num-hypotheses", "3",
     ]  # fmt: skip
-    reads, reads_none = (" ".join(run_command(step, tmp_path / "labels", [])) for step in steps[:2])
-    assert f"--set teacher.labels={tmp_path}/labels" in reads and "teacher.labels" not in reads_none
-    assert label_command(steps[1:2], tmp_path / "labels", []) is None
+    learns_on_references, reads, none = (" ".join(run_command(step, tmp_path / "labels", [])) for step in steps[:3])
+    assert f"--set teacher.labels={tmp_path}/labels" in reads
+    assert "teacher.labels" not in learns_on_references and "teacher.labels" not in none
+    assert label_command([steps[0], steps[2]], tmp_path / "labels", []) is None
 
 
 def test_recipes_that_wait_for_each_other_are_named(folder: Path, tmp_path: Path) -> None:
@@ -62,9 +64,11 @@ def test_recipes_that_wait_for_each_other_are_named(folder: Path, tmp_path: Path
 
 def test_some_recipes_are_chosen_by_name(folder: Path, tmp_path: Path) -> None:
     steps, out = plan(folder, tmp_path / "runs", []), tmp_path / "runs"
-    assert [step.path.stem for step in choose(steps, out, ["*"])] == ["seqkd", "vanilla", "a-finish"]
+    assert [step.path.stem for step in choose(steps, out, ["*"])] == ["full", "seqkd", "vanilla", "a-finish"]
     assert [step.path.stem for step in choose(steps, out, ["vanilla", "more/*"])] == ["seqkd", "vanilla"]
-    with pytest.raises(ConfigError, match="--only seqkd: no such recipe; there are more/seqkd, vanilla, a-finish"):
+    with pytest.raises(
+        ConfigError, match="--only seqkd: no such recipe; there are full, more/seqkd, vanilla, a-finish"
+    ):
         choose(steps, out, ["seqkd"])
 
 
@@ -83,9 +87,9 @@ def test_all_are_made_once_and_a_failure_is_named(
     arguments = ["sweep", str(folder), "--out", str(out), "--processes", "2"]
     assert main(arguments) != 0
     said = capsys.readouterr().err
-    assert "1 of 4 runs failed, see" in said and "wrong.log" in said
-    made = [out / name for name in ("vanilla", "more/seqkd", "a-finish")]
-    assert all(is_finished(run) for run in made) and read_record(made[2]).method == "seqinter"
+    assert "1 of 5 runs failed, see" in said and "wrong.log" in said
+    made = [out / name for name in ("vanilla", "full", "more/seqkd", "a-finish")]
+    assert all(is_finished(run) for run in made) and read_record(made[3]).method == "seqinter"
     (folder / "wrong.yaml").unlink()
     before = [(run / "run.json").stat().st_mtime_ns for run in made]
     assert main(arguments) == 0
