@@ -73,6 +73,8 @@ def make(tiny_data: list[str], public_teachers: dict[str, Path], tmp_path_factor
             )
         overrides += [f"teacher.path={teacher(recipe.teacher.path)}", "teacher.max_new_tokens=24"]
         overrides.append("teacher.label_engine=torch")  # an export takes longer than these few outputs
+        if recipe.method.name.startswith("imitkd"):
+            overrides.append("method.rollout.batches=1")  # β falls before the second update, which has rollouts
         if recipe.method.rollout.max_new_tokens:
             overrides.append("method.rollout.max_new_tokens=24")
         return compressor.distill(path, out, overrides=overrides, progress=False)
