@@ -23,9 +23,10 @@ from compressor.distillation.labels import needs_labels, write_labels
 from compressor.distillation.methods import resolve
 from compressor.distillation.setup import Setup
 from compressor.distillation.top_k_labels import dense_logits
+from compressor.progress import Bar
 from compressor.run_folder import LABELS_FOLDER
 
-COMPARED_TOGETHER = 10_000
+COMPARED_TOGETHER = 2_000
 """Sources whose hypotheses are texts in memory at a time."""
 
 
@@ -78,11 +79,12 @@ class LiveTeacher:
 class StoredLabels(LiveTeacher):
     """Signal of a label store; without a model in memory, distributions are the store's, too."""
 
-    def __init__(self, setup: Setup, store: LabelStore) -> None:
-        """Chooses outputs of all sources."""
+    def __init__(self, setup: Setup, store: LabelStore, console: Console) -> None:
+        """Chooses outputs of all sources; a bar shows it."""
         super().__init__(setup)
         self.store, self.teacher = store, store.teacher()
-        self.places = _stored_places(setup, store) if resolve(setup.recipe.method).choice.compares else None
+        compares = resolve(setup.recipe.method).choice.compares
+        self.places = _stored_places(setup, store, console) if compares else None
 
     def outputs(self, indices: Sequence[int], visits: Sequence[int]) -> list[TokenIds]:
         """See Signal."""
@@ -110,7 +112,7 @@ def prepare_signal(
     store = setup.label_store
     if needs_labels(setup):
         store = write_labels(setup, out / LABELS_FOLDER, console, open_exported, replace=True)
-    return (LiveTeacher(setup), None) if store is None else (StoredLabels(setup, store), store)
+    return (LiveTeacher(setup), None) if store is None else (StoredLabels(setup, store, console), store)
 
 
 def chosen_places(setup: Setup, indices: Sequence[int], outputs: Sequence[Sequence[TokenIds]]) -> list[list[int]]:
@@ -129,13 +131,17 @@ def chosen_places(setup: Setup, indices: Sequence[int], outputs: Sequence[Sequen
     return choice.choose(texts, references)
 
 
-def _stored_places(setup: Setup, store: LabelStore) -> NDArray[np.int16]:
+def _stored_places(setup: Setup, store: LabelStore, console: Console) -> NDArray[np.int16]:
     """Returns what ``chosen_places`` does for all sources: int16 [sources, most places], -1 where there are fewer."""
     rows: list[list[int]] = []
-    for start in range(0, len(store), COMPARED_TOGETHER):
-        indices = range(start, min(start + COMPARED_TOGETHER, len(store)))
-        outputs = [[one.tokens for one in store.hypotheses(index)] for index in indices]
-        rows += chosen_places(setup, indices, outputs)
+    starts = range(0, len(store), COMPARED_TOGETHER)
+    with Bar(console, shown=not console.quiet) as bar:
+        advance = bar.start("comparing hypotheses", len(starts))
+        for start in starts:
+            indices = range(start, min(start + COMPARED_TOGETHER, len(store)))
+            outputs = [[one.tokens for one in store.hypotheses(index)] for index in indices]
+            rows += chosen_places(setup, indices, outputs)
+            advance()
     places = np.full((len(rows), max(map(len, rows))), -1, np.int16)
     for row, chosen in enumerate(rows):
         places[row, : len(chosen)] = chosen
