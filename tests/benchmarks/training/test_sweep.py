@@ -98,7 +98,7 @@ def test_all_are_made_once_and_a_failure_is_named(
 
 @pytest.mark.slow
 def test_a_stopped_one_goes_on(folder: Path, tmp_path: Path) -> None:
-    for name in ("a-finish.yaml", "more/seqkd.yaml"):
+    for name in ("a-finish.yaml", "full.yaml", "more/seqkd.yaml"):
         (folder / name).unlink()
     out, settings = tmp_path / "runs", ["--set", "training.updates=400"]
     command = [sys.executable, "-m", "benchmarks", "sweep", str(folder), "--out", str(out), *settings]
