@@ -34,13 +34,7 @@ from compressor.runtime import streaming
 from compressor.runtime.documents import Document, DocumentStream, Overlong, Split, default_split, prepare
 from compressor.runtime.results import Alternative, FinishReason, Result, ScoredTokens
 from compressor.runtime.search_options import Search, SearchOptions, resolve
-from compressor.runtime.session import (
-    Device,
-    open_session,
-    probe_device,
-    run_options,
-    warn_if_slow,
-)
+from compressor.runtime.session import Device, open_session, probe_device, run_options, warn_if_slow
 from compressor.runtime.sources import Source, SourceEncoder, Truncation
 from compressor.runtime.threads import choose_threads
 from compressor.text.guards import cut_loop, until_loop

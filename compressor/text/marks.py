@@ -19,7 +19,7 @@ def _is_symbol(character: str) -> bool:
     return unicodedata.category(character) in ("So", "Sk")
 
 
-_EMOJI = re.compile(f"(\\s*[{re.escape(_symbols())}][{re.escape(_symbols())}\u200d\ufe0f\\s]*)")
+_EMOJI = re.compile(f"((?<!\\s)\\s*[{re.escape(_symbols())}][{re.escape(_symbols())}\u200d\ufe0f\\s]*)")
 """Emoji in a row, with joiners, variation selectors and white space."""
 
 

@@ -40,7 +40,9 @@ _CELL, _TAB, _SEMICOLON = re.compile(r"(\s*(?<!\\)\|\s*)"), re.compile(r"(\s*\t\
 _TIGHT = re.compile(r";(?=[^\s;])")
 """A semicolon between the fields of a CSV line; one of a sentence has white space after it."""
 _ENTITY = re.compile(r"&#?\w+;")
-_MARKUP = re.compile(r"`[^`]*`|<!--[^>]*-->|\]\([^()\s]*(?:\s\"[^\"]*\")?\)|</?\w[^<>]*>|\$?\{\s?[\w.$:|-]*\s?\}")
+_MARKUP = re.compile(
+    r"`[^`]*`|<!--[^>]{0,1000}-->|\]\([^()\s]*(?:\s\"[^\"]*\")?\)|</?\w[^<>]*>|\$?\{\s?[\w.$:|-]*\s?\}"
+)
 _NUMBERED = re.compile(r"(?<!\S)(\d{1,3}\.)\s+$")
 _COPIED = re.compile(
     r"[A-Za-z][\w+.-]*://\S+|(?i:www)\.\S+"  # URLs
@@ -52,7 +54,7 @@ _COPIED = re.compile(
 )
 _LABEL = re.compile(r"((\*{1,3}|__)(?=[^\s*_])[^*_]{1,100}(?:[:.!?]\2|\2:|\2(?=\s[–—-]\s)))((?:\s[–—-])?\s+)(?=\S)")
 _COLON = re.compile(r":\s+")
-_BETWEEN = re.compile(r"(<!--.*?-->\s*|(?:\\[nrt])+(?![a-zäöüß]))")
+_BETWEEN = re.compile(r"(<!--.{0,1000}?-->\s*|(?:\\[nrt])+(?![a-zäöüß]))")
 """Comments, and line breaks as programs write them, but not those of C:\\temp."""
 _EDGES = "()[]<>\"'„“”‚‘’«»,;:!?*_"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -272,3 +273,10 @@ def test_lines_that_were_never_wrapped_stay_apart(text: str) -> None:
 def test_items_are_read_on_where_the_paragraph_was_wrapped() -> None:
     text = "Das Programm schreibt in jedem Fall mindestens\n20 Zeilen, und danach ist die Datei wieder so\ngroß."
     assert [piece.flat for piece in segment(text, "de") if isinstance(piece, Sentence)] == [text.replace("\n", " ")]
+
+
+@pytest.mark.parametrize("text", ["a" + " " * 100_000 + "b", "<!--" * 25_000, ": x" * 30_000, "😀 " * 50_000])
+def test_long_rows_of_signs_take_linear_time(text: str) -> None:
+    start = time.monotonic()
+    assert join(segment(text, "de")) == text
+    assert time.monotonic() - start < 20

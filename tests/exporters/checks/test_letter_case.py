@@ -21,14 +21,14 @@ def generator(tiny_bundle: Path) -> Generator:
     return Generator.load(tiny_bundle, intra_threads=1)
 
 
-def test_a_model_of_ordinary_text_reads_capitals_as_such(generator: Generator) -> None:
+def test_a_model_of_ordinary_text_reads_capitals_as_such(generator: Generator, tiny_bundle: Path) -> None:
     assert "upper" in generator.manifest.recased
     usual = generator.letter_case.read(SENTENCE.upper()).text
     assert usual.startswith("Der ") and usual != SENTENCE.upper()
     ordinary, capitals = generator.generate([usual, SENTENCE.upper()])
     assert capitals.text == ordinary.text.upper() and capitals.token_ids == ordinary.token_ids
     assert "".join(generator.stream(SENTENCE.upper())) == capitals.text
-    assert "Sentences in upper case" in (generator._folder / "README.md").read_text(encoding="utf-8")
+    assert "Sentences in upper case" in (tiny_bundle / "README.md").read_text(encoding="utf-8")
 
 
 def test_token_ids_are_never_changed(generator: Generator) -> None:
