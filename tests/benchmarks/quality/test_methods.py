@@ -12,7 +12,7 @@ import yaml
 
 import compressor
 from benchmarks.__main__ import main
-from benchmarks.quality import methods
+from benchmarks.quality import scored_runs
 from compressor.config import parse_recipe
 from compressor.decoding.search import greedy, pad_sources
 from compressor.models.weights import load_run
@@ -48,9 +48,9 @@ def test_students_are_scored_beside_vanilla(
     assert main(command) == 0
     table = json.loads((tmp_path / "table.json").read_text())
     (task,) = table["tasks"]
-    vanilla, labelled, row = task["rows"]
+    vanilla, row, labelled = task["rows"]
     assert set(row) == KEYS
-    assert [one["method"] for one in task["rows"]] == ["vanilla", "other", "imitkd+full"]
+    assert {one["method"] for one in task["rows"]} == {"vanilla", "other", "imitkd+full"}
 
     sources, references = ((tiny_corpus / f"dev.{side}").read_text().splitlines() for side in ("de", "en"))
     scores = {run: sacrebleu.corpus_bleu(translated(run, sources), [references]).score for run in (tiny_run, student)}
@@ -69,10 +69,25 @@ def test_students_are_scored_beside_vanilla(
     def refuse(*_: object) -> None:
         raise AssertionError("the outputs are there")
 
-    monkeypatch.setattr(methods, "evaluate", refuse)
-    assert main(arguments(tiny_run, [str(tiny_run)], tiny_corpus, tmp_path, task="again")) == 0
+    monkeypatch.setattr(scored_runs, "evaluate", refuse)
+    assert main(arguments(tiny_run, [], tiny_corpus, tmp_path, task="again")) == 0
     tasks = json.loads((tmp_path / "table.json").read_text())["tasks"]
-    assert [one["task"] for one in tasks] == ["de-en", "again"] and tasks[0]["rows"] == task["rows"]
+    assert [one["task"] for one in tasks] == ["de-en", "again"] and tasks[1]["rows"] == tasks[0]["rows"] == task["rows"]
+
+
+def test_a_test_set_without_outputs_wants_the_weights(
+    tiny_run: Path, tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(tiny_run, [str(tiny_run)], tiny_corpus, tmp_path)) == 0
+    shorter = [tmp_path / f"shorter.{side}" for side in ("de", "en")]
+    for path in shorter:
+        lines = (tiny_corpus / f"dev{path.suffix}").read_text().splitlines(keepends=True)
+        path.write_text("".join(lines[:-1]))
+    command = arguments(tiny_run, [], tiny_corpus, tmp_path)
+    command[command.index("--test") + 1] = f"small={shorter[0]},{shorter[1]}"
+    capsys.readouterr()
+    assert main(command) != 0
+    assert "transformer-vanilla-1: no outputs for small, and no weights" in capsys.readouterr().err
 
 
 def translated(run: Path, sources: list[str]) -> list[str]:
@@ -87,11 +102,11 @@ def test_outputs_are_written_anew_when_what_they_depend_on_changes(tmp_path: Pat
     for name in ("model.safetensors", "model.json", "tokenizer/sentencepiece.model", "metrics.jsonl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("before")
-    before = methods._digest(tmp_path, ["a"])
+    before = scored_runs.model_digest(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("after")
-    assert methods._digest(tmp_path, ["a"]) == before != methods._digest(tmp_path, ["b"])
+    assert scored_runs.model_digest(tmp_path) == before
     (tmp_path / changed).write_text("after")
-    assert methods._digest(tmp_path, ["a"]) != before
+    assert scored_runs.model_digest(tmp_path) != before
 
 
 @pytest.mark.parametrize(
@@ -106,7 +121,7 @@ def test_outputs_are_written_anew_when_what_they_depend_on_changes(tmp_path: Pat
     ],
 )
 def test_methods_are_named_as_in_the_paper(method: dict[str, Any], name: str) -> None:
-    assert methods.method_of(parse_recipe(MINIMAL | {"method": method})) == name
+    assert scored_runs.method_of(parse_recipe(MINIMAL | {"method": method})) == name
 
 
 def test_mistakes_are_one_line(
