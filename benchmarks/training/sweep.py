@@ -61,17 +61,19 @@ def plan(folder: Path, out: Path, overrides: Sequence[str]) -> list[Step]:
 
 
 def choose(steps: Sequence[Step], out: Path, patterns: Sequence[str]) -> list[Step]:
-    """Returns the steps whose names, ``SUBFOLDER/RECIPE``, match a pattern.
+    """Returns the steps whose names, ``SUBFOLDER/RECIPE``, match a pattern, in the order of the patterns.
 
     Raises:
         ConfigError: a pattern matches none.
     """
-    names = [step.out.relative_to(out).as_posix() for step in steps]
+    named = {step.out.relative_to(out).as_posix(): step for step in steps}
+    chosen: dict[str, Step] = {}
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise ConfigError(f"--only {pattern}: no such recipe; there are {', '.join(names)}")
-    pairs = zip(steps, names, strict=True)
-    return [step for step, name in pairs if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+        names = fnmatch.filter(named, pattern)
+        if not names:
+            raise ConfigError(f"--only {pattern}: no such recipe; there are {', '.join(named)}")
+        chosen |= {name: named[name] for name in names}
+    return [*chosen.values()]
 
 
 def first_run(step: Step) -> Path | None:
@@ -188,7 +190,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--only",
         action="append",
         metavar="PATTERN",
-        help="make these recipes alone, by their names in the folder, such as 'transformer/vanilla*'",
+        help="make these recipes alone, in this order, by their names in the folder, such as 'transformer/vanilla*'",
     )
     parser.add_argument("--processes", type=int, default=1, help="runs at a time; each has its part of the processors")
 
