@@ -19,7 +19,7 @@ from rich.console import Console
 
 from benchmarks.engines.base import TEACHER
 from benchmarks.engines.folders import student_labels
-from benchmarks.measure.result_file import Row, Table, write_json
+from benchmarks.measure.result_file import Row, Table, load, write_json
 from benchmarks.quality.config import ExposureConfig
 from benchmarks.quality.evaluate import quality, read_test_set
 from benchmarks.quality.exposure_figures import (
@@ -32,6 +32,7 @@ from benchmarks.quality.exposure_figures import (
     repetition_rate,
 )
 from benchmarks.quality.prefix_scores import ModelPair, PrefixScores, greedy_outputs, score_prefixes
+from benchmarks.quality.scored_runs import method_of
 from compressor.config import validate_options
 from compressor.decoding.search import greedy
 from compressor.errors import ConfigError, DataError
@@ -68,16 +69,17 @@ class Demonstration:
     outputs: list[list[int]]
 
 
-def measure(config: ExposureConfig, *, progress: bool = True) -> Table:
+def measure(config: ExposureConfig, earlier: Table | None = None, *, progress: bool = True) -> Table:
     """Measures the students, one after the other, and each teacher once.
 
     Args:
         config: What is measured.
+        earlier: A result whose rows stay, those of the same students excepted.
         progress: Whether a bar is shown on stderr.
 
     Returns:
-        ``{"provenance": ..., "settings": ..., "rows": [...]}``. A row has the model's name and method; for each of
-        ``CONTEXTS`` the divergence (``KIND_kl``, nats) and the agreement with the teacher's best token
+        ``{"provenance": ..., "settings": ..., "rows": [...]}``. A row has the model's name, architecture and method;
+        for each of ``CONTEXTS`` the divergence (``KIND_kl``, nats) and the agreement with the teacher's best token
         (``KIND_agreement``), means over the positions of ``positions``; ``excess``, ``own_kl`` - ``reference_kl``, and
         ``excess_share``, that by ``reference_kl``; ``excess_over_teacher``, ``own_kl`` - ``teacher_kl``; 95% intervals
         of both (``excess_ci95``, ``excess_over_teacher_ci95``); the scores of the greedy outputs;
@@ -86,7 +88,7 @@ def measure(config: ExposureConfig, *, progress: bool = True) -> Table:
         its students and has no divergence.
 
     Raises:
-        ConfigError: a run names no teacher, or does not fit the one given.
+        ConfigError: a run names no teacher, or does not fit the one given; or the earlier result is of other settings.
         DataError: the test set is too small.
         CompressError: a model or file is missing or damaged.
     """
@@ -94,6 +96,17 @@ def measure(config: ExposureConfig, *, progress: bool = True) -> Table:
     pairs = list(zip(*read_test_set(config.source, config.reference), strict=True))[: config.examples]
     if len(pairs) < config.least_examples:
         raise _too_small(config)
+    settings = {
+        "test_set": config.source.name,
+        "examples": len(pairs),
+        "least_examples": config.least_examples,
+        "batch_tokens": config.batch_tokens,
+    }
+    if earlier is not None and earlier.get("settings") != settings:
+        raise ConfigError(
+            f"{{json}}: its rows are of other settings ({earlier.get('settings')}, here {settings}); name another file",
+            options=["json"],
+        )
     rows: list[Row] = []
     shown: Demonstration | None = None
     with Bar(Console(stderr=True), progress) as bar:
@@ -107,13 +120,13 @@ def measure(config: ExposureConfig, *, progress: bool = True) -> Table:
             if shown is not before:
                 rows.append(_teacher_row(shown, scores["teacher"], config))
             rows.append(_student_row(run, label, shown, own, scores, config))
-    settings = {
-        "test_set": config.source.name,
-        "examples": len(pairs),
-        "least_examples": config.least_examples,
-        "batch_tokens": config.batch_tokens,
-    }
-    return {"provenance": provenance(), "settings": settings, "rows": rows}
+    new = {_identity(row) for row in rows}
+    stay = [] if earlier is None else [row for row in earlier["rows"] if _identity(row) not in new]
+    return {"provenance": provenance(), "settings": settings, "rows": [*stay, *rows]}
+
+
+def _identity(row: Row) -> tuple[Any, ...]:
+    return row["model"], row["student"], row["seed"]
 
 
 def _teacher_config(run: Run, path: Path, config: ExposureConfig) -> TeacherConfig:
@@ -195,7 +208,8 @@ def _student_row(
         raise _too_small(config)
     return {
         "model": label,
-        "method": run.record.method or (recipe.method.name if recipe else None),
+        "student": recipe.student.architecture if recipe else None,
+        "method": method_of(recipe) if recipe else run.record.method,
         "seed": recipe.training.seed if recipe else None,
         "teacher": shown.teacher.name,
         "parameters": count_parameters(run.model),
@@ -210,6 +224,7 @@ def _teacher_row(shown: Demonstration, scores: PrefixScores, config: ExposureCon
     """Returns the row of a teacher, whose divergence from itself is none."""
     return {
         "model": shown.teacher.name,
+        "student": None,
         "method": TEACHER,
         "seed": None,
         "teacher": None,
@@ -264,13 +279,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--length-bounds", nargs="+", type=int, default=bounds.default, metavar="N", help=bounds.description
     )
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="the result")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the result; other students' rows stay",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Measures, writes the file, and prints a line for each row; `report FILE` makes the tables and the plots."""
     given = {name: getattr(options, name) for name in ExposureConfig.model_fields}
-    table = measure(validate_options(ExposureConfig, given))
+    table = measure(validate_options(ExposureConfig, given), load(options.json) if options.json.exists() else None)
     write_json(table, options.json)
     for row in table["rows"]:
         divergence = "" if row["own_kl"] is None else f"  KL {row['reference_kl']:.3f}, own {row['own_kl']:.3f}"

@@ -11,6 +11,7 @@ from benchmarks.reports.table import Column, grid_of, markdown_grid, measured_on
 
 COLUMNS = (
     Column("model", "model"),
+    Column("student", "student"),
     Column("method", "method"),
     Column("reference_kl", "KL, references", ".3f"),
     Column("teacher_kl", "teacher's outputs", ".3f"),
@@ -68,13 +69,13 @@ def _length_columns(rows: Sequence[Row]) -> list[Column]:
     """Returns a column for each score and group of lengths."""
     groups = dict.fromkeys(one["tokens"] for row in rows for one in row["lengths"])
     scores = [Column(f"{key} {name}", f"{head} {name}", ".1f") for key, head in SCORES.items() for name in groups]
-    return [Column("model", "model"), Column("method", "method"), *scores]
+    return [*COLUMNS[:3], *scores]
 
 
 def _by_length(row: Row) -> Row:
     """Returns the scores of a row by length, side by side."""
     scores = {f"{key} {one['tokens']}": one[key] for one in row["lengths"] for key in SCORES}
-    return {"model": row["model"], "method": row["method"], **scores}
+    return {column.key: row[column.key] for column in COLUMNS[:3]} | scores
 
 
 def plot_file(table: Table) -> str:

@@ -236,9 +236,13 @@ def test_command_report_and_plot(
     assert table["provenance"]["command"] and table["settings"]["examples"] == 5
     assert main([*command, "--json", str(tmp_path / "again.json")]) == 0
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == table["rows"]
+    alone = ["exposure", str(student), *files, "--examples", "5", "--least-examples", "2", "--json", str(out)]
+    assert main(alone) == 0  # measured again; the rows of the other one stay
+    by_name = {row["model"]: row for row in json.loads(out.read_text())["rows"]}
+    assert by_name == {row["model"]: row for row in table["rows"]} and len(by_name) == 4
     capsys.readouterr()
     assert main(["report", str(out), "--plot", str(plot)]) == 0
-    assert "| student | imitkd+full |" in capsys.readouterr().out
+    assert "| student | transformer | imitkd+full |" in capsys.readouterr().out
     ElementTree.parse(plot)
     assert "student, imitkd+full" in plot.read_text()
 
@@ -261,6 +265,9 @@ def test_mistakes_are_one_line(
         assert main(["exposure", *arguments, *ending]) == EXIT_CODES[error]
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out.json").exists()
+    (tmp_path / "out.json").write_text('{"settings": {}, "rows": []}')
+    assert main(["exposure", str(student), "--least-examples", "1", *ending]) == EXIT_CODES[ConfigError]
+    assert "--json: its rows are of other settings" in capsys.readouterr().err
 
 
 def test_models_that_do_not_fit_or_are_damaged_are_refused(tiny_run: Path) -> None:

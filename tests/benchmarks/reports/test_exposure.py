@@ -19,7 +19,18 @@ def row(model: str, method: str, **changes: Any) -> dict[str, Any]:
         {"tokens": name, "examples": 40, **scores, "bleu": bleu} for name, bleu in (("≤ 10", 44.0), ("> 10", 36.0))
     ]
     rates = {"repetition_rate": 0.0, "hallucination_rate": 0.01}
-    return {"model": model, "method": method, **means, **start, **scores, **rates, "lengths": lengths, **changes}
+    student = "transformer" if method != "teacher" else None
+    return {
+        "model": model,
+        "student": student,
+        "method": method,
+        **means,
+        **start,
+        **scores,
+        **rates,
+        "lengths": lengths,
+        **changes,
+    }
 
 
 def position(number: int, reference: float, own: float) -> dict[str, Any]:
@@ -44,12 +55,12 @@ TABLE = {
 
 def test_a_row_has_divergences_scores_and_rates() -> None:
     lines = exposure.markdown(TABLE).splitlines()
-    assert "| teacher | teacher | – | – | – | – | – | – | – | 40.0 | 60.0 | 0.00% | 1.00% |" in lines
+    assert "| teacher | – | teacher | – | – | – | – | – | – | – | 40.0 | 60.0 | 0.00% | 1.00% |" in lines
     excess = "+0.250 [+0.125, +0.375], +50% | +0.500 [-0.100, +1.000]"
     figures = f"0.500 | 0.250 | 0.750 | {excess} | 80.1% | 70.2% | 37.9 | 60.0 | 0.15% | 5.12%"
-    assert f"| first | vanilla | {figures} |" in lines
-    assert "| model | method | BLEU ≤ 10 | BLEU > 10 | chrF ≤ 10 | chrF > 10 |" in lines
-    assert "| first | vanilla | 44.0 | 36.0 | 60.0 | 60.0 |" in lines
+    assert f"| first | transformer | vanilla | {figures} |" in lines
+    assert "| model | student | method | BLEU ≤ 10 | BLEU > 10 | chrF ≤ 10 | chrF > 10 |" in lines
+    assert "| first | transformer | vanilla | 44.0 | 36.0 | 60.0 | 60.0 |" in lines
     assert "1,234 examples" in lines[-1] and "positions that at least 30 examples reach, 2 at most" in lines[-1]
     assert lines[-1].endswith("Signature: `BLEU|x`.")
     own = TABLE["rows"][1] | {"excess_share": None}  # no divergence at all on references
