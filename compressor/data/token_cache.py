@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -55,16 +56,38 @@ def tokenized_corpus(
             return replace(load_tokenized(Path(name), ""), folder=None)  # what is mapped stays readable
     bar.start("reading", None)
     fingerprint = fingerprint_of(made_of)
-    folder = cache / fingerprint[:16]
-    if (folder / RECORD_FILE).exists():
-        try:
-            return _load(folder, fingerprint, bar)
-        except StaleError as error:
-            bar.say(f"{error}; the corpus is tokenized again")
     with storage_errors(cache):
         cache.mkdir(parents=True, exist_ok=True)
-    with hold(cache / f"{folder.name}.lock", lambda pid: bar.say(f"process {pid} is tokenizing the corpus; waiting")):
-        return _make(made_of, folder, fingerprint, bar)
+
+    def make(folder: Path) -> None:
+        tokenize(made_of, folder, bar, fingerprint=fingerprint)
+
+    return stored_corpus(cache / fingerprint[:16], fingerprint, make, bar, "the corpus")
+
+
+def stored_corpus(folder: Path, fingerprint: str, make: Callable[[Path], None], bar: Bar, what: str) -> TokenizedCorpus:
+    """Returns a corpus of token ids that is in a folder, or is made there; two processes at once make it once.
+
+    Args:
+        folder: where it is or will be; its parent exists.
+        fingerprint: digest of what it is made of.
+        make: writes its files into a folder.
+        bar: says what is read or made.
+        what: how it is called there.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
+    """
+    if (folder / RECORD_FILE).exists():
+        try:
+            return _load(folder, fingerprint, bar, what)
+        except StaleError as error:
+            bar.say(f"{error}; {what} is tokenized again")
+    with hold(folder.with_name(f"{folder.name}.lock"), lambda pid: bar.say(f"process {pid} writes {what}; waiting")):
+        try:
+            return _load(folder, fingerprint, bar, what)  # another process has made it since
+        except StaleError:
+            return _make(folder, fingerprint, make, bar, what)
 
 
 def is_shared(data: DataConfig) -> bool:
@@ -74,27 +97,22 @@ def is_shared(data: DataConfig) -> bool:
     return all(files) and sum(path.stat().st_size for path in paths if path.is_file()) >= SHARED_BYTES
 
 
-def _make(made_of: Ingredients, folder: Path, fingerprint: str, bar: Bar) -> TokenizedCorpus:
-    """Makes the folder, unless another process has made it since."""
-    try:
-        return _load(folder, fingerprint, bar)
-    except StaleError:
-        pass
+def _make(folder: Path, fingerprint: str, make: Callable[[Path], None], bar: Bar, what: str) -> TokenizedCorpus:
     shutil.rmtree(folder, ignore_errors=True)
     for left_over in folder.parent.glob(f".{folder.name}.*"):  # by a process that was killed
         shutil.rmtree(left_over, ignore_errors=True)
-    bar.say(f"tokenizing the corpus into {folder}, for all runs on the same data")
+    bar.say(f"tokenizing {what} into {folder}, for all runs on the same data")
     start = time.monotonic()
     with new_folder(folder) as temporary:
-        tokenize(made_of, temporary, bar, fingerprint=fingerprint)
+        make(temporary)
     bar.say(f"tokenized in {time.monotonic() - start:.0f} s")
     return load_tokenized(folder, fingerprint)
 
 
-def _load(folder: Path, fingerprint: str, bar: Bar) -> TokenizedCorpus:
+def _load(folder: Path, fingerprint: str, bar: Bar, what: str) -> TokenizedCorpus:
     """Reads the corpus, and says so. Raises StaleError."""
     corpus = load_tokenized(folder, fingerprint)
-    bar.say(f"{corpus.record.rows:,} tokenized examples are in {folder}")
+    bar.say(f"{what}: {corpus.record.rows:,} tokenized examples are in {folder}")
     return corpus
 
 

@@ -31,6 +31,8 @@ FORMAT = 1
 
 RECORD_FILE, LENGTHS_FILE, TOKENIZER_FOLDER = "corpus.json", "lengths.int32", "tokenizer"
 SIDES = ("sources.int32", "targets.int32")
+BLOCK = 65_536
+"""Rows that are in memory together while they are written."""
 
 
 class CorpusRecord(RunPart):
@@ -81,7 +83,7 @@ def load_tokenized(folder: Path, fingerprint: str) -> TokenizedCorpus:
     Raises:
         StaleError: see there.
     """
-    record = _read_record(folder)
+    record = read_record(folder)
     if (record.format, record.fingerprint) != (FORMAT, fingerprint):
         raise StaleError(f"{folder}: of another version")
     for name, digest in record.files.items():
@@ -98,6 +100,15 @@ def load_tokenized(folder: Path, fingerprint: str) -> TokenizedCorpus:
     return TokenizedCorpus(sources, targets, tokenizer, record, folder)
 
 
+def write_rows(folder: Path, sources: TokenRows, targets: TokenRows) -> None:
+    """Writes ids and lengths of both sides."""
+    for name, rows in zip(SIDES, (sources, targets), strict=True):
+        with (folder / name).open("wb") as file:
+            for start in range(0, len(rows), BLOCK):
+                np.concatenate([rows[index] for index in range(start, min(start + BLOCK, len(rows)))]).tofile(file)
+    np.concatenate([sources.lengths, targets.lengths]).astype(np.int32).tofile(folder / LENGTHS_FILE)
+
+
 def map_rows(folder: Path) -> tuple[TokenRows, TokenRows]:
     """Returns sources and targets in a folder, as they are there."""
     lengths = np.fromfile(folder / LENGTHS_FILE, dtype=np.int32).astype(np.int64).reshape(2, -1)
@@ -105,8 +116,8 @@ def map_rows(folder: Path) -> tuple[TokenRows, TokenRows]:
     return sources, targets
 
 
-def _read_record(folder: Path) -> CorpusRecord:
-    """Reads the record. Raises StaleError."""
+def read_record(folder: Path) -> CorpusRecord:
+    """Reads the record of a tokenized corpus. Raises StaleError if it is missing or damaged."""
     try:
         return CorpusRecord.model_validate_json((folder / RECORD_FILE).read_bytes())
     except (OSError, ValidationError):

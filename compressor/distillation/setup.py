@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from rich.console import Console
 
@@ -16,6 +15,7 @@ from compressor.data.augmentation import Augmentation
 from compressor.data.augmented_pass import AugmentedPass
 from compressor.data.corpus import load_corpus
 from compressor.data.examples import Example
+from compressor.data.first_pass import first_pass
 from compressor.data.token_cache import tokenized_corpus
 from compressor.data.token_files import TokenizedCorpus
 from compressor.data.token_rows import TokenRows
@@ -95,7 +95,7 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
         return tokenized_corpus(made_of, bar, cache=cache, sample=sample)
 
     if teacher is not None and recipe.tokenizer.vocabulary == "corpus":
-        facts = teacher = _with_smaller_vocabulary(recipe, teacher, store, read)
+        facts = teacher = _with_smaller_vocabulary(recipe, teacher, store, read, bar)
         bar.say(f"the student has {teacher.vocab_size:,} of the teacher's {teacher.whole.vocab_size:,} tokens")
     given = _tokenizer(recipe, facts)
     corpus = read(given, facts)
@@ -106,8 +106,7 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
     augmentation = _augmentation(recipe, tokenizer, generation, corpus.folder)
     labelled = store is not None or resolve(recipe.method).reads_teacher_outputs
     if augmentation is not None and labelled:  # the teacher writes once, before training
-        augmentation.progress = bar.count("augmenting")
-        encoded, augmentation = first_pass(encoded, augmentation), None
+        encoded, augmentation = Encoded(*first_pass(*encoded, augmentation, bar)), None
     if store is not None:
         own = tokenizer if teacher is not None or recipe.tokenizer.path else None
         sources, references = (None, None) if sample else encoded
@@ -127,11 +126,6 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
     in_memory = teacher if store is None or _reads_model(recipe, store) else None
     parts = tokenizer, generation, student, encoded, augmentation, dev.examples, data, record.cleaned
     return Setup(recipe, in_memory, facts, store, *parts)
-
-
-def first_pass(encoded: Encoded, augmentation: AugmentedPass) -> Encoded:
-    """Returns the examples of the first pass of an augmented corpus."""
-    return Encoded(*augmentation.rows(*encoded, 0, np.arange(len(encoded.sources))))
 
 
 def _teacher(recipe: Recipe) -> tuple[Teacher | None, LabelStore | None]:
@@ -173,6 +167,7 @@ def _with_smaller_vocabulary(
     teacher: Teacher,
     store: LabelStore | None,
     read: Callable[[Tokenizer, TeacherFacts], TokenizedCorpus],
+    bar: Bar,
 ) -> SubsetTeacher:
     """Returns the teacher with the vocabulary of a given tokenizer, of its labels, or else of the training data.
 
@@ -187,7 +182,7 @@ def _with_smaller_vocabulary(
     rows = [corpus.sources, corpus.targets]
     augmentation = _augmentation(recipe, teacher.tokenizer, teacher.generation, corpus.folder)
     if augmentation is not None:
-        rows += first_pass(Encoded(corpus.sources, corpus.targets), augmentation)
+        rows += first_pass(corpus.sources, corpus.targets, augmentation, bar)
     return restrict_to(teacher, set().union(*(side.distinct() for side in rows)))
 
 

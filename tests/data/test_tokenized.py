@@ -11,19 +11,25 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from compressor.config import Recipe, load_recipe
 from compressor.data import parallel_encoding, token_cache, worker_processes
+from compressor.data.augmentation import Augmentation
+from compressor.data.augmented_pass import AugmentedPass
 from compressor.data.corpus import load_corpus
 from compressor.data.drop_report import DropReport
 from compressor.data.examples import Example, source_key
+from compressor.data.first_pass import first_pass
 from compressor.data.text_rows import TextRows
 from compressor.data.token_cache import digest_of, fingerprint_of, tokenized_corpus
 from compressor.data.token_files import TokenizedCorpus
+from compressor.data.token_rows import TokenRows
 from compressor.data.tokenized import Ingredients
 from compressor.data.tokenizer_training import train_sentencepiece
+from compressor.data_config import AugmentationConfig
 from compressor.errors import DataError
 from compressor.progress import Bar
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
@@ -245,6 +251,35 @@ def test_two_at_once_make_it_once(made_of: Ingredients, tmp_path: Path, console:
     assert rows_of(results[0]) == rows_of(results[1]) == rows_of(results[2]) == rows_of(results[3])
     assert console.export_text().count("tokenizing the corpus into") == 1
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+@pytest.mark.usefixtures("stored")
+def test_the_first_augmented_pass_is_stored_beside_its_corpus(
+    made_of: Ingredients, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, bar, tokenizer = tmp_path / "cache", Bar(console, shown=False), made_of.tokenizer
+    assert tokenizer is not None
+    corpus = tokenized_corpus(made_of, bar, cache=cache)
+
+    def augmented(seed: int, folder: Path | None) -> AugmentedPass:
+        config = AugmentationConfig(upper_case=0.4, typos=0.2)
+        return AugmentedPass(Augmentation(config, made_of.recipe.data, tokenizer, seed), tokenizer, folder)
+
+    def listed(sides: tuple[TokenRows, TokenRows]) -> list[list[list[int]]]:
+        return [[side[index].tolist() for index in range(len(side))] for side in sides]
+
+    everything = np.arange(corpus.record.rows)
+    expected = listed(augmented(5, None).rows(corpus.sources, corpus.targets, 0, everything))
+    assert expected != listed((corpus.sources, corpus.targets))
+    assert listed(first_pass(corpus.sources, corpus.targets, augmented(5, None), bar)) == expected
+    for _ in range(2):
+        stored = first_pass(corpus.sources, corpus.targets, augmented(5, corpus.folder), bar)
+        assert listed(stored) == expected and stored[0].distinct() == {i for row in expected[0] for i in row}
+    assert console.export_text().count("tokenizing the first pass into") == 1
+    first_pass(corpus.sources, corpus.targets, augmented(6, corpus.folder), bar)
+    assert len(list(cache.iterdir())) == 3  # the corpus, and a pass of each seed
+    monkeypatch.setattr(AugmentedPass, "rows", None)
+    assert listed(first_pass(corpus.sources, corpus.targets, augmented(5, corpus.folder), bar)) == expected
 
 
 @pytest.mark.usefixtures("stored", "in_processes")
