@@ -9,7 +9,9 @@ import time
 
 import pytest
 
-from compressor.text.segmentation import Sentence, join, needs_translation, segment
+from compressor.text.copied import needs_translation
+from compressor.text.pieces import Sentence, join
+from compressor.text.segmentation import segment
 from compressor.text.sentences import WINDOW, split_sentences
 
 NASTY = {
