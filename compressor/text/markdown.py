@@ -33,7 +33,12 @@ _TARGET = re.compile(
 )
 _LABEL = re.compile(r"\[([^][]{0,999})\]")
 _FOOTNOTE = re.compile(r"\[\^[^][\s]++\]")
-_DEFINITION = re.compile(r"^[ >]{0,9}\[([^][^][^][]{0,998})\]:\s*\S", re.MULTILINE)
+DEFINITION = re.compile(
+    r"\[(?!\^)([^][]{1,999})\]:[ \t]+(?:<[^<>\n]*>|(?=\S*[./#:])\S++)"
+    r"(?:[ \t]+(?:\"[^\"\n]*\"|'[^'\n]*'|\([^()\n]*\)))?(?=[ \t\r]*$)",
+    re.MULTILINE,
+)
+"""A line that defines a link: its label, an address, and perhaps a title. Of other words it is a remark."""
 _SPACE = re.compile(r"\s+")
 
 SignKind = Literal["open", "close", "single", "break", "verbatim", "image", "escape"]
@@ -90,7 +95,7 @@ class _Bracket:
 
 def labels_of(text: str) -> frozenset[str]:
     """Returns the labels that a text defines for links (``[label]: target``), as ``normalized`` writes them."""
-    return frozenset(normalized(label) for label in _DEFINITION.findall(text)) if "]:" in text else frozenset()
+    return frozenset(normalized(label) for label in DEFINITION.findall(text)) if "]:" in text else frozenset()
 
 
 def normalized(label: str) -> str:

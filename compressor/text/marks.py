@@ -97,7 +97,7 @@ class _Marker:
         """Returns whether the element that ends here has no text, or only code: both stay as they are."""
         marks, parts, placeholders = self._open[opening]
         start = self._marks[marks].at
-        if start == self._length:
+        if not any(map(str.strip, self._parts[parts : parts + 2])) and self._length - start < 2:
             return True
         if placeholders == self._placeholders or self._length - start > _LONGEST_NAME:
             return False
@@ -108,7 +108,7 @@ class _Marker:
         """Puts one mark in place of those of an element."""
         marks, parts, placeholders = self._open[opening]
         start = self._marks[marks].at
-        is_empty = start == self._length
+        is_empty = placeholders == self._placeholders
         del self._marks[marks:], self._parts[parts:]
         while self._new_breaks and self._new_breaks[-1][0] >= start:
             self._new_breaks.pop()

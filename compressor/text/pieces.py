@@ -145,7 +145,7 @@ class Sentence:
         """Yields the text, and the texts of its images as sentences."""
         for raw, mark in self._exact():
             if mark and needs_translation(mark.alt):
-                yield from (raw[:2], Sentence(mark.alt), raw[2 + len(mark.alt) :])
+                yield from (raw[:2], *Sentence(mark.alt).cut([mark.alt]), raw[2 + len(mark.alt) :])
             else:
                 yield raw
 

@@ -7,8 +7,9 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil
 from typing import NamedTuple
+
+from compressor.text.word_runs import CONTENT, common_runs, extended
 
 Anchor = tuple[int, int]
 """An offset in a text, and the offset in its translation that belongs to it."""
@@ -18,12 +19,6 @@ _PHRASE = re.compile(r"[^\W_](?:.{0,138}[^\W_])?")
 PHRASE_WORDS = 5
 _WORD_BEFORE, _WORD_AFTER = re.compile(r"\w*$"), re.compile(r"\w*")
 _EDGES = " .,;:!?"
-_CONTENT = 4
-"""Letters of a word that says enough alone: shorter ones are often articles and prepositions."""
-_STEM = 0.6
-"""Share of the longer of two words that is the same at their beginnings, for words that are alike."""
-_SKIPPED = 2
-"""Words that the output may have between two of an element's translation."""
 _NEAR = 400
 """Characters on both sides of an element's proportional place in which its words are looked for."""
 _MOST_CHILDREN = 50
@@ -214,11 +209,11 @@ class MarkedTranslation:
             target = [word.casefold() for word in self._word.findall(candidate)[: 2 * self.most_words]]
             runs = [
                 (first - last, abs(words[first][0] + words[last - 1][1] - 2 * wanted), (first, last, place))
-                for first, last, place in _common_runs(target, free)
-                if last - first == len(target) or any(len(word or "") >= _CONTENT for word in free[first:last])
+                for first, last, place in common_runs(target, free)
+                if last - first == len(target) or any(len(word or "") >= CONTENT for word in free[first:last])
             ]
             if runs:
-                first, last = _extended(min(runs)[-1], target, free)
+                first, last = extended(min(runs)[-1], target, free)
                 for index in range(near.start + first, near.start + last):
                     self._owners[index] = parent
                 return self._with_edges(node, (words[first][0], words[last - 1][1]), low, high)
@@ -238,8 +233,28 @@ class MarkedTranslation:
         start = min(places, key=lambda place: abs(place - wanted)) + len(before[0])
         return start, start + node.end - node.start
 
-    def _is_word(self, span: tuple[int, int]) -> bool:
-        return self._output[span[0]].isalnum()
+    def _likely_words(
+        self, words: Sequence[tuple[int, int]], text: str, start: float, end: float
+    ) -> list[tuple[int, int]]:
+        """Returns the words between two offsets, and at least one; signs at their edges only if the text has some.
+
+        For a single word with a capital, which often is a noun or a name, that is a long word.
+        """
+
+        def distance(word: tuple[int, int]) -> float:
+            return abs(sum(word) - start - end)
+
+        alphanumeric = [word for word in words if self._output[word[0]].isalnum()]
+        inside = [word for word in words if start <= sum(word) / 2 <= end]
+        while inside and text[:1].isalnum() and not self._output[inside[0][0]].isalnum():
+            del inside[0]
+        while inside and text[-1:].isalnum() and not self._output[inside[-1][0]].isalnum():
+            del inside[-1]
+        if text[:1].isupper() and len(text) >= CONTENT and text.isalnum():
+            long = [word for word in alphanumeric if word[1] - word[0] >= CONTENT]
+            if long and not any(word in long for word in inside):
+                return [min(long, key=distance)]
+        return inside or [min(alphanumeric or words, key=distance)]
 
     def _words_in(self, low: int, high: int) -> slice:
         """Returns the indices of the words that lie between two offsets."""
@@ -278,9 +293,7 @@ class MarkedTranslation:
             return (min(edges, key=lambda edge: abs(edge - start)),) * 2
         first, last = round(start), round(end)
         if words and _is_whole(self._text, node):
-            inside = [word for word in words if start <= sum(word) / 2 <= end]
-            if not any(map(self._is_word, inside)):
-                inside = [min([*filter(self._is_word, words)] or words, key=lambda word: abs(sum(word) - start - end))]
+            inside = self._likely_words(words, self._text[node.start : node.end].strip(), start, end)
             spaces_before, spaces_after = _spaces(self._text[node.start : node.end])
             first = _grow(self._output, inside[0][0], -1, spaces_before, low)
             last = _grow(self._output, inside[-1][1], 1, spaces_after, high)
@@ -296,46 +309,6 @@ class MarkedTranslation:
         if after == source:
             return target
         return target + (offset - source) / (after - source) * (target_after - target)
-
-
-def _alike(word: str | None, wanted: str) -> bool:
-    """Returns whether two words are the same, or most of their letters: ``safe`` and ``safely``."""
-    if word is None or word[:_CONTENT] != wanted[:_CONTENT]:
-        return False
-    return word == wanted or word.startswith(wanted[: max(_CONTENT, ceil(_STEM * max(len(word), len(wanted))))])
-
-
-def _common_runs(target: Sequence[str], words: Sequence[str | None]) -> list[tuple[int, int, int]]:
-    """Returns where the words have a part of ``target``, as long as it is in both.
-
-    That is the first word, the one after the last, and the place of the first in ``target``.
-    """
-    runs, lengths = [], [0] * (len(target) + 1)
-    for index, word in enumerate([*words, None]):
-        following = [0] * (len(target) + 1)
-        for place, wanted in enumerate(target):
-            is_alike = _alike(word, wanted)
-            if is_alike:
-                following[place + 1] = lengths[place] + 1
-            if lengths[place] and not is_alike:
-                runs.append((index - lengths[place], index, place - lengths[place]))
-        if lengths[-1]:
-            runs.append((index - lengths[-1], index, len(target) - lengths[-1]))
-        lengths = following
-    return runs
-
-
-def _extended(run: tuple[int, int, int], target: Sequence[str], words: Sequence[str | None]) -> tuple[int, int]:
-    """Returns the words of a run with those near it that are alike the rest of ``target``: the dog [and the] cat."""
-    first, last, place = run
-    after = last - first + place
-    for wanted in target[after:]:
-        near = (index for index in range(last, min(last + _SKIPPED + 1, len(words))) if _alike(words[index], wanted))
-        last = next(near, last - 1) + 1
-    for wanted in reversed(target[:place]):
-        near = (index for index in range(first - 1, max(first - _SKIPPED - 2, -1), -1) if _alike(words[index], wanted))
-        first = next(near, first)
-    return first, last
 
 
 def _gaps(placed: Sequence[Placed], low: int, high: int) -> list[tuple[int, int]]:

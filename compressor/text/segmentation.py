@@ -54,7 +54,7 @@ _LONGEST_LABEL = 100
 _OPEN_TAG = re.compile(r"<[A-Za-z][\w:-]*(?:\s[^<>]*)?$")
 _COLON = re.compile(r":\s+")
 _BETWEEN = re.compile(r"(<!--.{0,1000}?-->\s*|\n\s*|(?:\\[nrt])+(?![a-zäöüß]))")
-"""Comments, tags that end a line (as a line feed), and line breaks as programs write them, but not those of C:\\temp."""
+"""Comments, line feeds, which stand for tags that end a line, and ``\\n`` of programs, but not that of C:\\news."""
 
 
 class _Line(NamedTuple):

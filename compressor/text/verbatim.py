@@ -6,15 +6,15 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from compressor.text.markdown import DEFINITION
+
 _FENCE = re.compile(r"(`{3,}(?=[^`]*$)|~{3,})(\s*$)?")
 """A line that opens fenced code; with nothing after the signs (group 2) it may close it (CommonMark 0.31, 4.5)."""
 _COMMENT, _COMMENT_END = "<!--", "-->"
 _ELEMENT = re.compile(r"<(pre|script|style|svg|math|textarea)(?=[\s>]|$)", re.IGNORECASE)
 """HTML whose lines are no text (CommonMark 0.31, 4.6, and elements that are never translated)."""
-_LINE = re.compile(
-    r"\[(?!\^)[^][]+\]:\s+(?:<[^<>]*>|\S*[./#:]\S*)(?:\s+(?:\"[^\"]*\"|'[^']*'|\([^()]*\)))?"  # target of a link
-    r"|\[![A-Z]+\]|:{3,}\s*[\w-]*"  # kinds of notes, as GitHub and Docusaurus write them
-)
+_NOTE = re.compile(r"\[![A-Z]+\]|:{3,}\s*[\w-]*")
+"""A line with the kind of a note, as GitHub and Docusaurus have it."""
 _METADATA = re.compile(r"\s*(?:#.*|[\w-]+:(?:\s.*)?|[-\s].*)?")
 """A line of YAML as pages begin with it: a key, what belongs to the key before, or a comment."""
 
@@ -47,7 +47,7 @@ class VerbatimBlocks:
             return self._end_with(_COMMENT_END, start)
         if element := _ELEMENT.match(content):
             return self._end_with(f"</{element[1].lower()}>", start)
-        return start + 1 if _LINE.fullmatch(content) else start
+        return start + 1 if _NOTE.fullmatch(content) or DEFINITION.fullmatch(content) else start
 
     def _metadata_end(self) -> int:
         """Returns the line after metadata at the start of a text; 0 where the lines are none."""
