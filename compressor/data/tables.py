@@ -6,6 +6,7 @@ import csv
 import importlib
 import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from compressor.errors import DataError, DependencyError
 
 TABLES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 """Endings of files with columns."""
+
+_SAMPLE_LINES = 64
+"""Lines of a CSV file that tell what separates its fields."""
 
 LONGEST_FIELD = 2**31 - 1
 """Characters of a CSV field; the csv module's own limit is 131,072."""
@@ -28,7 +32,8 @@ def records_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Yields each record with where it stands; a DataError in place of one that cannot be read.
 
     CSV and TSV begin with a line of column names, unless the columns are named by numbers: then ``"1"`` is the first
-    column of a file without such a line. CSV is quoted by RFC 4180; TSV is not quoted at all.
+    column of a file without such a line. CSV is quoted by RFC 4180, and has commas or semicolons between its fields (as
+    spreadsheets write it where the comma is in numbers); TSV is not quoted at all.
 
     Args:
         path: the file; the ending tells its kind.
@@ -44,7 +49,7 @@ def records_of(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Any]]:
         case "json":
             yield from _json_list(path)
         case "csv":
-            yield from _separated(path, _csv_rows(path), columns)
+            yield from _separated(path, _csv_rows(path, columns), columns)
         case "tsv":
             yield from _separated(path, _tsv_rows(path), columns)
         case "parquet":
@@ -96,9 +101,27 @@ def _tsv_rows(path: Path) -> Iterator[tuple[int, list[str] | DataError]]:
         yield number, line if isinstance(line, DataError) else line.removesuffix("\r").split("\t")
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, list[str] | DataError]]:
+def _delimiter(path: Path, columns: Sequence[str]) -> str:
+    """Returns what separates the fields of a CSV file: a semicolon if only then it has the columns, else a comma.
+
+    A file without names has the columns if its first rows have equally many fields, and enough of them.
+    """
+    sample = [f"{line}\n" for line in islice(lines_of(path), _SAMPLE_LINES) if isinstance(line, str)]
+    tables = {delimiter: list(filter(None, csv.reader(sample, delimiter=delimiter))) for delimiter in ",;"}
+    if all(column.isdecimal() for column in columns):
+        for delimiter, rows in tables.items():
+            widths = {len(row) for row in rows[: len(rows) // 2 + 1]}
+            if len(widths) == 1 and min(widths) >= max(map(int, columns)):
+                return delimiter
+        return ","
+    names = {delimiter: {name.strip() for row in rows[:1] for name in row} for delimiter, rows in tables.items()}
+    return max(",;", key=lambda delimiter: (names[delimiter].issuperset(columns), len(names[delimiter])))
+
+
+def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str] | DataError]]:
     """Yields the rows with the number of their first line; a quoted field may have several lines."""
     csv.field_size_limit(LONGEST_FIELD)
+    delimiter = _delimiter(path, columns)
     wrong: list[BadLine] = []  # of the row that is read
 
     def texts() -> Iterator[str]:
@@ -107,7 +130,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str] | DataError]]:
                 wrong.append(line)
             yield f"{line.replaced if isinstance(line, BadLine) else line}\n"
 
-    reader, start = csv.reader(texts(), strict=True), 1
+    reader, start = csv.reader(texts(), delimiter=delimiter, strict=True), 1
     while True:
         wrong.clear()
         row: list[str] | DataError | None

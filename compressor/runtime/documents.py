@@ -10,9 +10,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import accumulate, islice, repeat
 from typing import Literal, NamedTuple, get_args
 
 from compressor.bundle_records import Case
@@ -20,8 +20,10 @@ from compressor.errors import InputError, TooLongError
 from compressor.runtime.results import Result
 from compressor.runtime.sources import Source, Truncation, check_text
 from compressor.text.clauses import split_at_clauses
+from compressor.text.copied import needs_translation
 from compressor.text.letter_case import LetterCase, in_case
-from compressor.text.segmentation import Piece, Sentence, needs_translation, segment
+from compressor.text.pieces import Piece, Sentence
+from compressor.text.segmentation import segment
 
 Split = Literal["sentences", "none"]
 """Whether a text is read sentence by sentence, or whole."""
@@ -55,10 +57,13 @@ _WITHOUT_SPACES = ("zh", "ja", "th", "lo", "km", "my")
 
 @dataclass(frozen=True)
 class Document:
-    """A text as the model reads it; the tuples have an entry for each sentence."""
+    """A text as the model reads it; the tuples but ``sources`` and ``phrases`` have an entry for each sentence."""
 
     sentences: tuple[Sentence, ...]
     sources: tuple[Source, ...]
+    """What the model reads, in order: each sentence, and before it the phrases that help to place its signs."""
+    phrases: tuple[str | None, ...]
+    """For each source, the phrase that it is; None: it is a sentence."""
     dropped_tokens: tuple[int, ...]
     """Tokens of each sentence that were cut off."""
     cases: tuple[Case | None, ...]
@@ -72,17 +77,22 @@ class Document:
         """Returns the result of the text.
 
         Args:
-            results: Results of ``sources``. One that is the only result gives its tokens, score and alternatives, too.
+            results: Results of ``sources``. That of the only sentence gives its tokens, score and alternatives, too.
         """
+        rows = list(zip(results, self.phrases, strict=True))
+        phrases = {phrase: result.text for result, phrase in rows if phrase is not None}
+        of_sentences = (result for result, phrase in rows if phrase is None)
         parts = [
-            replace(result, text=self.written(index, result.text), dropped_tokens=dropped)
-            for index, (result, dropped) in enumerate(zip(results, self.dropped_tokens, strict=True))
+            replace(result, text=self.written(index, result.text, phrases), dropped_tokens=dropped)
+            for index, (result, dropped) in enumerate(zip(of_sentences, self.dropped_tokens, strict=True))
         ]
         text = "".join(lead + part.text for lead, part in zip(self.leads, parts, strict=True)) + self.tail
         if len(parts) == 1:
             (part,), (lead,) = parts, self.leads
-            others = [replace(one, text=lead + self.written(0, one.text) + self.tail) for one in part.alternatives]
-            return replace(part, text=text, alternatives=tuple(others))
+            alternatives = tuple(
+                replace(one, text=lead + self.written(0, one.text, phrases) + self.tail) for one in part.alternatives
+            )
+            return replace(part, text=text, alternatives=alternatives)
         return Result(
             text=text,
             token_ids=[token for part in parts for token in part.token_ids],
@@ -94,9 +104,15 @@ class Document:
             sentences=tuple(parts),
         )
 
-    def written(self, sentence: int, output: str) -> str:
-        """Returns the model's output of a sentence in the sentence's letter case, and with its line breaks."""
-        return self.sentences[sentence].rewrap(in_case(output, self.cases[sentence]))
+    def written(self, sentence: int, output: str, phrases: Mapping[str, str]) -> str:
+        """Returns the model's output of a sentence in the sentence's letter case, with its line breaks and signs.
+
+        Args:
+            sentence: Its index.
+            output: The output.
+            phrases: Outputs of its phrases.
+        """
+        return self.sentences[sentence].render(in_case(output, self.cases[sentence]), phrases)
 
     def anchors(self, text: str, result: Result) -> list[tuple[int, int]]:
         """Returns the ends of each sentence: their offsets in the text, and those in the text of its ``result``."""
@@ -113,38 +129,46 @@ class Document:
 
 
 class DocumentStream:
-    """Makes the pieces of a text's output from the pieces of its sentences' outputs, which come in order.
+    """Makes the pieces of a text's output from the pieces of its sources' outputs, which come in order.
 
-    A sentence with line breaks or in a letter case of its own comes as one piece: both need the whole output.
+    A sentence with line breaks, signs, or a letter case of its own comes as one piece: they need the whole output.
     """
 
     def __init__(self, document: Document) -> None:
         self._document = document
         self._received: list[list[str]] = [[] for _ in document.sources]
+        self._sentences = list(accumulate((phrase is None for phrase in document.phrases), initial=0))
+        """For each source, the number of the sentences before it."""
+        self._phrases: dict[str, str] = {}
 
     def opening(self) -> str:
         """Returns the text of a document without sentences, which has no other piece."""
         return "" if self._document.sources else self._document.tail
 
-    def piece(self, sentence: int, delta: str) -> str:
-        """Returns what to hand out for the next piece of a sentence's output."""
-        before = self._received[sentence]
+    def piece(self, source: int, delta: str) -> str:
+        """Returns what to hand out for the next piece of a source's output."""
+        before, sentence = self._received[source], self._sentences[source]
         before.append(delta)
-        if self._is_whole(sentence):
+        if self._document.phrases[source] is not None or self._is_whole(sentence):
             return ""
         return self._document.leads[sentence] + delta if len(before) == 1 else delta
 
-    def end(self, sentence: int) -> str:
-        """Returns what to hand out when a sentence's output is complete."""
-        document, received = self._document, self._received[sentence]
+    def end(self, source: int) -> str:
+        """Returns what to hand out when a source's output is complete."""
+        document, received = self._document, self._received[source]
+        sentence, phrase = self._sentences[source], document.phrases[source]
+        if phrase is not None:
+            self._phrases[phrase] = "".join(received)
+            return ""
         text = ""
         if self._is_whole(sentence) or not received:
-            text = document.leads[sentence] + document.written(sentence, "".join(received))
-        return text + document.tail if sentence == len(document.sources) - 1 else text
+            text = document.leads[sentence] + document.written(sentence, "".join(received), self._phrases)
+        return text + document.tail if source == len(document.sources) - 1 else text
 
-    def _is_whole(self, sentence: int) -> bool:
+    def _is_whole(self, index: int) -> bool:
         """Returns whether a sentence's output comes as one piece."""
-        return bool(self._document.sentences[sentence].breaks) or self._document.cases[sentence] is not None
+        sentence = self._document.sentences[index]
+        return bool(sentence.breaks or sentence.marks) or self._document.cases[index] is not None
 
 
 class _Divided(NamedTuple):
@@ -158,6 +182,8 @@ class _Encoded(NamedTuple):
     source: Source
     dropped_tokens: int
     case: Case | None
+    phrases: Mapping[str, Source]
+    """Sources of the sentence's phrases."""
 
 
 def prepare(
@@ -233,7 +259,9 @@ def _encode(
     texts = [divided[index].prefix + reading.text for (index, _), reading in zip(units, readings, strict=True)]
     cases = [reading.case for reading in readings]
     try:
-        return iter([_Encoded(source, 0, case) for source, case in zip(encode(texts, "error"), cases, strict=True)])
+        sources = encode(texts, "error")
+        phrases = _phrases(divided, units, encode, letter_case)
+        return map(_Encoded, sources, repeat(0), cases, phrases)
     except TooLongError as error:
         lengths, limit = dict(error.texts), int(error.limit or 0)
     except InputError as error:
@@ -243,7 +271,7 @@ def _encode(
     if truncation == "longest_first":
         sources = encode(texts, "longest_first")
         dropped = [max(0, lengths.get(unit, 0) - limit) for unit in range(len(units))]
-        return iter(map(_Encoded, sources, dropped, cases))
+        return map(_Encoded, sources, dropped, cases, _phrases(divided, units, encode, letter_case))
     overlong = {id(units[unit][1]) for unit in lengths}
     if truncation == "split" and any(len(units[unit][1].flat) > 1 for unit in lengths):
         for index, one in enumerate(divided):
@@ -255,6 +283,23 @@ def _encode(
             divided[index] = one._replace(pieces=list(_cut(one.pieces, overlong, fits, limit)))
         return _encode(divided, encode, letter_case, "error")
     raise _too_long([(units[unit][0], length) for unit, length in lengths.items()], limit, divided)
+
+
+def _phrases(
+    divided: Sequence[_Divided], units: Sequence[tuple[int, Sentence]], encode: Encode, letter_case: LetterCase
+) -> list[dict[str, Source]]:
+    """Returns the phrases of each sentence with their sources; those of a text are read once, for the first of them."""
+    phrases = [sentence.phrases for _, sentence in units]
+    rows = dict.fromkeys((index, phrase) for (index, _), own in zip(units, phrases, strict=True) for phrase in own)
+    if not rows:
+        return [{} for _ in units]
+    texts = [divided[index].prefix + letter_case.read(_visible(phrase)).text for index, phrase in rows]
+    sources = dict(zip(rows, encode(texts, "longest_first"), strict=True))
+    encoded: list[dict[str, Source]] = []
+    for (index, _), own in zip(units, phrases, strict=True):
+        once = {phrase: sources.pop((index, phrase), None) for phrase in own}
+        encoded.append({phrase: source for phrase, source in once.items() if source and not source.truncated})
+    return encoded
 
 
 def _visible(text: str) -> str:
@@ -295,9 +340,11 @@ def _document(pieces: Sequence[Piece], encoded: Iterator[_Encoded], space: str) 
         sentences.append(piece)
         between = ""
     mine = list(islice(encoded, len(sentences)))
+    sources = [row for one in mine for row in [*one.phrases.items(), (None, one.source)]]
     return Document(
         sentences=tuple(sentences),
-        sources=tuple(one.source for one in mine),
+        sources=tuple(source for _, source in sources),
+        phrases=tuple(phrase for phrase, _ in sources),
         dropped_tokens=tuple(one.dropped_tokens for one in mine),
         cases=tuple(one.case for one in mine),
         leads=tuple(leads),

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple, get_args
 
 from compressor.bundle_records import Case
-from compressor.text.segmentation import needs_translation
+from compressor.text.copied import needs_translation
 
 CASES: tuple[Case, ...] = get_args(Case)
 

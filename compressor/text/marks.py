@@ -1,42 +1,126 @@
-"""Takes emoji, and Markdown's emphasis and links around a sentence, out of it, because models lose or repeat them."""
+"""Takes the inline signs of Markdown out of a text, because models lose or damage them."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
+from bisect import bisect_left
 
-_EMPHASIS = re.compile(r"(\*{1,3}|_{1,3}|~~)(?=[^\s*_~])(.*[^\s*_~])(\1[.,:;!?]?)", re.DOTALL)
-_LINK = re.compile(r"(!?\[)([^][]+)(\]\([^()\s]*(?:\s\"[^\"]*\")?\)[.,:;!?]?)")
+from compressor.text.copied import needs_translation
+from compressor.text.markdown import Sign, read_signs
+from compressor.text.pieces import Mark, Sentence
+from compressor.text.sign_projection import LETTERS, placeholder
 
-
-def _symbols() -> str:
-    """Returns the pictures of Unicode, from arrows to emoji."""
-    ranges = (range(0x2190, 0x2C00), range(0x1F000, 0x1FB00))
-    return "".join(character for codes in ranges for character in map(chr, codes) if _is_symbol(character))
-
-
-def _is_symbol(character: str) -> bool:
-    return unicodedata.category(character) in ("So", "Sk")
+_LONGEST_NAME = 200
+"""Characters of an element's text in which code without words is looked for."""
+_PLAIN = re.compile(r"[^][*_`<>\\~&]{1,200}")
+"""The text of an image that is translated."""
 
 
-_EMOJI = re.compile(f"((?<!\\s)\\s*[{re.escape(_symbols())}][{re.escape(_symbols())}\u200d\ufe0f\\s]*)")
-"""Emoji in a row, with joiners, variation selectors and white space."""
+def without_signs(text: Sentence, labels: frozenset[str]) -> Sentence:
+    """Returns a text with its inline signs as ``marks``, and placeholders for code, autolinks and images.
 
-
-def split_emoji(text: str) -> list[str]:
-    """Returns a text in parts, emoji apart from the words; joined, they are the text."""
-    return _EMOJI.split(text)
-
-
-def split_marks(sentence: str) -> list[str]:
-    """Returns a sentence in parts: the marks before it, the sentence, the marks after it; joined, they are the text.
-
-    Marks are white space, and emphasis or a link that encloses the whole sentence (``**Gut.**``, ``[Gut](a.html)``).
+    Args:
+        text: A text without marks.
+        labels: Labels that are defined for links.
     """
-    body = sentence.strip()
-    start = sentence.find(body)
-    before, after = sentence[:start], sentence[start + len(body) :]
-    enclosed = _EMPHASIS.fullmatch(body) or _LINK.fullmatch(body)
-    if enclosed and enclosed[1] not in enclosed[2]:
-        before, body, after = before + enclosed[1], enclosed[2], enclosed[3] + after
-    return [part for part in (before, body, after) if part]
+    signs = read_signs(text.flat, labels)
+    return _Marker(text, signs).sentence() if signs else text
+
+
+class _Marker:
+    """Makes a sentence with marks from one with signs."""
+
+    def __init__(self, text: Sentence, signs: list[Sign]) -> None:
+        self._source, self._breaks, self._signs = text.flat, text.breaks, signs
+        self._break_places = [offset for offset, _ in text.breaks]
+        self._letters = next(one for one in LETTERS if one == LETTERS[-1] or not re.search(rf"{one}\d", text.flat))
+        self._placeholders = 0
+        self._parts: list[str] = []
+        self._length = 0
+        self._new_breaks: list[tuple[int, str]] = []
+        self._marks: list[Mark] = []
+        self._open: dict[Sign, tuple[int, int, int]] = {}
+        """Open elements: numbers of marks, parts and placeholders before each."""
+
+    def sentence(self) -> Sentence:
+        cursor = 0
+        for sign in self._signs:
+            self._add_text(cursor, sign.start)
+            self._add_sign(sign)
+            cursor = sign.end
+        self._add_text(cursor, len(self._source))
+        return Sentence("".join(self._parts), tuple(self._new_breaks), tuple(self._marks))
+
+    def _add_text(self, start: int, end: int) -> None:
+        first, last = bisect_left(self._break_places, start), bisect_left(self._break_places, end)
+        self._new_breaks += [(self._length + offset - start, raw) for offset, raw in self._breaks[first:last]]
+        self._append(self._source[start:end])
+
+    def _append(self, text: str) -> None:
+        if text:
+            self._parts.append(text)
+            self._length += len(text)
+
+    def _add_sign(self, sign: Sign) -> None:
+        raw = self._exact(sign.start, sign.end)
+        match sign.kind:
+            case "verbatim" | "image":
+                self._add_placeholder(raw, sign)
+            case "escape":
+                self._marks.append(Mark(self._length, 1, raw, "escape"))
+                self._append(raw[1:])
+            case "break":
+                self._marks.append(Mark(self._length, 1, raw, "break"))
+                self._append("\n")
+            case "close" if sign.partner and self._is_one(sign.partner):
+                self._collapse(sign.partner, sign)
+            case kind:
+                element = -1
+                if kind == "open":
+                    element = sign.start
+                    self._open[sign] = len(self._marks), len(self._parts), self._placeholders
+                elif sign.partner:
+                    element = sign.partner.start
+                self._marks.append(
+                    Mark(self._length, 0, raw, kind, element, sign.written, is_emphasis=sign.is_emphasis)
+                )
+
+    def _add_placeholder(self, raw: str, sign: Sign) -> None:
+        self._placeholders += 1
+        word = placeholder(self._letters, self._placeholders)
+        alt = _PLAIN.match(raw, 2) if sign.kind == "image" else None
+        alt_text = alt[0] if alt and raw[alt.end()] == "]" else ""
+        self._marks.append(Mark(self._length, len(word), raw, sign.kind, alt=alt_text))
+        self._append(word)
+
+    def _is_one(self, opening: Sign) -> bool:
+        """Returns whether the element that ends here has no text, or only code: both stay as they are."""
+        marks, parts, placeholders = self._open[opening]
+        start = self._marks[marks].at
+        if not any(map(str.strip, self._parts[parts : parts + 2])) and self._length - start < 2:
+            return True
+        if placeholders == self._placeholders or self._length - start > _LONGEST_NAME:
+            return False
+        has_images = any(mark.alt for mark in self._marks[marks:])
+        return not has_images and not needs_translation("".join(self._parts[parts:]))
+
+    def _collapse(self, opening: Sign, closing: Sign) -> None:
+        """Puts one mark in place of those of an element."""
+        marks, parts, placeholders = self._open[opening]
+        start = self._marks[marks].at
+        is_empty = placeholders == self._placeholders
+        del self._marks[marks:], self._parts[parts:]
+        while self._new_breaks and self._new_breaks[-1][0] >= start:
+            self._new_breaks.pop()
+        self._length, self._placeholders = start, placeholders
+        whole = Sign(opening.start, closing.end, "single" if is_empty else "verbatim")
+        self._add_sign(whole)
+
+    def _exact(self, start: int, end: int) -> str:
+        """Returns a part of the source with the line breaks that are within it."""
+        parts = []
+        for index in range(bisect_left(self._break_places, start), bisect_left(self._break_places, end)):
+            offset, raw = self._breaks[index]
+            parts += [self._source[start:offset], raw]
+            start = offset + 1
+        return "".join(parts) + self._source[start:end]

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
+from compressor.text.copied import needs_translation
+from compressor.text.html_names import BLOCKS, UNTRANSLATED, VERBATIM, VOID
 from compressor.text.projection import Anchor, Inline, MarkedTranslation, phrases_of
-from compressor.text.segmentation import needs_translation
 
 _BETWEEN = "\n\n"
 """Stands between the blocks in ``Markup.text``: the blocks are paragraphs."""
@@ -39,23 +40,6 @@ _WHITE_SPACE = re.compile(r"([ \t\r\n\f]+)")
 _NO_TRANSLATION = re.compile(
     r"\stranslate\s*=\s*[\"']?no\b|\sclass\s*=\s*(?:\"[^\"]*|'[^']*)?\bnotranslate\b", re.IGNORECASE
 )
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_VOID = _names("area base br col embed frame hr img input link meta param source track wbr")
-_VERBATIM = _names("iframe noembed noframes plaintext script style textarea xmp")
-"""Elements whose content is not markup."""
-_UNTRANSLATED = _names("code kbd math pre samp svg var")
-_BLOCKS = _VERBATIM | _names(
-    "address article aside audio base blockquote body br button canvas caption center col colgroup dd details "
-    "dialog div dl dt embed fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head header "
-    "hgroup hr html input label legend li link main menu meta nav noscript object ol optgroup option p param pre "
-    "search section select source summary table tbody td template tfoot th thead title tr track ul video"
-)
-"""Elements that end a line of text; all others, unknown ones too, are inside it."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +124,7 @@ def _tokens(source: str, xml: XmlTags | None) -> list[_Token]:
         name = match["name"] or ""
         tokens.append(_tag(match[0], name if xml else name.lower(), bool(match["slash"]), xml))
         start = match.end()
-        if xml is None and tokens[-1].kind == "open" and tokens[-1].name in _VERBATIM:
+        if xml is None and tokens[-1].kind == "open" and tokens[-1].name in VERBATIM:
             ending = re.compile(rf"</{tokens[-1].name}(?=[\s/>])", re.IGNORECASE).search(source, start)
             stop = ending.start() if ending else len(source)
             tokens.append(_Token(source[start:stop], "other", tokens[-1].name))
@@ -151,7 +135,7 @@ def _tokens(source: str, xml: XmlTags | None) -> list[_Token]:
 
 
 def _tag(raw: str, name: str, is_end: bool, xml: XmlTags | None) -> _Token:
-    if not name or (not is_end and (raw.endswith("/>") or (xml is None and name in _VOID))):
+    if not name or (not is_end and (raw.endswith("/>") or (xml is None and name in VOID))):
         return _Token(raw, "other", name)
     return _Token(raw, "close" if is_end else "open", name)
 
@@ -159,7 +143,7 @@ def _tag(raw: str, name: str, is_end: bool, xml: XmlTags | None) -> _Token:
 def _with_untranslated(tokens: list[_Token], xml: XmlTags | None) -> list[_Token]:
     """Returns the tokens with every element that is not translated in one."""
     partners, merged, index = _partners(tokens), [], 0
-    untranslated = _UNTRANSLATED if xml is None else xml.untranslated
+    untranslated = UNTRANSLATED if xml is None else xml.untranslated
     while index < len(tokens):
         token, end = tokens[index], partners.get(index)
         marked = token.name in untranslated or (xml is None and _NO_TRANSLATION.search(token.raw))
@@ -208,7 +192,7 @@ def _segments(tokens: Sequence[_Token], xml: XmlTags | None) -> Iterator[str | _
 
 def _html_blocks(tokens: Sequence[_Token]) -> set[int]:
     """Returns the indices of the tags that end a line: of blocks, and between two links without anything there."""
-    blocks = {index for index, token in enumerate(tokens) if token.name in _BLOCKS}
+    blocks = {index for index, token in enumerate(tokens) if token.name in BLOCKS}
     for index, (token, following) in enumerate(pairwise(tokens)):
         if token.name == following.name == "a" and (token.kind, following.kind) == ("close", "open"):
             blocks |= {index, index + 1}

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
-from compressor.text.marks import split_emoji, split_marks
+from compressor.text.copied import is_copied, needs_translation
+from compressor.text.emoji import split_emoji
+from compressor.text.markdown import labels_of
+from compressor.text.marks import without_signs
+from compressor.text.pieces import Piece, Sentence, flatten
 from compressor.text.sentences import split_sentences
 from compressor.text.verbatim import VerbatimBlocks
 
@@ -33,88 +36,25 @@ _PREFIX = re.compile(  # letters as numbers (a. Name) stand before a whole capit
     r"\ufeff?(?:\s*(?:>(?!>[\w-]{2,20}<<)"  # a quotation, but not Marian's >>language<<
     r"|(?:\#{1,6}|[-*+•◦▪‣·–—:→⇒]|\d{1,3}[.)]|[A-Za-z]\)|\((?:\d{1,3}|[A-Za-z])\)|\[[ xX]\]"
     r"|\d{1,2}\.\d(?=\s+[^\W\d_a-zäöü])|\d{1,2}(?:\.\d{1,2}){2,}\.?"  # 1.2 Heading, 1.2.3; but 1.5 times, 8.30 Uhr
+    r"|\[\^[^][\s]+\]:"  # a footnote
     r"|[a-hA-Z]\.(?=\s+[^\W\d_a-zäöü][^\W\d_]+(?![\w.]))|(?:[ivx]{2,5}|[IVX]{2,5})\.(?=\s+[^\W\d_a-zäöü])"
     r")(?=\s)))*\s*"
 )
-_CELL, _TAB, _SEMICOLON = re.compile(r"(\s*(?<!\\)\|\s*)"), re.compile(r"(\s*\t\s*)"), re.compile(r"(;)")
+_CELL, _TAB = re.compile(r"(\s*(?<!\\)\|\s*)"), re.compile(r"(\s*\t\s*)")
+_QUOTED = re.compile(r"(?:^|(?<=;))\"(?:[^\"]|\"\")*+\"(?=;|$)")
+_FIELD = re.compile(r"((?:^|(?<=;))\")((?:[^\"]|\"\")*+)(\"(?=;|$))|([^;]+)|(;)")
+"""A field of a CSV line, quoted or not, or what stands between two."""
 _TIGHT = re.compile(r";(?=[^\s;])")
 """A semicolon between the fields of a CSV line; one of a sentence has white space after it."""
 _ENTITY = re.compile(r"&#?\w+;")
-_MARKUP = re.compile(
-    r"`[^`]*`|<!--[^>]{0,1000}-->|\]\([^()\s]*(?:\s\"[^\"]*\")?\)|</?\w[^<>]*>|\$?\{\s?[\w.$:|-]*\s?\}"
-)
 _NUMBERED = re.compile(r"(?<!\S)(\d{1,3}\.)\s+$")
-_COPIED = re.compile(
-    r"[A-Za-z][\w+.-]*://\S+|(?i:www)\.\S+"  # URLs
-    r"|(?:~|\.{1,2})?/\S+|[A-Za-z]:\\\S*|\\\\\S+|[\w.-]+(?:/[\w.-]+)+\.\w{1,5}"  # paths
-    r"|%(?:\d+\$)?[-+#0-9.]*[A-Za-z]{1,2}|%\(\w+\)[A-Za-z]|%\w+%|\$[A-Za-z_]\w*"  # placeholders
-    r"|--[A-Za-z][\w-]*(?:=\S*)?|-[A-Za-z]|0[xX][0-9A-Fa-f]+|[vV]?\d+(?:\.\d+)+[\w.+-]*"  # options, numbers, versions
-    r"|[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+|[A-Za-z0-9-]{2,}(?:\.[A-Za-z0-9-]+)*\.(?:[a-z][a-z0-9]{1,4}|[A-Z][A-Z0-9]{1,4})"
-    r"|[A-Z]{1,4}\d[\dA-Z]*|(?:\\[nrt])+"  # codes, line breaks as programs write them
-)
-_LABEL = re.compile(r"((\*{1,3}|__)(?=[^\s*_])[^*_]{1,100}(?:[:.!?]\2|\2:|\2(?=\s[–—-]\s)))((?:\s[–—-])?\s+)(?=\S)")
+_LABEL_END = re.compile(r"(?:(?<=[:.!?])|:|(?=\s[–—-]\s))(?:\s[–—-])?\s+(?=\S)")
+"""What stands after a label, up to the text."""
+_LONGEST_LABEL = 100
+_OPEN_TAG = re.compile(r"<[A-Za-z][\w:-]*(?:\s[^<>]*)?$")
 _COLON = re.compile(r":\s+")
-_BETWEEN = re.compile(r"(<!--.{0,1000}?-->\s*|(?:\\[nrt])+(?![a-zäöüß]))")
-"""Comments, and line breaks as programs write them, but not those of C:\\temp."""
-_EDGES = "()[]<>\"'„“”‚‘’«»,;:!?*_"
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A piece of text that a model is to read."""
-
-    flat: str
-    """The text, with a space in place of each line break."""
-    breaks: tuple[tuple[int, str], ...] = ()
-    """Offsets of these spaces in ``flat``, and what stands there: white space, the line break, and signs after it."""
-
-    @property
-    def text(self) -> str:
-        """The text as it was."""
-        text, start = "", 0
-        for offset, exact in self.breaks:
-            text, start = text + self.flat[start:offset] + exact, offset + 1
-        return text + self.flat[start:]
-
-    def cut(self, parts: Iterable[str]) -> list[Piece]:
-        """Returns sentences without surrounding white space, and this white space.
-
-        Args:
-            parts: Parts of ``flat``; joined, they are ``flat``.
-        """
-        spans: list[Sentence] = []
-        start, breaks = 0, list(reversed(self.breaks))
-        for part in parts:
-            end = start + len(part)
-            first = end - len(part.lstrip())
-            last = max(first, start + len(part.rstrip()))
-            for begin, stop in filter(lambda span: span[0] < span[1], ((start, first), (first, last), (last, end))):
-                inside = []
-                while breaks and breaks[-1][0] < stop:
-                    offset, text = breaks.pop()
-                    inside.append((offset - begin, text))
-                spans.append(Sentence(self.flat[begin:stop], tuple(inside)))
-            start = end
-        return [span if needs_translation(span.flat) else span.text for span in spans]
-
-    def rewrap(self, output: str) -> str:
-        """Returns an output with the line breaks of the sentence, at places in proportion to the length of its lines.
-
-        A break for which the output has no white space left is omitted.
-        """
-        wrapped, start = "", 0
-        for offset, text in self.breaks:
-            wanted = round(offset / len(self.flat) * len(output))
-            before, after = output.rfind(" ", start + 1, wanted + 1), output.find(" ", max(wanted, start + 1))
-            places = [place for place in (before, after) if place > start]
-            if places:
-                place = min(places, key=lambda place: abs(place - wanted))
-                wrapped, start = wrapped + output[start:place].strip() + text, place + 1
-        return wrapped + output[start:]
-
-
-Piece = str | Sentence
-"""A sentence, or text that stays as it is."""
+_BETWEEN = re.compile(r"(<!--.{0,1000}?-->\s*|\n\s*|(?:\\[nrt])+(?![a-zäöüß]))")
+"""Comments, line feeds, which stand for tags that end a line, and ``\\n`` of programs, but not that of C:\\news."""
 
 
 class _Line(NamedTuple):
@@ -145,6 +85,7 @@ def segment(text: str, language: str = "en") -> list[Piece]:
         language: Code of its language; a region (``de-AT``) is ignored.
     """
     language = re.split("[-_]", language)[0].lower()
+    labels = labels_of(text)
     pieces: list[Piece] = []
     for lines in _paragraphs(text, language):
         if isinstance(lines, str):
@@ -153,36 +94,14 @@ def segment(text: str, language: str = "en") -> list[Piece]:
         width = max(len(line.text.rstrip()) for line in lines)
         full_lines = sum(_is_full(line, following, width) for line, following in pairwise(lines))
         block: list[_Line] = []
-        for line in lines:
-            if block and not _continues(block[-1], line, width, full_lines):
-                pieces += _block(block, language)
+        tags = _lines_in_tags(lines)
+        for index, line in enumerate(lines):
+            if block and not (index in tags or _continues(block[-1], line, width, full_lines)):
+                pieces += _block(block, language, labels)
                 block = []
             block.append(line)
-        pieces += _block(block, language)
+        pieces += _block(block, language, labels)
     return _joined(pieces)
-
-
-def join(pieces: Iterable[Piece]) -> str:
-    """Returns the text of which ``segment`` made these pieces."""
-    return "".join(piece if isinstance(piece, str) else piece.text for piece in pieces)
-
-
-def needs_translation(text: str) -> bool:
-    """Returns whether a text has a word: not only numbers, signs, emoji, URLs, e-mail addresses, paths and markup."""
-    if not any(map(str.isalpha, text)):
-        return False
-    words = _MARKUP.sub(" ", text).split()
-    return any(any(map(str.isalpha, word)) and not _is_copied(_bare(word)) for word in words)
-
-
-def _bare(word: str) -> str:
-    """Returns a word without the signs around it."""
-    return word.strip(_EDGES).rstrip(".")
-
-
-def _is_copied(word: str) -> bool:
-    name, at, domain = word.partition("@")
-    return bool(name and at and "." in domain.strip(".") and "@" not in domain) or bool(_COPIED.fullmatch(word))
 
 
 def _paragraphs(text: str, language: str) -> Iterator[list[_Line] | str]:
@@ -260,7 +179,7 @@ def _continues(line: _Line, following: _Line, width: int, full_lines: int) -> bo
         return False
     if line.prefix.count(">") != following.prefix.count(">") or line.end.startswith("  "):
         return False
-    if _separator(line.content) or _separator(following.content):
+    if _cells(line.content) or _cells(following.content):
         return False
     if not (needs_translation(line.content) and any(map(str.isalpha, following.content))):
         return False
@@ -272,56 +191,78 @@ def _continues(line: _Line, following: _Line, width: int, full_lines: int) -> bo
     return is_likely and _is_full(line, following, width)
 
 
-def _separator(content: str) -> re.Pattern[str] | None:
-    """Returns what separates the cells of a line: of a Markdown table, between tabs, of CSV; None for running text."""
+def _lines_in_tags(lines: list[_Line]) -> set[int]:
+    """Returns the indices of lines that begin inside a tag of HTML, which begins in a line before and ends."""
+    inside: set[int] = set()
+    opened: int | None = None
+    for index, line in enumerate(lines):
+        end = line.content.find(">")
+        if opened is not None and end >= 0:
+            inside |= set(range(opened + 1, index + 1))
+        if end >= 0 or "<" in line.content:
+            opened = None
+        if _OPEN_TAG.search(line.content):
+            opened = index
+    return inside
+
+
+def _cells(content: str) -> list[str]:
+    """Returns the cells of a line and what separates them, of a Markdown table, between tabs, of CSV.
+
+    Running text has none.
+    """
     if len(content) > 1 and content[0] == content[-1] == "|":
-        return _CELL
+        return _CELL.split(content)
     if "\t" in content:
-        return _TAB
-    fields = _ENTITY.sub("", content)
-    return _SEMICOLON if len(_TIGHT.findall(fields)) > 1 and "; " not in fields else None
+        return _TAB.split(content)
+    if ";" not in content:
+        return []
+    fields, quoted = _QUOTED.subn("x", _ENTITY.sub("", content))
+    if "; " in fields or len(_TIGHT.findall(fields)) <= (quoted < 2):
+        return []
+    return [part for field in _FIELD.finditer(content) for part in field.groups() if part]
 
 
-def _block(lines: list[_Line], language: str) -> list[Piece]:
+def _block(lines: list[_Line], language: str, labels: frozenset[str]) -> list[Piece]:
     """Returns the pieces of lines that are read as one text."""
     first, last = lines[0], lines[-1]
-    if separator := _separator(first.content):
-        cells = separator.split(first.content)
-        inside = [piece for cell in cells for piece in Sentence(cell).cut(_parts(cell, language))]
+    if contents := _cells(first.content):
+        cells = [without_signs(Sentence(cell), labels) for cell in contents]
+        inside = [piece for cell in cells for piece in cell.cut(_parts(cell, language))]
         return [first.prefix, *inside, first.end]
-    breaks, length = [], 0
-    for line, following in pairwise(lines):
-        length += len(line.content)
-        breaks.append((length, line.end + following.prefix))
-        length += 1
-    flat = " ".join(line.content for line in lines)
-    inside = Sentence(flat, tuple(breaks)).cut(_parts(flat, language))
+    text = without_signs(flatten(lines), labels)
+    inside = text.cut(_parts(text, language))
     if any(isinstance(piece, Sentence) and len(piece.breaks) >= _MOST_LINES for piece in inside):
-        return [piece for line in lines for piece in _block([line], language)]
+        return [piece for line in lines for piece in _block([line], language, labels)]
     return [first.prefix, *inside, last.end]
 
 
-def _parts(text: str, language: str) -> list[str]:
-    """Returns the sentences of a text, and the marks around them; joined, they are the text."""
+def _parts(text: Sentence, language: str) -> list[str]:
+    """Returns the sentences of a text, without its signs, and what stands around them; joined, they are the text."""
     sentences = partial(split_sentences, language=language)
-    parts = [text]
-    for divide in (_BETWEEN.split, _label, split_marks, split_emoji, sentences, split_marks, _before_copied):
+    parts = _label(text)
+    for divide in (_BETWEEN.split, split_emoji, sentences, _before_copied):
         parts = [part for whole in parts for part in divide(whole) if part]
     return parts
 
 
-def _label(text: str) -> list[str]:
-    """Returns a text in parts where it begins with a label or sentence in bold letters ("**Hinweis:** ...")."""
-    label = _LABEL.match(text)
-    return [label[1], label[3], text[label.end() :]] if label else [text]
+def _label(text: Sentence) -> list[str]:
+    """Returns a text in parts where it begins with a label or sentence in an element ("**Hinweis:** ...")."""
+    flat, first = text.flat, text.marks[0] if text.marks else None
+    if not first or first.at:
+        return [flat]
+    ends = [mark.at for mark in text.marks if mark.kind == "close" and mark.element == first.element]
+    end = next(iter(ends), first.length)
+    between = _LABEL_END.match(flat, end) if end <= _LONGEST_LABEL else None
+    return [flat[:end], flat[end : between.end()], flat[between.end() :]] if between else [flat]
 
 
 def _before_copied(text: str) -> list[str]:
     """Returns a text in two where what stands after its last colon is copied ("Siehe: https://example.org")."""
     end = max((colon.end() for colon in _COLON.finditer(text)), default=0)
     words = text[end:].split() if end else []
-    is_copied = any(map(_is_copied, map(_bare, words))) and not needs_translation(text[end:])
-    return [text[:end], text[end:]] if is_copied else [text]
+    is_split = any(map(is_copied, words)) and not needs_translation(text[end:])
+    return [text[:end], text[end:]] if is_split else [text]
 
 
 def _joined(pieces: Iterable[Piece]) -> list[Piece]:

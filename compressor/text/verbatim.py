@@ -1,13 +1,20 @@
-"""Blocks of lines that pass unchanged: blank lines, fenced code, comments of several lines, a page's metadata."""
+"""Blocks of lines that pass unchanged: blank lines, code, scripts, comments, definitions of links, metadata."""
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
+
+from compressor.text.markdown import DEFINITION
 
 _FENCE = re.compile(r"(`{3,}(?=[^`]*$)|~{3,})(\s*$)?")
 """A line that opens fenced code; with nothing after the signs (group 2) it may close it (CommonMark 0.31, 4.5)."""
 _COMMENT, _COMMENT_END = "<!--", "-->"
+_ELEMENT = re.compile(r"<(pre|script|style|svg|math|textarea)(?=[\s>]|$)", re.IGNORECASE)
+"""HTML whose lines are no text (CommonMark 0.31, 4.6, and elements that are never translated)."""
+_NOTE = re.compile(r"\[![A-Z]+\]|:{3,}\s*[\w-]*")
+"""A line with the kind of a note, as GitHub and Docusaurus have it."""
 _METADATA = re.compile(r"\s*(?:#.*|[\w-]+:(?:\s.*)?|[-\s].*)?")
 """A line of YAML as pages begin with it: a key, what belongs to the key before, or a comment."""
 
@@ -24,10 +31,7 @@ class VerbatimBlocks:
 
     def __init__(self, contents: Sequence[str], lines: Sequence[str]) -> None:
         self._contents, self._lines = contents, lines
-        self._next_comment_end = [len(contents)]
-        for index in reversed(range(len(contents))):
-            self._next_comment_end.append(index if _COMMENT_END in contents[index] else self._next_comment_end[-1])
-        self._next_comment_end.reverse()
+        self._lines_with: dict[str, list[int]] = {}
         self._shortest_unclosed: dict[str, int] = {}
 
     def end(self, start: int) -> int:
@@ -40,8 +44,10 @@ class VerbatimBlocks:
         if mark := _FENCE.match(content):
             return self._fence_end(start, mark[1])
         if content.startswith(_COMMENT) and _COMMENT_END not in content:
-            return self._comment_end(start)
-        return start
+            return self._end_with(_COMMENT_END, start)
+        if element := _ELEMENT.match(content):
+            return self._end_with(f"</{element[1].lower()}>", start)
+        return start + 1 if _NOTE.fullmatch(content) or DEFINITION.fullmatch(content) else start
 
     def _metadata_end(self) -> int:
         """Returns the line after metadata at the start of a text; 0 where the lines are none."""
@@ -63,7 +69,12 @@ class VerbatimBlocks:
             self._shortest_unclosed[mark[0]] = len(mark)
         return start + 1
 
-    def _comment_end(self, start: int) -> int:
-        """Returns the line after a comment; ``start`` where none ends it, or text follows its end on the same line."""
-        end = self._next_comment_end[start]
-        return end + 1 if end < len(self._contents) and self._contents[end].endswith(_COMMENT_END) else start
+    def _end_with(self, ending: str, start: int) -> int:
+        """Returns the line after a block; ``start`` where nothing ends it, or text follows its end on the same line."""
+        if ending not in self._lines_with:
+            contents = enumerate(self._contents)
+            self._lines_with[ending] = [index for index, content in contents if ending in content.lower()]
+        lines = self._lines_with[ending]
+        place = bisect_left(lines, start)
+        is_end = place < len(lines) and self._contents[lines[place]].lower().endswith(ending)
+        return lines[place] + 1 if is_end else start

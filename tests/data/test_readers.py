@@ -165,6 +165,38 @@ def test_csv_is_read_as_the_standard_librarys_writer_quotes_it(tmp_path: Path) -
     assert read_table(tmp_path / "x.csv", "3", "1")[1] == Example('He said:\n"Yes, yes."', 'Er sagte: "Ja, ja."')
 
 
+SO = ("Ach, so", "Oh, so")
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "rows"),
+    [
+        (
+            'de;en\r\n"Ja; nein";"Yes; no"\r\nAch, so;Oh, so\r\n',
+            ("de", "en"),
+            [("Ja; nein", "Yes; no"), SO],
+        ),
+        (
+            'Ach, so;Oh, so\nJa;Yes\n"Er, ""so"" ";x\n',
+            ("1", "2"),
+            [SO, ("Ja", "Yes"), ('Er, "so"', "x")],
+        ),
+        ("de,en\na;b,c;d\n", ("de", "en"), [("a;b", "c;d")]),
+        ("a;b,c;d\ne,f\n", ("2", "1"), [("c;d", "a;b"), ("f", "e")]),
+    ],
+)
+def test_csv_may_have_semicolons_as_spreadsheets_in_german_write_it(
+    tmp_path: Path, content: str, columns: tuple[str, str], rows: list[tuple[str, str]]
+) -> None:
+    path = write(tmp_path, "x.csv", f"\ufeff{content}".encode())
+    assert read_table(path, *columns) == [Example(*row) for row in rows]
+
+
+def test_a_missing_column_is_named_with_those_of_a_file_with_semicolons(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no column 'fr' \(found: de, en\)"):
+        read_table(write(tmp_path, "x.csv", b"de;en\na;b\n"), "de", "fr")
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

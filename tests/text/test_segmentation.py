@@ -9,7 +9,9 @@ import time
 
 import pytest
 
-from compressor.text.segmentation import Sentence, join, needs_translation, segment
+from compressor.text.copied import needs_translation
+from compressor.text.pieces import Sentence, join
+from compressor.text.segmentation import segment
 from compressor.text.sentences import WINDOW, split_sentences
 
 NASTY = {
@@ -114,7 +116,7 @@ def test_a_window_splits_as_the_whole_text_does() -> None:
         ("1.2 Eins\n1.2.3. Zwei\n→ Drei", ["1.2 ", "[Eins]", "\n1.2.3. ", "[Zwei]", "\n→ ", "[Drei]"]),
         ("8.30 Uhr. Ja.\n1.5 mal zwei", ["[8.30 Uhr.]", " ", "[Ja.]", "\n", "[1.5 mal zwei]"]),
         ("\ufeff# Titel", ["\ufeff# ", "[Titel]"]),
-        ("```pip``` ist gut.\nJa.", ["[```pip``` ist gut.]", "\n", "[Ja.]"]),
+        ("```pip``` ist gut.\nJa.", ["[`X1` ist gut.]", "\n", "[Ja.]"]),
         ("```sh\nEins\n```sh\nZwei\n```\nDrei", ["```sh\nEins\n```sh\nZwei\n```\n", "[Drei]"]),
         ("Ja.\n```\nNein.\n", ["[Ja.]", "\n```\n", "[Nein.]", "\n"]),
         ("<!-- Eins\nZwei -->\nDrei", ["<!-- Eins\nZwei -->\n", "[Drei]"]),
@@ -132,20 +134,20 @@ def test_a_window_splits_as_the_whole_text_does() -> None:
         ("Ja!  🎉  Nein.", ["[Ja!]", "  🎉  ", "[Nein.]"]),
         ("👍🏽 Gut gemacht ❤️\n🇩🇪 Hallo 👩‍👩‍👧!", ["👍🏽 ", "[Gut gemacht]", " ❤️\n🇩🇪 ", "[Hallo]", " 👩‍👩‍👧!"]),
         ("Taste 3️⃣", ["[Taste 3️⃣]"]),
-        ("**Wichtig!** Mehr *hier*.\n_Ende_", ["**", "[Wichtig!]", "** ", "[Mehr *hier*.]", "\n_", "[Ende]", "_"]),
-        ("**a** und **b**", ["[**a** und **b**]"]),
+        ("**Wichtig!** Mehr *hier*.\n_Ende_", ["**", "[Wichtig!]", "** ", "[Mehr hier.]", "\n_", "[Ende]", "_"]),
+        ("**a** und **b**", ["[a und b]"]),
         ("> **Hinweis:** Nicht ändern! Gut.", ["> **", "[Hinweis:]", "** ", "[Nicht ändern!]", " ", "[Gut.]"]),
         ("**Hinweis**: Nicht ändern!", ["**", "[Hinweis]", "**: ", "[Nicht ändern!]"]),
         ("![Bild](a/b.png)", ["![", "[Bild]", "](a/b.png)"]),
         ('- [Hilfe](c.html "Titel")', ["- [", "[Hilfe]", '](c.html "Titel")']),
-        ("Siehe [a](b) und [c](d)", ["[Siehe [a](b) und [c](d)]"]),
+        ("Siehe [a](b) und [c](d)", ["[Siehe a und c]"]),
         ("Laden: https://a.de/b.\nFrist: morgen", ["[Laden:]", " https://a.de/b.\n", "[Frist: morgen]"]),
         ("Los:\n\n    make test\n    cd /tmp\n\nGut.", ["[Los:]", "\n\n    make test\n    cd /tmp\n\n", "[Gut.]"]),
         ("Los:\n\n    Wer reitet\n    so spät?", ["[Los:]", "\n\n    ", "[Wer reitet]", "\n    ", "[so spät?]"]),
         ("- Eins\n\n    und zwei", ["- ", "[Eins]", "\n\n    ", "[und zwei]"]),
         ("Wort\n: Erklärung.", ["[Wort]", "\n: ", "[Erklärung.]"]),
         ("Name\tAlter\t42\nSo\tGut. Ja.", ["[Name]", "\t", "[Alter]", "\t42\n", "[So]", "\t", "[Gut.]", " ", "[Ja.]"]),
-        ('Anna;"Köln, Mitte";12,50', ["[Anna]", ";", '["Köln, Mitte"]', ";12,50"]),
+        ('Anna;"Köln, Mitte";12,50', ["[Anna]", ';"', "[Köln, Mitte]", '";12,50']),
         ("Eins; zwei; drei", ["[Eins; zwei; drei]"]),
         ("Eins;zwei", ["[Eins;zwei]"]),
         ("&lt;Name&gt; fehlt", ["[&lt;Name&gt; fehlt]"]),
@@ -235,8 +237,8 @@ def test_it_needs_no_torch() -> None:
         ("**Gut 😀.**", ["**", "[Gut]", " 😀.**"]),
         ("**Ein Satz. Noch ein Satz.**", ["**", "[Ein Satz.]", " ", "[Noch ein Satz.]", "**"]),
         ("- **Datei** - Öffnet eine.", ["- **", "[Datei]", "** - ", "[Öffnet eine.]"]),
-        ("Siehe:\n[Anleitung](anleitung.md).", ["[Siehe:]", "\n[", "[Anleitung]", "](anleitung.md)."]),
-        ("| `-d` | Name \\| Pfad | – |", ["| `-d` | ", "[Name \\| Pfad]", " | – |"]),
+        ("Siehe:\n[Anleitung](anleitung.md).", ["[Siehe:]", "\n", "[Anleitung.]"]),
+        ("| `-d` | Name \\| Pfad | – |", ["| `-d` | ", "[Name | Pfad]", " | – |"]),
         ("<!-- Kommentar --> Der Hund.", ["<!-- Kommentar --> ", "[Der Hund.]"]),
         ("Fehler: %s\\nBitte erneut.", ["[Fehler:]", " %s\\n", "[Bitte erneut.]"]),
         ("Der Ordner C:\\neu ist leer.", ["[Der Ordner C:\\neu ist leer.]"]),
@@ -252,6 +254,45 @@ def test_it_needs_no_torch() -> None:
 )  # fmt: skip
 def test_marks_codes_and_numbers_within_a_line(text: str, pieces: list[str]) -> None:
     assert show(text) == pieces
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("Das *ist* `a b` **gut**.", ["[Das ist `X1` gut.]"]),
+        ("Die X1 hat `a`.", ["[Die X1 hat `Y1`.]"]),
+        ("Das ist **gut. Und schlecht.** Ende.", ["[Das ist gut.]", " ", "[Und schlecht.]", "** ", "[Ende.]"]),
+        ("Der *Kap. B. 2* und `a. B`.", ["[Der Kap. B. 2 und `X1`.]"]),
+        ("- `foo` – Tut etwas.\n- `-v`: Zeigt mehr.", ["- `foo` – ", "[Tut etwas.]", "\n- `-v`: ", "[Zeigt mehr.]"]),
+        ("**[Hilfe](a.html):** Mehr.", ["**", "[Hilfe:]", "** ", "[Mehr.]"]),
+        ("[![Bau](a.png)](b) Das ist gut.", ["[![", "[Bau]", "](a.png)](b) ", "[Das ist gut.]"]),
+        ("Klick ![Rad](a.png) an.", ["[Klick `X1` an.]"]),
+        ("![](a.png)", ["![](a.png)"]),
+        ("Siehe: `pip install x`", ["[Siehe:]", " `pip install x`"]),
+        ("Das Zeichen `\\n` trennt.", ["[Das Zeichen `X1` trennt.]"]),
+        ("Schreib an <a.b@c.de> oder <https://a.de>.", ["[Schreib an `X1` oder `X2`.]"]),
+        ("Eins<br>zwei <b>drei</b><img src=a>", ["[Eins]", "<br>", "[zwei drei]", "<img src=a>"]),
+        ("List<String> ist <Name>", ["[List<String> ist <Name>]"]),
+        ("</div>", ["</div>"]),
+        ("Ein Text[^1].\n\n[^1]: Eine *Note*.", ["[Ein Text.]", "\n\n[^1]: ", "[Eine Note.]"]),
+        ("Die [FAQ] hilft.\n\n[FAQ]: a.html 'Titel'", ["[Die FAQ hilft.]", "\n\n[FAQ]: a.html 'Titel'"]),
+        ("Die [FAQ] hilft.", ["[Die [FAQ] hilft.]"]),
+        ("[Anna]: Hallo", ["[[Anna]: Hallo]"]),
+        ("> [!NOTE]\n> Gut.", ["> [!NOTE]\n> ", "[Gut.]"]),
+        (":::tip\nGut.\n:::", [":::tip\n", "[Gut.]", "\n:::"]),
+        ("<pre>\nEin Hund\n\nbellt</pre>\nGut.", ["<pre>\nEin Hund\n\nbellt</pre>\n", "[Gut.]"]),
+        ("<pre>\nEin Hund", ["<pre>\n", "[Ein Hund]"]),
+        ("Der <a href='b'\n  title='c'\n  id=d>Link</a> geht.", ["[Der Link geht.]"]),
+        ("<div class='a'\n  id='b'>\nGut.", ["<div class='a'\n  id='b'>\n", "[Gut.]"]),
+        ("Wenn a <b\nGut.", ["[Wenn a <b]", "\n", "[Gut.]"]),
+        ('Anna;"Köln; Mitte";12', ["[Anna]", ';"', "[Köln; Mitte]", '";12']),
+        ('"Ja; gut";"Nein"', ['"', "[Ja; gut]", '";"', "[Nein]", '"']),
+        ('Er sagte "Ja; nein"; dann ging er.', ['[Er sagte "Ja; nein"; dann ging er.]']),
+    ],
+)  # fmt: skip
+def test_inline_signs_are_no_part_of_the_sentences(text: str, pieces: list[str]) -> None:
+    assert show(text) == pieces
+    assert join(segment(text, "de")) == text
 
 
 @pytest.mark.parametrize(
