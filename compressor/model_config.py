@@ -69,6 +69,10 @@ class _EncoderDecoder(_Sizes):
     activation: Literal["relu", "gelu", "swish"] = Field(
         "relu", description="Activation function of the feed-forward layers."
     )
+    positions: Literal["sinusoidal", "learned"] = Field(
+        "sinusoidal", description="One fixed table of positions, or a trained one a side (BART)."
+    )
+    embedding_norm: bool = Field(False, description="Layer norm of the embedded tokens (BART).")
 
     def conflicts(self) -> Iterator[Conflict]:
         """See Section."""
@@ -125,20 +129,11 @@ class _Vocabulary(Section):
     pad_id: int = Field(ge=0, description="Its embedding is zero and stays zero.")
 
 
-class _ModelFields(_Vocabulary):
-    """What converted checkpoints add to it, too."""
-
-    positions: Literal["sinusoidal", "learned"] = Field(
-        "sinusoidal", description="One fixed table, or a trained one a side (BART)."
-    )
-    embedding_norm: bool = Field(False, description="Layer norm of the embedded tokens (BART).")
-
-
-class TransformerModelConfig(_ModelFields, TransformerConfig):
+class TransformerModelConfig(_Vocabulary, TransformerConfig):
     """All that is needed to build a Transformer."""
 
 
-class SsruModelConfig(_ModelFields, SsruConfig):
+class SsruModelConfig(_Vocabulary, SsruConfig):
     """All that is needed to build a model with an SSRU decoder."""
 
 

@@ -46,6 +46,9 @@ class EncoderDecoder(EmbeddedModel):
             {side: nn.Parameter(torch.empty(config.max_length, config.d_model)) for side in learned}
         )
         self._initialise()
+        with torch.no_grad():
+            for table in self.learned_positions.values():  # of the size that sines have beside the embeddings
+                table.copy_(self.positions * (self.scale * config.d_model**-0.5))
 
     def _positions(self, side: str) -> Tensor:
         """Returns the position embeddings of a side, [max_length, d]."""

@@ -15,7 +15,7 @@ from compressor.models.attention_copy import copy_attention
 from compressor.models.layers import CrossAttention, FeedForward, Residual, SelfAttention
 from compressor.models.projection import Projection, stream_basis
 
-EQUAL_FIELDS = ("norm", "activation", "scale_embedding", "tie_embeddings")
+EQUAL_FIELDS = ("norm", "activation", "scale_embedding", "tie_embeddings", "positions", "embedding_norm")
 """Fields in which teacher and student must agree for layers to be copied."""
 SHRINKING_FIELDS = ("d_model", "num_heads", "encoder_layers", "decoder_layers", "encoder_ffn", "decoder_ffn")
 """Fields in which the student must not be larger than the teacher."""
@@ -63,6 +63,9 @@ def copy_projected(teacher: Any, student: Any, projection: Projection) -> None:
         factor = projection.ratio if name == "output" else looked_up
         table.copy_(factor * (teacher.embedding[name] @ projection.basis))
     student.output_bias.copy_(teacher.output_bias)
+    for side, table in student.learned_positions.items():
+        table.copy_(teacher.learned_positions[side][: len(table)])
+    student.embedding_norm.load_state_dict(teacher.embedding_norm.state_dict())
     for theirs, ours in ((teacher.encoder, student.encoder), (teacher.decoder, student.decoder)):
         for index, layer in zip(spaced(len(theirs), len(ours)), ours, strict=True):
             _copy_layer(theirs[index], layer, projection)
@@ -162,7 +165,15 @@ def _check_fit(theirs: Any, ours: Any) -> None:
         problems.append(
             f"student.num_heads: {ours.num_heads} makes heads of {size}, the teacher's are {most}; give more"
         )
-    if theirs.positions != "sinusoidal" or theirs.embedding_norm:
-        problems.append("teacher: its embedding has no Marian layout")
+    if theirs.embedding_norm or theirs.positions == "learned":
+        if ours.d_model < theirs.d_model:
+            problems.append(
+                f"student.d_model: {ours.d_model} is less than the teacher's {theirs.d_model}: learned positions and a "
+                "layer norm of embeddings are copied at their own width alone"
+            )
+        if ours.max_length > theirs.max_length:
+            problems.append(
+                f"student.max_length: {ours.max_length}, the teacher has {theirs.max_length} positions to copy"
+            )
     if problems:
         raise ConfigError("training.initialization: the teacher's layers do not fit the student", problems)

@@ -42,9 +42,15 @@ class Advisor:
         return self.model
 
 
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_copied_layers_of_equal_shape_give_equal_logits(norm: str) -> None:
-    teacher, student = transformer(norm=norm), transformer(norm=norm)
+BART = {"positions": "learned", "embedding_norm": True}
+
+
+@pytest.mark.parametrize("layout", [{}, {"norm": "pre"}, BART], ids=["post", "pre", "bart"])
+def test_copied_layers_of_equal_shape_give_equal_logits(layout: dict[str, object]) -> None:
+    teacher, student = transformer(**layout), transformer(**layout)
+    with torch.no_grad():
+        for parameter in teacher.parameters():  # no zeros and ones, which hide a mistake
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
     initialize(student, Advisor(teacher), "teacher_layers")
     torch.testing.assert_close(logits(student), logits(teacher), atol=1e-6, rtol=0)
 
@@ -79,6 +85,14 @@ def test_teacher_of_another_shape_is_refused() -> None:
     ]
     with pytest.raises(ConfigError, match="only native and Marian layouts"):
         initialize(transformer(), Advisor(None), "teacher_layers")
+
+
+def test_an_embedding_in_barts_layout_is_copied_at_its_own_width_alone() -> None:
+    with pytest.raises(ConfigError) as error:
+        initialize(transformer(d_model=8, max_length=40, **BART), Advisor(transformer(**BART)), "teacher_layers")
+    assert [problem.partition(":")[0] for problem in error.value.problems] == ["student.d_model", "student.max_length"]
+    with pytest.raises(ConfigError, match=r"student.positions: sinusoidal, the teacher's is learned"):
+        initialize(transformer(), Advisor(transformer(**BART)), "teacher_layers")
 
 
 def test_a_narrower_student_starts_nearer_to_its_teacher(make_recipe: Callable[..., Recipe]) -> None:

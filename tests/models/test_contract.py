@@ -47,7 +47,11 @@ def contexts(rows: int) -> Tensor:
     return torch.randint(1, VOCAB - 1, (rows, LENGTH), generator=torch.Generator().manual_seed(5))
 
 
-@pytest.mark.parametrize("changes", [{}, {"norm": "pre", "layer_norm": True, "projection": 8}], ids=["", "norms"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"norm": "pre", "layer_norm": True, "projection": 8}, {"positions": "learned", "embedding_norm": True}],
+    ids=["", "norms", "BART"],
+)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @torch.no_grad()
 def test_whole_prefixes_equal_repeated_steps(architecture: str, changes: dict[str, Any]) -> None:
