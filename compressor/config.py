@@ -84,9 +84,9 @@ class TrainingConfig(Section):
         description="What the student starts from. `random`: fresh weights. `teacher_embeddings`: the teacher's "
         "embeddings at the student's width. `teacher_layers`: its layers too, cut down to the student's depth and "
         "widths; for runs, Marian and BART teachers (BART's at their own `d_model`) whose norm, activation and "
-        "positions are the student's, and whose heads are not smaller. Or the folder of a run of the same shape (with a slash: "
-        "`runs/name`): its best weights, with its tokenizer; a Transformer's depth may differ, then layers are "
-        "left out or repeated.",
+        "positions are the student's, and whose heads are not smaller. Or the folder of a run of the same shape "
+        "(with a slash: `runs/name`): its best weights, with its tokenizer; a Transformer's depth may differ, then "
+        "layers are left out or repeated.",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Arithmetic of training; auto: bf16 where the processor has it."

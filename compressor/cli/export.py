@@ -31,7 +31,7 @@ def command(
     The bundle is checked against the run in PyTorch on the dev set, and contains the report. A Hugging Face checkpoint
     in Marian's or BART's layout can be exported without a student; give it --dev-source and --dev-reference. Where
     int8, int4 or mixed loses too much, the layers that lose most stay in fp32. With --format transformers the result
-    is a MarianMT folder, which transformers and CTranslate2's converter load.
+    is a MarianMT or BART folder, which transformers and CTranslate2's converter load.
     """
     from compressor.cli.folders import describe
     from compressor.cli.output import print_fields, print_json, readable

@@ -29,7 +29,8 @@ class ExportConfig(BaseModel):
 
     format: Literal["onnx", "transformers"] = Field(
         "onnx",
-        description="What is written: a bundle, or a MarianMT folder for transformers and CTranslate2's converter.",
+        description="What is written: a bundle, or a MarianMT or BART folder for transformers and CTranslate2's "
+        "converter.",
     )
     precisions: tuple[str, ...] | None = Field(
         None,

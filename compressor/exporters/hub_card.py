@@ -10,6 +10,8 @@ import yaml
 from compressor.generation_config import GenerationConfig
 from compressor.models.base import Seq2SeqModel, count_parameters
 from compressor.run_folder import RunRecord
+from compressor.teachers.conversion.layout import Family
+from compressor.text.tokenizer import Tokenizer
 
 HUB_LICENCES = (
     "apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0",
@@ -27,25 +29,46 @@ print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))
 ```
 
 For CTranslate2: `ct2-transformers-converter --model FOLDER --output_dir OUT`. It takes no search options from
-there: give `translate_batch` the output limit, `max_decoding_length={limit}`, and the beams."""
+there: give `translate_batch` the beams, and {options}."""
+
+FAMILIES: dict[Family, str] = {"marian": "MarianMT", "bart": "BART"}
+"""How a family is called."""
 
 
-def hub_card(model: Seq2SeqModel, generation: GenerationConfig, record: RunRecord, prefix: str = "") -> str:
+def hub_card(
+    model: Seq2SeqModel, generation: GenerationConfig, record: RunRecord, tokenizer: Tokenizer, family: Family
+) -> str:
     """Returns the text of README.md.
 
     Args:
         model: The exported model.
         generation: Its search rules.
         record: What is known of its training.
-        prefix: Text that stands before every source.
+        tokenizer: Its tokenizer.
+        family: The family whose classes load it.
     """
-    limit = generation.max_new_tokens - (generation.forced_eos_id is not None)  # it does not force the end
-    use = USE.format(prefix=f"{prefix!r} + " if prefix else "", limit=limit)
-    parts = [_header(record), _head(model, generation, record), use, _quality(record), _terms(record), _origin(record)]
+    prefix, options = tokenizer.frame.text_prefix, _ctranslate2_options(generation, tokenizer)
+    use = USE.format(prefix=f"{prefix!r} + " if prefix else "", options=", ".join(options))
+    head = _head(model, generation, record, family)
+    parts = [_header(record, family), head, use, _quality(record), _terms(record), _origin(record)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _header(record: RunRecord) -> str:
+def _ctranslate2_options(generation: GenerationConfig, tokenizer: Tokenizer) -> list[str]:
+    """Returns the arguments of ``translate_batch`` that stand for the search rules."""
+    limit = generation.max_new_tokens - (generation.forced_eos_id is not None)  # it does not force the end
+    names = {index: token for token, index in tokenizer.vocab.items()}
+    first = None if generation.forced_bos_id is None else names[generation.forced_bos_id]
+    given = {
+        "max_decoding_length": limit,
+        "min_decoding_length": generation.min_new_tokens,
+        "no_repeat_ngram_size": generation.no_repeat_ngram_size,
+    }
+    options = [f"`{name}={value}`" for name, value in given.items() if value]
+    return [*options, f'`target_prefix=[["{first}"]] * len(batch)`'] if first else options
+
+
+def _header(record: RunRecord, family: Family) -> str:
     languages = list(dict.fromkeys(code for code in (record.source_language, record.target_language) if code))
     licence = _hub_licence(record.licence)
     fields: dict[str, Any] = {
@@ -54,7 +77,7 @@ def _header(record: RunRecord) -> str:
         "license_name": "see-model-card" if licence == "other" else None,
         "library_name": "transformers",
         "pipeline_tag": record.task,
-        "tags": ["marian", "knowledge-distillation" if record.teacher else "marianmt"],
+        "tags": [family, *(["knowledge-distillation"] if record.teacher else [])],
     }
     given = {name: value for name, value in fields.items() if value is not None}
     return f"---\n{yaml.safe_dump(given, sort_keys=False)}---"
@@ -68,14 +91,14 @@ def _hub_licence(terms: str | None) -> str | None:
     return identifier if identifier in HUB_LICENCES else "other"
 
 
-def _head(model: Seq2SeqModel, generation: GenerationConfig, record: RunRecord) -> str:
+def _head(model: Seq2SeqModel, generation: GenerationConfig, record: RunRecord, family: Family) -> str:
     languages = " to ".join(code for code in (record.source_language, record.target_language) if code)
     config = model.config
     return (
         f"# {(record.task or 'translation').capitalize()}{f', {languages}' if languages else ''}\n\n"
-        f"A Transformer in MarianMT's layout with {count_parameters(model):,} parameters: {config.encoder_layers} "
-        f"encoder and {config.decoder_layers} decoder layers, width {config.d_model}, vocabulary "
-        f"{config.vocab_size:,}. Sources have at most {generation.max_source_tokens} tokens."
+        f"A Transformer in {FAMILIES[family]}'s layout with {count_parameters(model):,} parameters: "
+        f"{config.encoder_layers} encoder and {config.decoder_layers} decoder layers, width {config.d_model}, "
+        f"vocabulary {config.vocab_size:,}. Sources have at most {generation.max_source_tokens} tokens."
     )
 
 

@@ -1,4 +1,4 @@
-"""Exports a run as a Hugging Face folder in MarianMT's layout, which transformers and CTranslate2's converter read."""
+"""Exports a run as a Hugging Face folder, MarianMT or BART, which transformers and CTranslate2's converter read."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from compressor.exporters.checkpoints import load_exportable
 from compressor.exporters.config import ExportConfig
 from compressor.exporters.hub_card import hub_card
 from compressor.files import write_atomic
+from compressor.generation_config import GenerationConfig
+from compressor.model_config import ModelConfig
 from compressor.models.transformer import Transformer
 from compressor.models.weights import Run
 from compressor.output_folder import new_folder
-from compressor.run_folder import RUN_FILE, RunRecord
+from compressor.run_folder import RUN_FILE, RunRecord, is_run, read_model
 from compressor.teacher_config import TeacherConfig
+from compressor.teachers.conversion.bart import to_bart
+from compressor.teachers.conversion.json_tokenizer import json_tokenizer_files
+from compressor.teachers.conversion.layout import Family, family_of
 from compressor.teachers.conversion.marian import suppress_by_bias, to_marian, with_padding_last
 from compressor.teachers.conversion.marian_tokenizer import marian_tokenizer_files
 from compressor.teachers.hf_tokenizer import PROBES
 from compressor.teachers.registry import load_teacher
+from compressor.text.tokenizer import JsonTokenizer, Tokenizer
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 TOLERANCE = {"fp32": 1e-3, "fp16": 0.2}
@@ -31,7 +37,7 @@ def export_hub_folder(run_dir: Path, out_dir: Path, config: ExportConfig, *, for
     """Exports a run as a Hugging Face folder, whole or not at all: weights, tokenizer, generation rules, model card.
 
     Args:
-        run_dir: A run folder, or a Hugging Face checkpoint in Marian's layout.
+        run_dir: A run folder, or a Hugging Face checkpoint in Marian's or BART's layout.
         out_dir: The folder to write.
         config: Options; ``format`` is ``transformers``, and the precision that of the stored weights.
         force: Replace ``out_dir`` if it exists.
@@ -40,12 +46,15 @@ def export_hub_folder(run_dir: Path, out_dir: Path, config: ExportConfig, *, for
         ``out_dir``.
 
     Raises:
-        ModelError: the run is damaged, or model or tokenizer do not have Marian's layout.
+        ModelError: the run is damaged, or model and tokenizer have neither Marian's nor BART's layout.
         ExportError: the folder computes something else.
         OutputExistsError: ``out_dir`` exists and ``force`` is not set.
         StorageError: the disk is full.
     """
     (precision,) = config.built_precisions
+    if is_run(run_dir):  # refused before its weights are read
+        described = read_model(run_dir)
+        family_of(described.model, described.generation)
     run = load_exportable(run_dir, config.task)
     with new_folder(out_dir, force=force) as folder:
         _write(run, folder, precision)
@@ -54,27 +63,33 @@ def export_hub_folder(run_dir: Path, out_dir: Path, config: ExportConfig, *, for
 
 
 def _write(run: Run, folder: Path, precision: str) -> None:
-    to_marian(run.model, run.generation)  # raises where the layout is another
+    family, record = family_of(run.model.config, run.generation), public_record(run)
     assert isinstance(run.model, Transformer)
-    model, generation = with_padding_last(run.model, run.generation)
-    marian = to_marian(model, generation)
-    suppress_by_bias(marian, generation.suppressed_ids)
+    model, generation = run.model, run.generation
+    if family == "marian" or not isinstance(run.tokenizer, JsonTokenizer):  # Marian's tokenizer has padding last
+        model, generation = with_padding_last(model, generation)
+    files = _tokenizer_files(run.tokenizer, family, model.config, generation, record)
+    converted = to_marian(model, generation) if family == "marian" else to_bart(model, generation)
+    suppress_by_bias(converted, generation.suppressed_ids)
     hf_logging.disable_progress_bar()
-    marian.to(DTYPES[precision]).save_pretrained(folder)
+    converted.to(DTYPES[precision]).save_pretrained(folder)
     for path in folder.iterdir():
         path.chmod(0o644)
-    record = public_record(run)
-    files = marian_tokenizer_files(
-        run.tokenizer,
-        model.config.vocab_size,
-        min(generation.max_source_tokens, model.config.max_length),
-        record.source_language,
-        record.target_language,
-    )
     for name, content in files.items():
         write_atomic(folder / name, content)
     write_atomic(folder / RUN_FILE, record.model_dump_json(indent=1, exclude_unset=True) + "\n")
-    write_atomic(folder / "README.md", hub_card(run.model, generation, record, run.tokenizer.frame.text_prefix))
+    write_atomic(folder / "README.md", hub_card(run.model, generation, record, run.tokenizer, family))
+
+
+def _tokenizer_files(
+    tokenizer: Tokenizer, family: Family, model: ModelConfig, generation: GenerationConfig, record: RunRecord
+) -> dict[str, bytes]:
+    """Returns the tokenizer's files, by name. Raises ModelError if the family's classes cannot read it."""
+    longest = min(generation.max_source_tokens, model.max_length)
+    if family == "bart" and isinstance(tokenizer, JsonTokenizer):
+        return json_tokenizer_files(tokenizer, model.vocab_size, longest)
+    languages = record.source_language, record.target_language
+    return marian_tokenizer_files(tokenizer, model.vocab_size, longest, *languages)
 
 
 def public_record(run: Run) -> RunRecord:
@@ -102,7 +117,7 @@ def _check(run: Run, folder: Path, tolerance: float) -> None:
     for text in (language + probe for probe in PROBES):
         ids = run.tokenizer.encode_source(text)
         if teacher.tokenizer.encode_source(text) != ids:
-            raise ExportError(f"{folder}: Marian's tokenizer gives {text!r} other token ids than the run's")
+            raise ExportError(f"{folder}: its tokenizer gives {text!r} other token ids than the run's")
         source = torch.tensor([ids[:longest]])
         mask = torch.ones_like(source, dtype=torch.bool)
         theirs = teacher.logits(source, mask, start, torch.ones_like(start, dtype=torch.bool))[0]

@@ -13,9 +13,9 @@ import torch
 from ctranslate2.converters import TransformersConverter
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianTokenizer
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartForConditionalGeneration, MarianMTModel
 
-from compressor import export
+from compressor import distill, export
 from compressor.data.tokenizer_training import train_sentencepiece
 from compressor.decoding.search import greedy, pad_sources
 from compressor.errors import ConfigError, ModelError, OutputExistsError
@@ -24,15 +24,20 @@ from compressor.generation_config import GenerationConfig, until_eos
 from compressor.model_config import complete_config
 from compressor.models.registry import build_model
 from compressor.models.weights import Run, load_run, save_run
-from compressor.run_folder import RunRecord, read_record
+from compressor.run_folder import WEIGHTS_FILE, RunRecord, read_record
 from compressor.teacher_config import TeacherConfig
 from compressor.teachers.huggingface import HuggingFaceTeacher
 from compressor.text.tokenizer import load_tokenizer
 from tests.models.test_contract import small_student
 from tests.teachers import checkpoints
 
-RUNS = ("trained", "bytes", "marian")
+RUNS = ("trained", "bytes", "marian", "bart", "bart without a mask", "student of bart", "bart with pieces")
+CHECKPOINTS = RUNS[2:5]
 SOURCES, PIECES = 200, 290
+BART = ["student.positions=learned", "student.embedding_norm=true", "student.activation=gelu"]
+BART += ["student.scale_embedding=false", "student.d_model=16", "student.encoder_ffn=16", "student.decoder_ffn=16"]
+BART += ["tokenizer.vocabulary=corpus", "training.initialization=teacher_layers", "training.updates=100"]
+"""The recipe of a student in BART's layout, with its tokenizer cut to the corpus."""
 ODD_TEXTS = ["  Zwei  Häuser\u00a0.", "</s> <pad> <unk> <s>", "日本語 😀 ½ ﬁ", "Der Hund, 3,5 % — „Vögel“!"]
 
 
@@ -72,7 +77,7 @@ def lines(tiny_corpus: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def model_of(
-    tiny_run: Path, tiny_corpus: Path, lines: list[str], tmp_path_factory: pytest.TempPathFactory
+    tiny_run: Path, tiny_recipe: Path, tiny_corpus: Path, lines: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     @cache
     def make(name: str) -> Path:
@@ -82,10 +87,18 @@ def model_of(
                 return tiny_run
             case "bytes":
                 return random_run(folder, lines)
-            case _:
-                english = (tiny_corpus / "train.en").read_text("utf-8").splitlines()
-                checkpoints.marian(folder, [lines, english])
-                return folder
+            case "bart with pieces":
+                return random_run(folder, lines, positions="learned", embedding_norm=True)
+            case "student of bart":
+                recipe = [*BART, f"teacher.path={make('bart')}", "student.max_length=40"]
+                return distill(tiny_recipe, folder / "run", overrides=recipe, progress=False)
+        english = (tiny_corpus / "train.en").read_text("utf-8").splitlines()
+        if name == "marian":
+            checkpoints.marian(folder, [lines, english])
+        else:
+            unread = ["Welche Farbe haben Zebras?"] * 300  # tokens that a student of the corpus leaves out
+            checkpoints.bart(folder, [lines, english, unread], mask_row=name == "bart")
+        return folder
 
     return make
 
@@ -101,7 +114,7 @@ def folder_of(model_of: Callable[[str], Path], tmp_path_factory: pytest.TempPath
 
 
 def task(name: str) -> str | None:
-    return "translation" if name == "marian" else None
+    return "translation" if name in CHECKPOINTS else None
 
 
 def greedy_ids(run: Run, texts: list[str]) -> list[list[int]]:
@@ -115,35 +128,38 @@ def test_transformers_writes_the_runs_tokens(
 ) -> None:
     run, folder, texts = load_exportable(model_of(name)), folder_of(name), lines[:SOURCES]
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSeq2SeqLM.from_pretrained(folder)
-    assert isinstance(tokenizer, MarianTokenizer)
+    assert isinstance(model, BartForConditionalGeneration if "bart" in name else MarianMTModel)
     for text in [*texts, *ODD_TEXTS]:
         assert tokenizer(text, verbose=False).input_ids == run.tokenizer.encode_source(text)
-    found = model.generate(**tokenizer(texts, return_tensors="pt", padding=True), num_beams=1, do_sample=False)
+    written = model.generate(**tokenizer(texts, return_tensors="pt", padding=True), num_beams=1, do_sample=False)
     expected = greedy_ids(run, texts)
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    assert [until_eos(row, eos, pad) for row in found[:, 1:].tolist()] == expected
+    assert [until_eos(row, eos, pad) for row in written[:, 1:].tolist()] == expected
     assert len({tuple(row) for row in expected}) > SOURCES // 8
     theirs = tokenizer.batch_decode(expected, skip_special_tokens=True)
-    assert theirs == [run.tokenizer.decode(row).strip() for row in expected]
+    assert [text.strip() for text in theirs] == [run.tokenizer.decode(row).strip() for row in expected]
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_ctranslate2_writes_the_runs_tokens(
     model_of: Callable[[str], Path], folder_of: Callable[[str], Path], lines: list[str], tmp_path: Path, name: str
 ) -> None:
-    """It takes limits with each call, and does not force the end at the limit."""
+    """It takes limits and a forced first token with each call, and does not force the end at the limit."""
     run, tokenizer = load_exportable(model_of(name)), AutoTokenizer.from_pretrained(folder_of(name))
     TransformersConverter(str(folder_of(name))).convert(str(tmp_path / "ct2"), quantization="float32")
     translator = ctranslate2.Translator(str(tmp_path / "ct2"), compute_type="float32", intra_threads=1)
+    rules, first = run.generation, run.generation.forced_bos_id
     results = translator.translate_batch(
         [tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids) for text in lines[:SOURCES]],
         beam_size=1,
-        max_decoding_length=run.generation.max_new_tokens - (run.generation.forced_eos_id is not None),
-        min_decoding_length=run.generation.min_new_tokens,
+        max_decoding_length=rules.max_new_tokens - (rules.forced_eos_id is not None),
+        min_decoding_length=rules.min_new_tokens,
+        no_repeat_ngram_size=rules.no_repeat_ngram_size,
+        target_prefix=None if first is None else [[tokenizer.convert_ids_to_tokens(first)]] * SOURCES,
     )
-    found = [tokenizer.convert_tokens_to_ids(result.hypotheses[0]) for result in results]
-    eos = run.generation.eos_id
-    assert found == [row[:-1] if row[-1] == eos else row for row in greedy_ids(run, lines[:SOURCES])]
+    written = [tokenizer.convert_tokens_to_ids(result.hypotheses[0]) for result in results]
+    eos = rules.eos_id
+    assert written == [row[:-1] if row[-1] == eos else row for row in greedy_ids(run, lines[:SOURCES])]
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -166,6 +182,11 @@ def test_the_folder_is_a_teacher_and_can_be_exported_again(
     export(folder_of(name), tmp_path / "twice", format="transformers")
     first, second = (load_file(folder / "model.safetensors") for folder in (folder_of(name), tmp_path / "twice"))
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_student_of_bart_has_a_part_of_its_tokenizer(folder_of: Callable[[str], Path]) -> None:
+    student, teacher = (AutoTokenizer.from_pretrained(folder_of(name)) for name in ("student of bart", "bart"))
+    assert len(student) < len(teacher) == 320 and student.get_vocab().keys() < teacher.get_vocab().keys()
 
 
 def test_fp16_stores_the_same_numbers_in_half_the_space(model_of: Callable[[str], Path], tmp_path: Path) -> None:
@@ -198,15 +219,28 @@ def test_an_existing_folder_is_replaced_only_on_demand(tiny_run: Path, tmp_path:
     [
         ({"norm": "pre"}, "post-norm"),
         ({"tie_embeddings": False}, "tied"),
-        ({"architecture": "ssru"}, "post-norm"),
-        ({"architecture": "sru"}, "post-norm"),
+        ({"architecture": "ssru"}, "no class for the architecture ssru: .* as a bundle"),
+        ({"architecture": "sru"}, "no class for the architecture sru: .* as a bundle"),
+        ({"positions": "learned"}, "positions are learned and embedding_norm is false"),
     ],
     ids=str,
 )
-def test_other_layouts_are_refused(lines: list[str], tmp_path: Path, sizes: dict[str, Any], message: str) -> None:
+def test_other_layouts_are_refused_before_weights_are_read(
+    lines: list[str], tmp_path: Path, sizes: dict[str, Any], message: str
+) -> None:
+    run = random_run(tmp_path, lines, **sizes)
+    (run / WEIGHTS_FILE).unlink()
     with pytest.raises(ModelError, match=message):
-        export(random_run(tmp_path, lines, **sizes), tmp_path / "hub", format="transformers")
+        export(run, tmp_path / "hub", format="transformers")
     assert not (tmp_path / "hub").exists()
+
+
+def test_a_student_of_bart_without_its_layout_is_told_how_to_get_it(lines: list[str], tmp_path: Path) -> None:
+    run = load_run(random_run(tmp_path, lines))
+    run.generation = run.generation.model_copy(update={"start_id": run.generation.eos_id})
+    save_run(tmp_path / "other", run)
+    with pytest.raises(ModelError, match="positions: learned and embedding_norm: true in the recipe's student"):
+        export(tmp_path / "other", tmp_path / "hub", format="transformers")
 
 
 @pytest.mark.parametrize(

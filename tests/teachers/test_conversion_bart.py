@@ -8,7 +8,8 @@ from transformers import BartConfig, BartForConditionalGeneration
 
 from compressor.errors import ModelError
 from compressor.generation_config import GenerationConfig
-from compressor.teachers.conversion.bart import from_bart
+from compressor.models.transformer import Transformer
+from compressor.teachers.conversion.bart import from_bart, to_bart
 from compressor.teachers.conversion.marian import to_marian
 
 SIZES = {
@@ -58,6 +59,28 @@ def test_step_logits_match_whole_prefix_logits() -> None:
             steps.append(logits)
         whole = ours.decode(memory, context)
     torch.testing.assert_close(torch.stack(steps, dim=1), whole, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale_embedding", [False, True])
+def test_a_model_written_back_has_the_checkpoints_weights_and_logits(scale_embedding: bool) -> None:
+    theirs = build(scale_embedding)
+    again = to_bart(from_bart(theirs), GenerationConfig(start_id=2, eos_id=2, pad_id=1, forced_bos_id=0))
+    expected, written = theirs.state_dict(), again.state_dict()
+    assert written.keys() == expected.keys()
+    for name, tensor in expected.items():
+        skipped = 2 if "embed_positions" in name else 0  # rows before the first position, which are never read
+        torch.testing.assert_close(written[name][skipped:], tensor[skipped:], atol=0, rtol=0)
+    source, context = torch.randint(4, 50, (2, 9)), torch.randint(4, 50, (2, 12))
+    with torch.no_grad():
+        assert torch.equal(
+            again(source, decoder_input_ids=context).logits, theirs(source, decoder_input_ids=context).logits
+        )
+
+
+def test_marians_layout_cannot_be_written_as_bart() -> None:
+    marian = Transformer(from_bart(build(False)).config.model_copy(update={"positions": "sinusoidal"}))
+    with pytest.raises(ModelError, match="has BART's layout"):
+        to_bart(marian, GenerationConfig(start_id=2, eos_id=2, pad_id=1))
 
 
 def test_bart_layout_cannot_be_exported_as_marian() -> None:

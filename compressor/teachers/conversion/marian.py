@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
+from transformers import BartForConditionalGeneration, MarianConfig, MarianMTModel, PreTrainedModel
 from transformers import GenerationConfig as HFGenerationConfig
-from transformers import MarianConfig, MarianMTModel, PreTrainedModel
 
 from compressor.errors import ModelError
 from compressor.generation_config import GenerationConfig
@@ -30,19 +30,26 @@ def to_marian(model: Seq2SeqModel, generation: GenerationConfig) -> MarianMTMode
         raise ModelError("only a post-norm Transformer with tied embeddings has Marian's layout")
     if generation.start_id != generation.pad_id:
         raise ModelError(f"Marian starts decoding from padding ({generation.pad_id}), not from {generation.start_id}")
-    marian = MarianMTModel(_config(model, generation)).eval()
-    state = {"final_logits_bias": model.output_bias.detach()[None]}
-    shared = model.embedding["shared"].detach()
-    state |= {"model.shared.weight": shared, "lm_head.weight": shared}
-    state |= {f"model.{side}.embed_tokens.weight": shared for side in ("encoder", "decoder")}
-    for side in ("encoder", "decoder"):
-        state |= _layers(side, {name: value for name, value in model.state_dict().items() if name.startswith(side)})
-    missing = marian.load_state_dict(state, strict=False)
+    marian = MarianMTModel(MarianConfig(**hf_config(model, generation))).eval()
+    missing = marian.load_state_dict(hf_weights(model), strict=False)
     unexpected = [name for name in (*missing.missing_keys, *missing.unexpected_keys) if "embed_positions" not in name]
     if unexpected:
         raise ModelError(f"MarianMT of this transformers version has other parameters: {unexpected[:3]}")
-    marian.generation_config = _generation_config(generation)
+    marian.generation_config = hf_generation_config(generation)
     return marian
+
+
+def hf_weights(model: Transformer) -> dict[str, Tensor]:
+    """Returns embedding, output bias and layers by the names that MarianMT and BART share."""
+    shared = model.embedding["shared"].detach()
+    state = {"final_logits_bias": model.output_bias.detach()[None]}
+    state |= {"model.shared.weight": shared, "lm_head.weight": shared}
+    state |= {f"model.{side}.embed_tokens.weight": shared for side in ("encoder", "decoder")}
+    for side in ("encoder", "decoder"):
+        state |= _layers(
+            side, {name: value for name, value in model.state_dict().items() if name.startswith(f"{side}.")}
+        )
+    return state
 
 
 def _is_plain(config: LayeredModelConfig) -> bool:
@@ -51,7 +58,7 @@ def _is_plain(config: LayeredModelConfig) -> bool:
     return layout and config.tie_embeddings is True
 
 
-def _generation_config(generation: GenerationConfig) -> HFGenerationConfig:
+def hf_generation_config(generation: GenerationConfig) -> HFGenerationConfig:
     """The rules as `generate` takes them; options of beam search only where several beams are the default."""
     beams: dict[str, Any] = {}
     if generation.num_beams > 1:
@@ -78,9 +85,9 @@ SUPPRESSED_BIAS = -1e4
 
 
 @torch.no_grad()
-def suppress_by_bias(marian: MarianMTModel, tokens: Sequence[int]) -> None:
+def suppress_by_bias(model: MarianMTModel | BartForConditionalGeneration, tokens: Sequence[int]) -> None:
     """Makes tokens improbable by the output bias, for engines that read no generation configuration (CTranslate2)."""
-    marian.final_logits_bias[0, list(tokens)] = SUPPRESSED_BIAS
+    model.final_logits_bias[0, list(tokens)] = SUPPRESSED_BIAS
 
 
 @torch.no_grad()
@@ -92,8 +99,13 @@ def with_padding_last(model: Transformer, generation: GenerationConfig) -> tuple
     Args:
         model: A Transformer with tied embeddings.
         generation: Its rules; decoding starts from padding.
+
+    Raises:
+        ModelError: decoding starts from another token.
     """
     rows = model.config.vocab_size
+    if generation.start_id != generation.pad_id:
+        raise ModelError(f"decoding starts from token {generation.start_id}, with Marian's tokenizer from padding")
     if generation.pad_id == rows - 1:
         return model, generation
     wider = Transformer(model.config.model_copy(update={"vocab_size": rows + 1, "pad_id": rows})).eval()
@@ -119,20 +131,20 @@ CONFIG_FIELDS = {
 """Field of ``TransformerModelConfig`` to the field of Marian's and BART's configuration."""
 
 
-def _config(model: Transformer, generation: GenerationConfig) -> MarianConfig:
-    """MarianMT's configuration of a model."""
+def hf_config(model: Transformer, generation: GenerationConfig) -> dict[str, Any]:
+    """Returns the fields of MarianMT's or BART's configuration of a model."""
     config = model.config
-    return MarianConfig(
+    return {
         **{theirs: getattr(config, ours) for ours, theirs in CONFIG_FIELDS.items()},
-        vocab_size=config.vocab_size,
-        decoder_attention_heads=config.num_heads,
-        dropout=0.0,
-        pad_token_id=generation.pad_id,
-        eos_token_id=generation.eos_id,
-        bos_token_id=generation.eos_id,
-        decoder_start_token_id=generation.start_id,
-        forced_eos_token_id=None,
-    )
+        "vocab_size": config.vocab_size,
+        "decoder_attention_heads": config.num_heads,
+        "dropout": 0.0,
+        "pad_token_id": generation.pad_id,
+        "eos_token_id": generation.eos_id,
+        "bos_token_id": generation.eos_id,
+        "decoder_start_token_id": generation.start_id,
+        "forced_eos_token_id": None,
+    }
 
 
 NAMES: dict[str, str | tuple[str, ...]] = {

@@ -44,6 +44,7 @@ def marian_tokenizer_files(
         "source_lang": source_language,
         "target_lang": target_language,
         "model_max_length": max_source_tokens,
+        "bos_token": names[frame.eos_id],  # never read; CTranslate2 wants a name where the model is BART's
         "eos_token": names[frame.eos_id],
         "unk_token": _unknown(tokenizer, names),
         "pad_token": PAD_TOKEN,
