@@ -45,25 +45,44 @@ class Quality(Part):
 class RobustnessSlice(Part):
     """Figures of a slice of a test set: its lines as they are, or changed in one way."""
 
+    test_set: str | None = Field(None, exclude_if=is_none, description="Name of the test set.")
     slice: str = Field(description="What was changed.")
     sentences: int = Field(ge=1, description="Number of lines.")
-    bleu: float = Field(description="BLEU without regard to case.")
-    bleu_lost: float = Field(description="By how much it is lower than that of the lines as they are.")
-    chrf: float = Field(description="chrF without regard to case.")
+    bleu: float | None = Field(None, exclude_if=is_none, description="Of translations: BLEU without regard to case.")
+    bleu_lost: float | None = Field(
+        None, exclude_if=is_none, description="By how much it is lower than that of the lines as they are."
+    )
+    chrf: float | None = Field(None, exclude_if=is_none, description="Of translations: chrF without regard to case.")
+    rouge_l: float | None = Field(None, exclude_if=is_none, description="Of summaries: ROUGE-L, mean F1.")
+    rouge_l_lost: float | None = Field(
+        None, exclude_if=is_none, description="By how much it is lower than that of the lines as they are."
+    )
     length_ratio: float = Field(ge=0, description="Characters of the outputs by those of the references.")
     runaways: int = Field(ge=0, description="Outputs that are far too long or end in a loop.")
     copied: int = Field(ge=0, description="Placeholders, addresses and numbers in source and reference alike.")
     copied_right: int = Field(ge=0, description="Those of them that are in the output.")
 
 
+class LeftOutSlice(Part):
+    """A slice that was not measured."""
+
+    test_set: str = Field(description="Name of the test set.")
+    slice: str = Field(description="What is changed.")
+    lines: int = Field(ge=0, description="Lines that it has, or that the change alters.")
+
+
 class Robustness(Part):
     """Quality on text as users type it, see ``python -m benchmarks robustness``."""
 
-    test_set: str = Field(description="Name of the file of sources.")
+    test_set: str = Field(description="Names of the test sets.")
     precision: str = Field(description="Precision that was measured.")
     num_beams: int = Field(ge=1, description="Beams of the search.")
     signature: str = Field(description="Signature of the metrics.")
-    slices: tuple[RobustnessSlice, ...] = Field(min_length=1, description="The first one is the unchanged test set.")
+    slices: tuple[RobustnessSlice, ...] = Field(
+        min_length=1, description="The first one of a test set is the unchanged one."
+    )
+    least_lines: int | None = Field(None, exclude_if=is_none, description="Slices with fewer lines were left out.")
+    left_out: tuple[LeftOutSlice, ...] = Field((), exclude_if=lambda value: not value, description="Too small slices.")
 
 
 class ShortlistSizes(Part):

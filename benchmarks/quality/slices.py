@@ -8,9 +8,13 @@ from typing import NamedTuple
 
 from compressor.data.examples import Example
 from compressor.data.text_changes import CHANGES, ends_with_stop
+from compressor.data_config import Task
 
 SEED = 1
 """Of the changes: every model is asked the same."""
+LEAST = 30
+"""Lines of the smallest slice that is measured: a score on fewer is luck."""
+PAIRS = "two sentences"
 
 
 class Slice(NamedTuple):
@@ -22,27 +26,43 @@ class Slice(NamedTuple):
     """Whether each line is read sentence by sentence, as `compress translate` does, and not whole."""
 
 
-def make_slices(examples: Sequence[Example]) -> list[Slice]:
-    """Returns the slices that the test set yields, the unchanged one first.
+class LeftOut(NamedTuple):
+    """A slice that is too small to be measured."""
+
+    name: str
+    lines: int
+    """Lines of the test set that it has, or that its change alters."""
+
+
+class SlicedSet(NamedTuple):
+    """A test set with its slices."""
+
+    name: str
+    slices: list[Slice]
+    """The unchanged lines first."""
+    left_out: list[LeftOut]
+
+
+Maker = Callable[[Sequence[Example]], list[Example]]
+
+
+def slice_test_set(name: str, examples: Sequence[Example], task: Task = "translation", least: int = LEAST) -> SlicedSet:
+    """Returns the slices of a test set that have ``least`` lines or more; the unchanged lines in any case.
 
     Changes of letter case and typing mistakes leave the reference alone, so that scores without regard to case
-    compare with those of the unchanged text.
+    compare with those of the unchanged text. Of a change, the lines count that it alters.
     """
-    makers: dict[str, Callable[[Sequence[Example]], list[Example]]] = {
-        "as it is": list,
-        "upper case": lambda lines: _with_source_of("upper_case", lines),
-        "title case": lambda lines: _with_source_of("title_case", lines),
-        "lower case": lambda lines: _with_source_of("lower_case", lines),
-        "no final stop": lambda lines: _changed("no_stop", lines),
-        "one typing mistake": _with_one_typo,
-        "two sentences": _in_pairs,
-        "longest tenth": lambda lines: sorted(lines, key=lambda one: -len(one.source))[: max(1, len(lines) // 10)],
-        "single words": lambda lines: [one for one in lines if len(one.source.split()) == 1],
-        "copied words": lambda lines: _changed("copied", lines),
-    }
-    made = [Slice(name, make(examples)) for name, make in makers.items()]
-    made += [Slice(f"{one.name}, split", one.examples, True) for one in made if one.name == "two sentences"]
-    return [one for one in made if one.examples]
+    slices, left_out = [Slice("as it is", list(examples))], []
+    for kind, makers in (("change", CHANGED[task]), ("part", PARTS[task])):
+        for title, make in makers.items():
+            made = make(examples)
+            lines = sum(a != b for a, b in zip(made, examples, strict=True)) if kind == "change" else len(made)
+            if lines < least:
+                left_out.append(LeftOut(title, lines))
+            else:
+                slices.append(Slice(title, made))
+    slices += [Slice(f"{one.name}, split", one.examples, True) for one in slices if one.name == PAIRS]
+    return SlicedSet(name, slices, left_out)
 
 
 def _changed(name: str, examples: Sequence[Example]) -> list[Example]:
@@ -74,3 +94,37 @@ def _in_pairs(examples: Sequence[Example]) -> list[Example]:
     sentences = [one for one in examples if ends_with_stop(one.source) and ends_with_stop(one.target or "")]
     pairs = zip(sentences[::2], sentences[1::2], strict=False)
     return [Example(f"{a.source} {b.source}", f"{a.target} {b.target}") for a, b in pairs]
+
+
+def _typos(examples: Sequence[Example]) -> list[Example]:
+    return _with_source_of("typos", examples)
+
+
+def _longest_tenth(examples: Sequence[Example]) -> list[Example]:
+    return sorted(examples, key=lambda one: -len(one.source))[: max(1, len(examples) // 10)]
+
+
+def _single_words(examples: Sequence[Example]) -> list[Example]:
+    return [one for one in examples if len(one.source.split()) == 1]
+
+
+LETTER_CASE: dict[str, Maker] = {
+    "upper case": lambda lines: _with_source_of("upper_case", lines),
+    "title case": lambda lines: _with_source_of("title_case", lines),
+    "lower case": lambda lines: _with_source_of("lower_case", lines),
+}
+CHANGED: dict[Task, dict[str, Maker]] = {
+    "translation": LETTER_CASE
+    | {
+        "no final stop": lambda lines: _changed("no_stop", lines),
+        "one typing mistake": _with_one_typo,
+        "copied words": lambda lines: _changed("copied", lines),
+    },
+    "summarization": LETTER_CASE | {"typing mistakes": _typos},
+}
+"""Changes of every line, by task. A summary says neither the last stop of its text nor each of its words."""
+PARTS: dict[Task, dict[str, Maker]] = {
+    "translation": {PAIRS: _in_pairs, "longest tenth": _longest_tenth, "single words": _single_words},
+    "summarization": {"longest tenth": _longest_tenth},
+}
+"""Some of the lines, or lines made of several, by task."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from compressor.bundle import Manifest
-from compressor.bundle_records import Quality
+from compressor.bundle_records import Quality, Robustness
 
 _COMMANDS = {"translation": "translate", "summarization": "summarize"}
 
@@ -84,22 +84,41 @@ def _robustness(manifest: Manifest) -> str:
     measured = manifest.robustness
     if measured is None:
         return ""
-    table = [
-        "| lines of the test set | lines | BLEU | lost | chrF | length ratio | runaways | copied right |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    several = len({one.test_set for one in measured.slices}) > 1
+    scores = _SUMMARY_SCORES if measured.slices[0].bleu is None else _TRANSLATION_SCORES
+    numbers = ["lines", *scores, "length ratio", "runaways", "copied right"]
+    words = [*(["test set"] if several else []), "lines of the test set"]
+    table = [words + numbers, ["---"] * len(words) + ["---:"] * len(numbers)]
     for one in measured.slices:
         copied = f"{one.copied_right / one.copied:.1%} of {one.copied:,}" if one.copied else "–"
-        scores = f"{one.bleu:.1f} | {one.bleu_lost:.1f} | {one.chrf:.1f} | {one.length_ratio:.2f}"
-        table.append(f"| {one.slice} | {one.sentences:,} | {scores} | {one.runaways} | {copied} |")
+        values = [f"{getattr(one, name) or 0:.1f}" for name in scores.values()]
+        figures = [f"{one.sentences:,}", *values, f"{one.length_ratio:.2f}", str(one.runaways), copied]
+        table.append([*([one.test_set or ""] if several else []), one.slice, *figures])
+    lines = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+    return f"## Robustness\n\n{lines}\n\n{_robustness_note(measured, next(iter(scores)))}"
+
+
+_TRANSLATION_SCORES = {"BLEU": "bleu", "lost": "bleu_lost", "chrF": "chrf"}
+_SUMMARY_SCORES = {"ROUGE-L": "rouge_l", "lost": "rouge_l_lost"}
+"""Head of a column to the field of a slice."""
+
+
+def _robustness_note(measured: Robustness, metric: str) -> str:
+    """Returns what the figures mean, and which slices are too small to have any."""
     search = "greedy search" if measured.num_beams == 1 else f"{measured.num_beams} beams"
-    note = (
+    listed = ", ".join(f"{one.slice} of {one.test_set} ({one.lines})" for one in measured.left_out)
+    left_out = f" Left out, with fewer than {measured.least_lines} lines: {listed}." if listed else ""
+    split = any(one.slice.endswith(", split") for one in measured.slices)
+    return (
         f"Test set {measured.test_set}, {measured.precision}, {search}; scores disregard case: {measured.signature}. "
-        "Lost: BLEU below that of the unchanged lines. Runaways: outputs that are far too long or end in a loop. "
-        "Copied right: numbers, addresses and placeholders that source and reference share. Split: read sentence by "
-        "sentence, as `compress translate` reads text; the other lines were read whole."
+        f"Lost: {metric} below that of the unchanged lines. Runaways: outputs that are far too long or end in a loop. "
+        "Copied right: numbers, addresses and placeholders that source and reference share."
+        + (
+            " Split: read sentence by sentence, as `compress translate` reads text; the other lines were read whole."
+            * split
+        )
+        + left_out
     )
-    return "## Robustness\n\n" + "\n".join(table) + f"\n\n{note}"
 
 
 def _terms(manifest: Manifest) -> str:
