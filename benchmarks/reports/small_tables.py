@@ -40,10 +40,13 @@ def update_cost(table: Table) -> str:
     """Returns a Markdown table of milliseconds an update, by method."""
     settings = table["settings"]
     precision = settings["precision"].replace("no", "fp32")
+    labels = f", a label {settings['label_tokens']:g}" if "label_tokens" in settings else ""
     lengths = (
         f"Time of one update with {settings['threads']} thread(s) in {precision} at β = 0, rollouts included: the "
         "student writes every context of both imitation methods. "
-        f"On average a rollout has {settings['rollout_tokens']:g} tokens, a reference {settings['reference_tokens']:g}."
+        + ("seqkd reads labels, whose time is not included. " if labels else "")
+        + f"On average a rollout has {settings['rollout_tokens']:g} tokens{labels}, a reference "
+        f"{settings['reference_tokens']:g}."
     )
     note = " ".join([lengths, *measured_on(table["provenance"], "torch")])
     return f"{markdown_grid(grid_of(UPDATE_COST, table['rows']))}\n\n{note}\n"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from compressor.config import Recipe
 from compressor.data.batching import Batch
+from compressor.distillation.contexts import TokenIds
 from compressor.distillation.setup import Setup
-from compressor.distillation.signals import Signal
+from compressor.distillation.signals import LiveTeacher, Signal
 from compressor.distillation.trainer import Trainer
 from compressor.errors import ModelError
 from compressor.method_config import ROLLOUT_METHODS, MethodConfig
@@ -19,6 +21,20 @@ from compressor.models.weights import load_run
 
 BETA = 0.0
 """Rollouts alone: where ImitKD takes longest."""
+
+
+class WrittenOutputs(LiveTeacher):
+    """Signal whose outputs the teacher has written before, as it writes labels; they are in memory."""
+
+    def __init__(self, setup: Setup, work: Sequence[Sequence[Batch]]) -> None:
+        """Has the teacher write an output of each source of some groups of batches."""
+        super().__init__(setup)
+        indices = sorted({index for group in work for batch in group for index in batch.indices})
+        self._written = dict(zip(indices, super().outputs(indices, [0] * len(indices)), strict=True))
+
+    def outputs(self, indices: Sequence[int], visits: Sequence[int]) -> list[TokenIds]:
+        """See Signal."""
+        return [self._written[index] for index in indices]
 
 
 def settings_of(method: str) -> list[str]:

@@ -1,15 +1,17 @@
-"""Measures the time of an ImitKD update beside a Vanilla + Full update.
+"""Measures the time of an update of ImitKD, and of SeqKD from labels, beside a Vanilla + Full update.
 
 All methods share one teacher in memory and learn from the same batches. They take turns, all groups of batches each: in
-a run an update follows one of its own kind. ImitKD is measured at β = 0, where it takes longest: every context is a
-rollout, and its time counts. The length of a rollout depends on the student, so start from a trained one (``--run``):
-an untrained one writes up to the limit.
+a run an update follows one of its own kind. SeqKD reads outputs that the teacher writes before the clock starts, as it
+reads labels; its updates have no pass of the teacher. ImitKD is measured at β = 0, where it takes longest: every
+context is a rollout, and its time counts. The length of a rollout depends on the student, so start from a trained one
+(``--run``): an untrained one writes up to the limit.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from rich.console import Console
 
 from benchmarks.measure.result_file import write_json
 from benchmarks.measure.timing import interleave, median, percentile, stopwatch
-from benchmarks.training.contenders import BETA, groups_of, settings_of, start_from, trainer_of
+from benchmarks.training.contenders import BETA, WrittenOutputs, groups_of, settings_of, start_from, trainer_of
 from compressor.config import dump_recipe, load_recipe
 from compressor.data.batching import Batch
 from compressor.distillation.context_writer import examples_of
@@ -32,7 +34,8 @@ from compressor.progress import Bar
 from compressor.provenance import provenance, sanitize
 
 BASE = "vanilla+full"
-METHODS = (BASE, "imitkd", "imitkd+full")
+LABELLED, IMITATION = "seqkd", "imitkd"
+METHODS = (BASE, LABELLED, IMITATION, "imitkd+full")
 
 
 def update_cost(
@@ -58,8 +61,8 @@ def update_cost(
 
     Returns:
         ``{"provenance": ..., "settings": ..., "rows": [...]}``: milliseconds an update, and ``ratio``, the median of
-        quotients by Vanilla + Full's time for the same batches in the same pass. ``rollout_tokens`` and
-        ``reference_tokens`` are means a sentence.
+        quotients by Vanilla + Full's time for the same batches in the same pass. ``rollout_tokens``, ``label_tokens``
+        (SeqKD's) and ``reference_tokens`` are means a sentence.
 
     Raises:
         CompressError: the recipe is wrong, has no teacher, or the run does not fit it.
@@ -70,15 +73,17 @@ def update_cost(
     setup = set_up(recipes[BASE])
     if run is not None:
         start_from(run, setup)
-    trainers = {name: trainer_of(setup, recipe) for name, recipe in recipes.items()}
-    work = groups_of(trainers["imitkd"], recipes["imitkd"].method.rollout.batches, groups)
+    work = groups_of(trainer_of(setup, recipes[IMITATION]), recipes[IMITATION].method.rollout.batches, groups)
+    labels = WrittenOutputs(replace(setup, recipe=recipes[LABELLED]), work)
+    signals = {LABELLED: labels}
+    trainers = {name: trainer_of(setup, recipe, signals.get(name)) for name, recipe in recipes.items()}
     # Update 0: the learning rate is near zero in warm-up, so the student does not change.
     probes = {name: stopwatch(partial(own.train_group, update=0)) for name, own in trainers.items()}
     with Bar(Console(stderr=True), progress) as bar:
         advance = bar.start("updates", len(METHODS) * (warmup + repeats * len(work)))
         seconds = interleave(probes, work, repeats=repeats, warmup=warmup, turn=len(work), progress=advance)
     samples = {name: _per_update(seconds[name], work) for name in METHODS}
-    lengths = _lengths(setup, trainers["imitkd"], work)
+    lengths = _lengths(setup, trainers[IMITATION], labels, work)
     return {
         "provenance": provenance(seed=recipes[BASE].training.seed),
         "settings": {
@@ -98,12 +103,18 @@ def _per_update(seconds: Sequence[Sequence[float]], work: Sequence[Sequence[Batc
     return [value / len(group) for group, values in zip(work, seconds, strict=True) for value in values]
 
 
-def _lengths(setup: Setup, trainer: Trainer, work: Sequence[Sequence[Batch]]) -> dict[str, float]:
-    """Returns the mean tokens of rollouts and references on the first group of batches."""
+def _lengths(
+    setup: Setup, trainer: Trainer, labels: WrittenOutputs, work: Sequence[Sequence[Batch]]
+) -> dict[str, float]:
+    """Returns the mean tokens of rollouts, labels and references on the first group of batches."""
     chosen = examples_of(work[0])
-    written = sum(map(len, trainer.writer.roll_out(chosen)))
-    given = sum(len(setup.train.targets[batch.indices[row]]) for batch, row in chosen)
-    return {"rollout_tokens": round(written / len(chosen), 2), "reference_tokens": round(given / len(chosen), 2)}
+    indices = [batch.indices[row] for batch, row in chosen]
+    texts: dict[str, Sequence[Sized]] = {
+        "rollout_tokens": trainer.writer.roll_out(chosen),
+        "label_tokens": labels.outputs(indices, [0] * len(indices)),
+        "reference_tokens": [setup.train.targets[index] for index in indices],
+    }
+    return {name: round(sum(map(len, tokens)) / len(chosen), 2) for name, tokens in texts.items()}
 
 
 def row_of(name: str, samples: dict[str, list[float]]) -> dict[str, Any]:
@@ -137,4 +148,5 @@ def run(options: argparse.Namespace) -> None:
     for row in table["rows"]:
         print(f"{row['method']:<14} {row['p50_ms']:9.1f} ms an update   {row['ratio']:.2f} times {BASE}")
     lengths = table["settings"]
-    print(f"{lengths['rollout_tokens']} tokens a rollout, {lengths['reference_tokens']} a reference")
+    means = ("rollout_tokens", "a rollout"), ("label_tokens", "a label"), ("reference_tokens", "a reference")
+    print("Tokens: " + ", ".join(f"{lengths[name]} {text}" for name, text in means))

@@ -40,6 +40,9 @@ def command(
     Latency, memory and quality of the teacher and of every precision of its students. The engines take turns, so that
     disturbances of the machine affect all of them. Rows of several students are labelled by their folders. Give at
     least one BUNDLE, --teacher or --run.
+
+    `python -m benchmarks --help` lists other measurements: text as users type it (robustness), the speed of training
+    (training-throughput, update-cost), servers under load (servers, load, soak), and the comparison of methods.
     """
     from benchmarks.latency.bench import run as measure
     from benchmarks.reports.html import check_matplotlib
