@@ -207,6 +207,13 @@ def test_the_card_has_the_hubs_header_and_the_record_no_sentences(tiny_run: Path
     assert record.data is not None and record.data.report.examples == {} and record.data.report_text == ""
 
 
+def test_the_card_of_a_bart_folder_says_what_ctranslate2_is_given(folder_of: Callable[[str], Path]) -> None:
+    card = ModelCard.load(folder_of("bart") / "README.md")
+    assert "bart" in (card.data.tags or []) and "A Transformer in BART's layout" in card.text
+    options = ["max_decoding_length=18", "min_decoding_length=7", "no_repeat_ngram_size=3", 'target_prefix=[["<s>"]]']
+    assert all(option in card.text for option in options)
+
+
 def test_an_existing_folder_is_replaced_only_on_demand(tiny_run: Path, tmp_path: Path) -> None:
     folder = export(tiny_run, tmp_path / "hub", format="transformers")
     with pytest.raises(OutputExistsError):
