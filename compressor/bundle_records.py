@@ -50,12 +50,16 @@ class RobustnessSlice(Part):
     sentences: int = Field(ge=1, description="Number of lines.")
     bleu: float | None = Field(None, exclude_if=is_none, description="Of translations: BLEU without regard to case.")
     bleu_lost: float | None = Field(
-        None, exclude_if=is_none, description="By how much it is lower than that of the lines as they are."
+        None,
+        exclude_if=is_none,
+        description="By how much it is lower than that of the outputs of the lines as they are; null: of other lines.",
     )
     chrf: float | None = Field(None, exclude_if=is_none, description="Of translations: chrF without regard to case.")
     rouge_l: float | None = Field(None, exclude_if=is_none, description="Of summaries: ROUGE-L, mean F1.")
     rouge_l_lost: float | None = Field(
-        None, exclude_if=is_none, description="By how much it is lower than that of the lines as they are."
+        None,
+        exclude_if=is_none,
+        description="By how much it is lower than that of the outputs of the lines as they are; null: of other lines.",
     )
     length_ratio: float = Field(ge=0, description="Characters of the outputs by those of the references.")
     runaways: int = Field(ge=0, description="Outputs that are far too long or end in a loop.")

@@ -77,32 +77,46 @@ def measure(
 ) -> list[Row]:
     """Returns a row for each model, test set and slice; ``advance`` is called for each.
 
-    Slices that are read sentence by sentence are for engines that do that.
+    Slices that are read sentence by sentence are for engines that do that. ``bleu_lost`` (``rouge_l_lost``) is by how
+    much the score is lower than that of the outputs of the unchanged lines, on the slice's references; None where a
+    slice has other lines.
     """
     rows: list[Row] = []
     for spec in specs:
         host, splits = LocalHost(spec, 1), ENGINES[spec.engine].splits_texts
         try:
-            for name, one in ((test.name, one) for test in tests for one in test.slices):
-                row = {"model": spec.model, "engine": spec.engine, "precision": spec.precision, "num_beams": num_beams}
-                if splits or not one.split:
-                    rows.append(row | {"test_set": name} | _score(host, one, num_beams, task))
-                advance()
+            for test in tests:
+                clean: list[str] = []
+                for one in test.slices:
+                    if splits or not one.split:
+                        row, outputs = _score(host, one, num_beams, task)
+                        clean = clean or outputs
+                        named = {"engine": spec.engine, "precision": spec.precision, "test_set": test.name}
+                        rows.append({"model": spec.model, "num_beams": num_beams} | named | row)
+                        rows[-1] |= _lost(one, row, clean, task)
+                    advance()
         finally:
             host.close()
-    metric = METRICS[task]
-    for row in rows:
-        same = (one for one in rows if (one["model"], one["test_set"]) == (row["model"], row["test_set"]))
-        row[f"{metric}_lost"] = round(next(same)[metric] - row[metric], 4)
     return rows
 
 
-def _score(host: Host, part: Slice, num_beams: int, task: Task) -> Row:
+def _score(host: Host, part: Slice, num_beams: int, task: Task) -> tuple[Row, list[str]]:
+    """Returns the figures of a slice, and its outputs."""
     options: dict[str, Any] = {"split": "sentences"} if part.split else {}
     counter: Counter[str] = Counter()
     sources = [one.source for one in part.examples]
     outputs = translate_all(host, sources, num_beams, BATCH_SIZE, counter=counter, **options)
-    return {"slice": part.name, **scores(part.examples, outputs, counter["length"] + counter["repetition"], task)}
+    figures = scores(part.examples, outputs, counter["length"] + counter["repetition"], task)
+    return {"slice": part.name, **figures}, outputs
+
+
+def _lost(part: Slice, row: Row, clean: Sequence[str], task: Task) -> Row:
+    """Returns what a slice loses against the outputs of the unchanged lines."""
+    metric = METRICS[task]
+    if part.comparable is None:
+        return {f"{metric}_lost": None}
+    compared = scores(part.examples, part.comparable(clean), task=task)
+    return {f"{metric}_lost": round(compared[metric] - row[metric], 4)}
 
 
 def scores(examples: Sequence[Example], outputs: Sequence[str], cut: int = 0, task: Task = "translation") -> Row:

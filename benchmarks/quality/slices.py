@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from compressor.data.examples import Example
-from compressor.data.text_changes import CHANGES, ends_with_stop
+from compressor.data.text_changes import CHANGES, STOPS, ends_with_stop
 from compressor.data_config import Task
 
 SEED = 1
@@ -17,11 +17,17 @@ LEAST = 30
 PAIRS = "two sentences"
 
 
+Comparable = Callable[[Sequence[str]], list[str]]
+"""From the outputs of the unchanged lines to those that a slice compares with."""
+
+
 class Slice(NamedTuple):
     """Lines of a test set, changed in one way; every one of them has a reference."""
 
     name: str
     examples: list[Example]
+    comparable: Comparable | None = list
+    """None: the slice has lines of its own, and its score compares with none."""
     split: bool = False
     """Whether each line is read sentence by sentence, as `compress translate` does, and not whole."""
 
@@ -43,7 +49,8 @@ class SlicedSet(NamedTuple):
     left_out: list[LeftOut]
 
 
-Maker = Callable[[Sequence[Example]], list[Example]]
+Made = tuple[list[Example], Comparable | None]
+Maker = Callable[[Sequence[Example]], Made]
 
 
 def slice_test_set(name: str, examples: Sequence[Example], task: Task = "translation", least: int = LEAST) -> SlicedSet:
@@ -55,13 +62,13 @@ def slice_test_set(name: str, examples: Sequence[Example], task: Task = "transla
     slices, left_out = [Slice("as it is", list(examples))], []
     for kind, makers in (("change", CHANGED[task]), ("part", PARTS[task])):
         for title, make in makers.items():
-            made = make(examples)
+            made, comparable = make(examples)
             lines = sum(a != b for a, b in zip(made, examples, strict=True)) if kind == "change" else len(made)
             if lines < least:
                 left_out.append(LeftOut(title, lines))
             else:
-                slices.append(Slice(title, made))
-    slices += [Slice(f"{one.name}, split", one.examples, True) for one in slices if one.name == PAIRS]
+                slices.append(Slice(title, made, comparable))
+    slices += [one._replace(name=f"{one.name}, split", split=True) for one in slices if one.name == PAIRS]
     return SlicedSet(name, slices, left_out)
 
 
@@ -70,12 +77,21 @@ def _changed(name: str, examples: Sequence[Example]) -> list[Example]:
     return [CHANGES[name](one, random.Random(f"{SEED} {index}")) for index, one in enumerate(examples)]
 
 
-def _with_source_of(name: str, examples: Sequence[Example]) -> list[Example]:
+def _with_source_of(name: str, examples: Sequence[Example]) -> Made:
     changed = _changed(name, examples)
-    return [Example(new.source, old.target) for new, old in zip(changed, examples, strict=True)]
+    return [Example(new.source, old.target) for new, old in zip(changed, examples, strict=True)], list
 
 
-def _with_one_typo(examples: Sequence[Example]) -> list[Example]:
+def _without_stop(examples: Sequence[Example]) -> Made:
+    """A stop is the easiest token to get right, so the outputs of the unchanged lines lose theirs, too."""
+    changed = _changed("no_stop", examples)
+    loses = [new != old for new, old in zip(changed, examples, strict=True)]
+    return changed, lambda outputs: [
+        text.rstrip(STOPS).rstrip() if lost else text for text, lost in zip(outputs, loses, strict=True)
+    ]
+
+
+def _with_one_typo(examples: Sequence[Example]) -> Made:
     """Returns sources with exactly one mistake: the change makes more in long lines."""
     changed = []
     for index, one in enumerate(examples):
@@ -86,26 +102,28 @@ def _with_one_typo(examples: Sequence[Example]) -> list[Example]:
             place = rng.choice(long)
             words[place] = CHANGES["typos"](Example(words[place]), rng).source
         changed.append(Example(" ".join(words), one.target))
-    return changed
+    return changed, list
 
 
-def _in_pairs(examples: Sequence[Example]) -> list[Example]:
+def _in_pairs(examples: Sequence[Example]) -> Made:
     """Returns every two neighbours that are sentences, in one line."""
-    sentences = [one for one in examples if ends_with_stop(one.source) and ends_with_stop(one.target or "")]
-    pairs = zip(sentences[::2], sentences[1::2], strict=False)
-    return [Example(f"{a.source} {b.source}", f"{a.target} {b.target}") for a, b in pairs]
+    stops = [ends_with_stop(one.source) and ends_with_stop(one.target or "") for one in examples]
+    sentences = [index for index, stop in enumerate(stops) if stop]
+    pairs = list(zip(sentences[::2], sentences[1::2], strict=False))
+    sources, targets = ([f"{side[a]} {side[b]}" for a, b in pairs] for side in zip(*examples, strict=True))
+    return list(map(Example, sources, targets)), lambda outputs: [f"{outputs[a]} {outputs[b]}" for a, b in pairs]
 
 
-def _typos(examples: Sequence[Example]) -> list[Example]:
-    return _with_source_of("typos", examples)
+def _copied(examples: Sequence[Example]) -> Made:
+    return _changed("copied", examples), None
 
 
-def _longest_tenth(examples: Sequence[Example]) -> list[Example]:
-    return sorted(examples, key=lambda one: -len(one.source))[: max(1, len(examples) // 10)]
+def _longest_tenth(examples: Sequence[Example]) -> Made:
+    return sorted(examples, key=lambda one: -len(one.source))[: max(1, len(examples) // 10)], None
 
 
-def _single_words(examples: Sequence[Example]) -> list[Example]:
-    return [one for one in examples if len(one.source.split()) == 1]
+def _single_words(examples: Sequence[Example]) -> Made:
+    return [one for one in examples if len(one.source.split()) == 1], None
 
 
 LETTER_CASE: dict[str, Maker] = {
@@ -116,11 +134,11 @@ LETTER_CASE: dict[str, Maker] = {
 CHANGED: dict[Task, dict[str, Maker]] = {
     "translation": LETTER_CASE
     | {
-        "no final stop": lambda lines: _changed("no_stop", lines),
+        "no final stop": _without_stop,
         "one typing mistake": _with_one_typo,
-        "copied words": lambda lines: _changed("copied", lines),
+        "copied words": _copied,
     },
-    "summarization": LETTER_CASE | {"typing mistakes": _typos},
+    "summarization": LETTER_CASE | {"typing mistakes": lambda lines: _with_source_of("typos", lines)},
 }
 """Changes of every line, by task. A summary says neither the last stop of its text nor each of its words."""
 PARTS: dict[Task, dict[str, Maker]] = {

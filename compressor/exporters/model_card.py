@@ -91,7 +91,7 @@ def _robustness(manifest: Manifest) -> str:
     table = [words + numbers, ["---"] * len(words) + ["---:"] * len(numbers)]
     for one in measured.slices:
         copied = f"{one.copied_right / one.copied:.1%} of {one.copied:,}" if one.copied else "–"
-        values = [f"{getattr(one, name) or 0:.1f}" for name in scores.values()]
+        values = ["–" if getattr(one, name) is None else f"{getattr(one, name):.1f}" for name in scores.values()]
         figures = [f"{one.sentences:,}", *values, f"{one.length_ratio:.2f}", str(one.runaways), copied]
         table.append([*([one.test_set or ""] if several else []), one.slice, *figures])
     lines = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
@@ -108,16 +108,17 @@ def _robustness_note(measured: Robustness, metric: str) -> str:
     search = "greedy search" if measured.num_beams == 1 else f"{measured.num_beams} beams"
     listed = ", ".join(f"{one.slice} of {one.test_set} ({one.lines})" for one in measured.left_out)
     left_out = f" Left out, with fewer than {measured.least_lines} lines: {listed}." if listed else ""
-    split = any(one.slice.endswith(", split") for one in measured.slices)
+    split = ""
+    if any(one.slice.endswith(", split") for one in measured.slices):
+        split = (
+            " Split: read sentence by sentence, as `compress translate` reads text; the other lines were read whole."
+        )
     return (
         f"Test set {measured.test_set}, {measured.precision}, {search}; scores disregard case: {measured.signature}. "
-        f"Lost: {metric} below that of the unchanged lines. Runaways: outputs that are far too long or end in a loop. "
+        f"Lost: {metric} below that of the outputs of the unchanged lines. Runaways: outputs that are far too long or "
+        "end in a loop. "
         "Copied right: numbers, addresses and placeholders that source and reference share."
-        + (
-            " Split: read sentence by sentence, as `compress translate` reads text; the other lines were read whole."
-            * split
-        )
-        + left_out
+        f"{split}{left_out}"
     )
 
 

@@ -58,6 +58,22 @@ def test_slices(name: str, expected: list[str]) -> None:
     assert sources(name) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("upper case", ["A.", "B", "C.", "D?"]),
+        ("one typing mistake", ["A.", "B", "C.", "D?"]),
+        ("no final stop", ["A", "B", "C.", "D"]),
+        ("two sentences", ["A. B"]),
+        ("longest tenth", None),
+        ("copied words", None),
+    ],
+)
+def test_a_slice_compares_with_outputs_of_the_unchanged_lines(name: str, expected: list[str] | None) -> None:
+    (part,) = [one for one in sliced(LINES) if one.name == name]
+    assert (part.comparable and part.comparable(["A.", "B", "C.", "D?"])) == expected
+
+
 def test_one_typo_changes_one_word_at_most() -> None:
     for before, after in zip((one.source for one in LINES), sources("one typing mistake"), strict=True):
         assert sum(a != b for a, b in zip(before.split(), after.split(), strict=True)) <= 1
@@ -165,9 +181,12 @@ def written(path: Path, lines: list[Example]) -> Path:
 
 
 def test_split_lines_are_answered_as_by_the_product(tiny_bundle: Path) -> None:
-    (part,) = [one for one in sliced(PAIR) if one.split]
+    parts = [one for one in sliced(PAIR) if one.split or one.name == "as it is"]
     (spec,) = specs_of([str(tiny_bundle)])
-    (row,) = measure([spec], [SlicedSet("own", [part], [])], 1, lambda: None)
+    clean, row = measure([spec], [SlicedSet("own", parts, [])], 1, lambda: None)
+    alone = [result.text.lower() for result in Generator.load(tiny_bundle).generate([one.source for one in PAIR])]
+    expected = corpus_bleu([" ".join(alone)], [["the dog sees the tree. the man knows the bird."]]).score
+    assert row["bleu_lost"] == pytest.approx(expected - row["bleu"], abs=2e-4) and clean["bleu_lost"] == 0
     results = Generator.load(tiny_bundle).generate([f"{PAIR[0].source} {PAIR[1].source}"])
     assert row["chrf"] == pytest.approx(
         corpus_chrf([results[0].text.lower()], [["the dog sees the tree. the man knows the bird."]]).score, abs=1e-4
