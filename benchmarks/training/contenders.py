@@ -14,14 +14,15 @@ from compressor.distillation.setup import Setup
 from compressor.distillation.signals import Signal
 from compressor.distillation.trainer import Trainer
 from compressor.errors import ModelError
-from compressor.method_config import ROLLOUT_METHODS, MethodConfig
+from compressor.method_config import MethodConfig
+from compressor.method_table import METHODS, MethodName
 from compressor.models.weights import load_run
 
 BETA = 0.0
 """Rollouts alone: where ImitKD takes longest."""
 
 
-def settings_of(method: str) -> list[str]:
+def settings_of(method: MethodName) -> list[str]:
     """Returns overrides with which methods are compared.
 
     All have the same data, sources with references, and one batch an update; ImitKD has rollouts alone.
@@ -31,7 +32,7 @@ def settings_of(method: str) -> list[str]:
     schedule = [f"method.schedule={{name: constant, value: {BETA}}}"]  # replaces the whole schedule, warm-up included
     fields = MethodConfig.model_fields.keys() - {"name", "schedule", "rollout", "label_smoothing"}
     defaults = [f"method.{field}={json.dumps(MethodConfig.model_fields[field].default)}" for field in sorted(fields)]
-    rollout = [] if method in ROLLOUT_METHODS else ["method.rollout.strategy=greedy", "method.rollout.replay=0.0"]
+    rollout = [] if METHODS[method].uses_rollouts else ["method.rollout.strategy=greedy", "method.rollout.replay=0.0"]
     return [f"method.name={method}", "data.mono=[]", "training.accumulation=1", *defaults, *schedule, *rollout]
 
 

@@ -58,7 +58,7 @@ def chosen_hypotheses(setup: Setup, store: LabelStore, spare: Path, bar: Bar) ->
         StorageError: the disk is full.
     """
     choice = resolve(setup.recipe.method).choice
-    if not choice.compares:
+    if choice is None:
         return None
     name = f"chosen-{_fingerprint(setup, store, choice)[:16]}.npy"
     folders = [store.folder] if os.access(store.folder, os.W_OK) else [store.folder, spare]

@@ -8,7 +8,6 @@ from compressor.config import Recipe
 from compressor.data.token_cache import digest_of
 from compressor.data.token_rows import TokenRows
 from compressor.distillation.label_store import FORMAT, StoredTeacher, StoreRecord
-from compressor.distillation.methods import resolve
 from compressor.errors import DataError
 from compressor.run_folder import VocabularyRecord
 from compressor.teachers.base import Teacher
@@ -81,7 +80,7 @@ def check_labels(
     """
     problems = [] if sources is None else _corpus(stored, len(sources), sources.sha256())
     if references is not None:
-        on_references = not resolve(recipe.method).reads_teacher_outputs
+        on_references = not recipe.method.row.reads_teacher_outputs
         problems += _references(stored, references.sha256() if on_references else None)
     if tokenizer is not None and digest_of(tokenizer) != stored.tokenizer:
         problems.append("tokenizer: another one than the recipe's")
@@ -103,7 +102,7 @@ def check_labels(
 def hypotheses_read(recipe: Recipe) -> int:
     """Returns how many outputs of each source the method reads: one, or all those of the beam search."""
     assert recipe.teacher is not None  # there is a teacher
-    return recipe.teacher.num_beams if resolve(recipe.method).choice.compares else 1
+    return recipe.teacher.num_beams if recipe.method.row.compares_hypotheses else 1
 
 
 def teacher_differences(stored: StoredTeacher, teacher: Teacher) -> list[str]:

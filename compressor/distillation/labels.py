@@ -34,7 +34,6 @@ from compressor.distillation.label_store import (
     read_store_record,
     write_shard,
 )
-from compressor.distillation.methods import resolve
 from compressor.distillation.setup import Setup
 from compressor.distillation.top_k_labels import top_log_probabilities
 from compressor.errors import ConfigError, DataError
@@ -120,7 +119,7 @@ class MissingShards:
 
 def needs_labels(setup: Setup) -> bool:
     """Returns whether the method reads outputs of the teacher that are to be written first."""
-    reads = resolve(setup.recipe.method).reads_teacher_outputs
+    reads = setup.recipe.method.row.reads_teacher_outputs
     return setup.teacher is not None and setup.label_store is None and reads
 
 

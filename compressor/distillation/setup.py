@@ -23,7 +23,6 @@ from compressor.data.tokenized import Ingredients
 from compressor.distillation.initialization import initialize, initialize_from_run
 from compressor.distillation.label_identity import check_labels
 from compressor.distillation.label_store import LabelStore
-from compressor.distillation.methods import resolve
 from compressor.errors import ConfigError, DataError, ModelError
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import ModelConfig, complete_config
@@ -104,7 +103,7 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
     assert tokenizer is not None  # one that was not given was trained
     generation = _generation(recipe, facts, tokenizer)
     augmentation = _augmentation(recipe, tokenizer, generation, corpus.folder)
-    labelled = store is not None or resolve(recipe.method).reads_teacher_outputs
+    labelled = store is not None or recipe.method.row.reads_teacher_outputs
     if augmentation is not None and labelled:  # the teacher writes once, before training
         augmentation.progress = bar.count("augmenting")
         encoded, augmentation = first_pass(encoded, augmentation), None
@@ -157,7 +156,7 @@ def _reads_model(recipe: Recipe, store: LabelStore) -> bool:
     """Returns whether the method reads more of the teacher than the labels have. Raises DataError if it cannot."""
     assert recipe.teacher is not None  # it names the labels
     top_k = store.record.top_k
-    if not resolve(recipe.method).reads_model(top_k):
+    if not recipe.method.reads_model(top_k):
         return False
     if not recipe.teacher.path:
         raise DataError(

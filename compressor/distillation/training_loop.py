@@ -107,7 +107,7 @@ class TrainingLoop:
                 duration, stats = self._train_group(group)
                 state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
                 self._warn(watch.observe(duration, sum(one.positions for one in stats)))
-                rollouts = f", rollouts {_rollout_time(state):.0%} of the time" if trainer.method.uses_rollouts else ""
+                rollouts = f", rollouts {_rollout_time(state):.0%} of the time" if trainer.uses_rollouts else ""
                 bar.update(task, completed=state.updates, description=f"loss {stats[-1].loss:.3f}{rollouts}")
                 if state.updates // self.eval_every > before // self.eval_every or state.updates >= trainer.updates:
                     self._evaluate()
@@ -235,7 +235,7 @@ class TrainingLoop:
         patience = self.trainer.recipe.training.patience
         early = f" of {updates}, ended by {patience} dev scores without a gain" if state.updates < updates else ""
         speed = _tokens_per_second(state)
-        rollouts = f", {_rollout_time(state):.0%} of it in rollouts" if self.trainer.method.uses_rollouts else ""
+        rollouts = f", {_rollout_time(state):.0%} of it in rollouts" if self.trainer.uses_rollouts else ""
         self.console.print(
             f"finished at update {state.updates}{early}: best dev score {state.best_score:.2f} (update "
             f"{state.best_update}); {state.seconds:.0f} s{rollouts}; {state.target_tokens} target tokens"

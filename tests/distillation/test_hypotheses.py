@@ -20,7 +20,7 @@ from compressor.config import Recipe
 from compressor.data.token_rows import TokenRows
 from compressor.decoding.search import beam_search, pad_sources
 from compressor.distillation.chosen_hypotheses import chosen_hypotheses
-from compressor.distillation.hypotheses import FirstHypothesis, HypothesisChoice, MostAgreed, NearestToReference
+from compressor.distillation.hypotheses import HypothesisChoice, MostAgreed, NearestToReference
 from compressor.distillation.labels import write_labels
 from compressor.distillation.setup import Setup, set_up
 from compressor.distillation.signals import Signal, prepare_signal
@@ -58,7 +58,6 @@ def test_the_nearest_to_the_reference_has_the_greatest_bleu() -> None:
         for texts, reference in zip(HYPOTHESES, REFERENCES, strict=True)
     ]
     assert NearestToReference().choose(HYPOTHESES, REFERENCES) == expected == [[0], [3]]
-    assert FirstHypothesis().choose(HYPOTHESES, REFERENCES) == [[0], [0]]
 
 
 def mean_chrf(texts: list[str], place: int) -> float:

@@ -24,7 +24,6 @@ from compressor.distillation import labels, run
 from compressor.distillation import training_loop as loop_module
 from compressor.distillation.label_engines import TorchEngine
 from compressor.distillation.label_store import LabelStore
-from compressor.distillation.methods import METHODS
 from compressor.distillation.run import distill
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
@@ -35,6 +34,7 @@ from compressor.errors import (
     OutputExistsError,
     StorageError,
 )
+from compressor.method_table import METHODS
 from compressor.models.weights import load_run
 from compressor.run_folder import CHECKPOINT_FOLDER, LABELS_FOLDER, RECIPE_FILE, is_finished, read_record
 from compressor.teachers.native import NativeTeacher
