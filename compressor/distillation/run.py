@@ -26,6 +26,7 @@ from compressor.distillation.checkpoint import (
     same_length,
 )
 from compressor.distillation.distributed import lost_processes, this_process
+from compressor.distillation.initialization import check_start
 from compressor.distillation.label_engines import OpenLabelEngine
 from compressor.distillation.run_log import RunLog, check_tensorboard
 from compressor.distillation.setup import set_up
@@ -73,7 +74,8 @@ def distill(
         label_engine: exports the teacher, to write its outputs faster than PyTorch does; None: PyTorch writes them.
 
     Raises:
-        ConfigError: both ``resume`` and ``force`` are set.
+        ConfigError: both ``resume`` and ``force`` are set; or the method is a fine-tune, and no run is named to start
+            from.
         OutputExistsError: ``out`` exists, and neither is set; or another process writes it.
         ModelError: there is no run to resume, or it has another recipe.
         InterruptedRun: Ctrl-C or SIGTERM; the checkpoint was written first.
@@ -95,6 +97,8 @@ def _distill(
     if resume and force:
         message = "{resume} goes on with what {force} would replace; say one of them"
         raise ConfigError(message, options=["resume", "force"])
+    if not resume:
+        check_start(recipe)
     if force:
         check_replaceable(out)
     if resume and out.is_dir():

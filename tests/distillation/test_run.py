@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from compressor.config import Recipe, dump_recipe, parse_recipe
 from compressor.decoding.search import Hypothesis, beam_search, pad_sources
 from compressor.distillation import labels, run
 from compressor.distillation import training_loop as loop_module
+from compressor.distillation.estimate import estimate
 from compressor.distillation.label_engines import TorchEngine
 from compressor.distillation.label_store import LabelStore
 from compressor.distillation.run import distill
@@ -44,7 +46,10 @@ Make = Callable[..., Recipe]
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_writes_a_loadable_run(make_recipe: Make, tmp_path: Path, method: str) -> None:
-    out = distill(make_recipe(method, updates=5), tmp_path / "run", progress=False)
+    training = {}
+    if METHODS[method].starts_from_run:
+        training["initialization"] = str(distill(make_recipe("seqkd", updates=2), tmp_path / "first", progress=False))
+    out = distill(make_recipe(method, updates=5, training=training), tmp_path / "run", progress=False)
     run = load_run(out)
     assert run.recipe is not None
     assert run.recipe.method.name == run.record.method == method
@@ -52,6 +57,16 @@ def test_every_method_writes_a_loadable_run(make_recipe: Make, tmp_path: Path, m
     assert 0 <= run.record.dev.bleu <= 100
     assert run.record.teacher.parameters > run.record.parameters
     assert not (out / CHECKPOINT_FOLDER).exists()
+
+
+@pytest.mark.parametrize("start", ["random", "teacher_embeddings"])
+def test_a_fine_tune_of_an_untrained_student_is_refused(make_recipe: Make, tmp_path: Path, start: str) -> None:
+    recipe = make_recipe("seqinter", training={"initialization": start})
+    for begin in (partial(distill, out=tmp_path / "run"), estimate):
+        with pytest.raises(ConfigError, match=rf"initialization: {start}, but seqinter is a fine-tune on top of anoth"):
+            begin(recipe)
+    assert not (tmp_path / "run").exists()
+    assert parse_recipe(recipe.model_dump()) == recipe  # older runs, and labels, have such recipes
 
 
 def test_training_lowers_the_loss(make_recipe: Make, tmp_path: Path) -> None:
