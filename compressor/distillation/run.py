@@ -140,7 +140,7 @@ def _distill(
             _cut_lines(out / name, state.updates)
         delete_numbered(out, number_kept(recipe), state.updates)
     with RunLog(out, state.updates, recipe.training.tensorboard, writes=process.is_main_process) as log:
-        TrainingLoop(trainer, state, labels, out, console, log).run()
+        TrainingLoop(trainer, state, out=out, labels=labels, console=console, log=log).run()
     if process.is_main_process:
         shutil.rmtree(out / CHECKPOINT_FOLDER, ignore_errors=True)
     return out

@@ -110,7 +110,7 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
     if store is not None:
         own = tokenizer if teacher is not None or recipe.tokenizer.path else None
         sources, references = (None, None) if sample else encoded
-        check_labels(store.folder, store.record, recipe, sources, references, own, teacher)
+        check_labels(store, recipe, sources=sources, references=references, tokenizer=own, teacher=teacher)
     config = _model_config(recipe, facts, tokenizer, generation)
     if recipe.tokenizer.output_vocabulary == "targets":
         generation = _suppress_unwritten(generation, encoded.targets, tokenizer, config.vocab_size)
@@ -124,8 +124,20 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
         report_text=record.report_text,
     )
     in_memory = teacher if store is None or _reads_model(recipe, store) else None
-    parts = tokenizer, generation, student, encoded, augmentation, dev.examples, data, record.cleaned
-    return Setup(recipe, in_memory, facts, store, *parts)
+    return Setup(
+        recipe=recipe,
+        teacher=in_memory,
+        teacher_facts=facts,
+        label_store=store,
+        tokenizer=tokenizer,
+        generation=generation,
+        student=student,
+        train=encoded,
+        augmentation=augmentation,
+        dev=dev.examples,
+        data=data,
+        examples=record.cleaned,
+    )
 
 
 def first_pass(encoded: Encoded, augmentation: AugmentedPass) -> Encoded:

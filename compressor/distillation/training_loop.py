@@ -64,7 +64,14 @@ class TrainingLoop:
     """Updates, with the logging, dev scores and checkpoints between them."""
 
     def __init__(
-        self, trainer: Trainer, state: Progress, labels: LabelStore | None, out: Path, console: Console, log: RunLog
+        self,
+        trainer: Trainer,
+        state: Progress,
+        *,
+        out: Path,
+        labels: LabelStore | None,
+        console: Console,
+        log: RunLog,
     ) -> None:
         self.trainer, self.state, self.labels, self.out, self.console = trainer, state, labels, out, console
         self.log = log
@@ -280,8 +287,14 @@ class TrainingLoop:
     def _checkpoint(self) -> None:
         if self.main:
             trainer = self.trainer
-            parts = trainer.recipe, trainer.student, trainer.optimizer, self.state, trainer.writer.replay
-            save_checkpoint(self.out, *parts)
+            save_checkpoint(
+                self.out,
+                trainer.recipe,
+                trainer.student,
+                trainer.optimizer,
+                self.state,
+                trainer.writer.replay,
+            )
 
     def _bar(self) -> ProgressBar:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -12,12 +12,11 @@ from compressor.exporters.checkpoints import load_exportable
 from compressor.exporters.config import ExportConfig
 from compressor.exporters.hub_card import hub_card
 from compressor.files import write_atomic
-from compressor.models.transformer import Transformer
 from compressor.models.weights import Run
 from compressor.output_folder import new_folder
 from compressor.run_folder import RUN_FILE, RunRecord
 from compressor.teacher_config import TeacherConfig
-from compressor.teachers.conversion.marian import suppress_by_bias, to_marian, with_padding_last
+from compressor.teachers.conversion.marian import check_layout, suppress_by_bias, to_marian, with_padding_last
 from compressor.teachers.conversion.marian_tokenizer import marian_tokenizer_files
 from compressor.teachers.hf_tokenizer import PROBES
 from compressor.teachers.registry import load_teacher
@@ -54,9 +53,7 @@ def export_hub_folder(run_dir: Path, out_dir: Path, config: ExportConfig, *, for
 
 
 def _write(run: Run, folder: Path, precision: str) -> None:
-    to_marian(run.model, run.generation)  # raises where the layout is another
-    assert isinstance(run.model, Transformer)
-    model, generation = with_padding_last(run.model, run.generation)
+    model, generation = with_padding_last(check_layout(run.model, run.generation), run.generation)
     marian = to_marian(model, generation)
     suppress_by_bias(marian, generation.suppressed_ids)
     hf_logging.disable_progress_bar()

@@ -26,10 +26,7 @@ def to_marian(model: Seq2SeqModel, generation: GenerationConfig) -> MarianMTMode
     Raises:
         ModelError: the model's layout is not Marian's (post-norm, tied embeddings, decoding starts from padding).
     """
-    if not (isinstance(model, Transformer) and _is_plain(model.config)):
-        raise ModelError("only a post-norm Transformer with tied embeddings has Marian's layout")
-    if generation.start_id != generation.pad_id:
-        raise ModelError(f"Marian starts decoding from padding ({generation.pad_id}), not from {generation.start_id}")
+    model = check_layout(model, generation)
     marian = MarianMTModel(_config(model, generation)).eval()
     state = {"final_logits_bias": model.output_bias.detach()[None]}
     shared = model.embedding["shared"].detach()
@@ -43,6 +40,15 @@ def to_marian(model: Seq2SeqModel, generation: GenerationConfig) -> MarianMTMode
         raise ModelError(f"MarianMT of this transformers version has other parameters: {unexpected[:3]}")
     marian.generation_config = _generation_config(generation)
     return marian
+
+
+def check_layout(model: Seq2SeqModel, generation: GenerationConfig) -> Transformer:
+    """Returns the model if ``to_marian`` can convert it. Raises ModelError."""
+    if not (isinstance(model, Transformer) and _is_plain(model.config)):
+        raise ModelError("only a post-norm Transformer with tied embeddings has Marian's layout")
+    if generation.start_id != generation.pad_id:
+        raise ModelError(f"Marian starts decoding from padding ({generation.pad_id}), not from {generation.start_id}")
+    return model
 
 
 def _is_plain(config: LayeredModelConfig) -> bool:
