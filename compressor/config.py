@@ -88,6 +88,11 @@ class TrainingConfig(Section):
     )
     eval_every: int | None = Field(None, ge=1, description="Updates between dev scores; null: a tenth of the run.")
     checkpoint_minutes: float = Field(5.0, gt=0, description="Time between resumable checkpoints.")
+    wait_minutes: float = Field(
+        10.0,
+        gt=0,
+        description="Of several processes: the run ends when one has not answered the others for that long.",
+    )
     keep_checkpoints: int = Field(
         0, ge=0, description="Weights of the last dev scores that stay in the run: `checkpoints/UPDATE.safetensors`."
     )

@@ -25,7 +25,7 @@ from compressor.distillation.checkpoint import (
     restore_replaced,
     same_length,
 )
-from compressor.distillation.distributed import lost_processes, this_process
+from compressor.distillation.distributed import lost_processes, main_process_first, this_process
 from compressor.distillation.initialization import check_start
 from compressor.distillation.label_engines import OpenLabelEngine
 from compressor.distillation.run_log import RunLog, check_tensorboard
@@ -81,11 +81,12 @@ def distill(
         InterruptedRun: Ctrl-C or SIGTERM; the checkpoint was written first.
         DivergedRun: a loss or a gradient is not finite, or the loss has risen far above its least mean; the last
             checkpoint and the best weights stay.
-        LostProcess: another process of a distributed run has ended.
+        LostProcess: another process of a distributed run has ended, or does not answer.
         DataError, ModelError, VocabularyError, StorageError: see ``compressor.errors``.
     """
-    main = this_process().is_main_process
-    with only_writer(out, "this run") if main else nullcontext(), lost_processes():
+    wait = recipe.training.wait_minutes
+    main = this_process(wait).is_main_process
+    with only_writer(out, "this run") if main else nullcontext(), lost_processes(wait):
         return _distill(recipe, out, resume=resume, force=force, progress=progress and main, label_engine=label_engine)
 
 
@@ -129,7 +130,7 @@ def _distill(
         trainer = Trainer(setup)
     if setup.augmentation is not None:
         setup.augmentation.progress = lambda done, total: None  # later parts of passes are made beside training
-    with process.main_process_first():
+    with main_process_first(process, recipe.training.wait_minutes):
         trainer.signal, labels = prepare_signal(setup, out, console, label_engine)
     state = _resumed(trainer, out, console) if resume else None
     state = state or Progress(seconds=labels.seconds if labels else 0.0)
