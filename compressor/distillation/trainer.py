@@ -53,7 +53,7 @@ class Trainer:
     """Trains a student by the recipe's method. Use ``groups`` and ``train_group`` for a loop of one's own."""
 
     def __init__(self, setup: Setup, signal: Signal | None = None) -> None:
-        """``signal``: what is read of the teacher; None: all of it from the model in memory."""
+        """``signal``: what is read of the teacher; None: distributions, of the model in memory."""
         recipe = setup.recipe
         self.setup, self.recipe, self.method = setup, recipe, resolve(recipe.method)
         self.uses_rollouts = recipe.method.row.uses_rollouts

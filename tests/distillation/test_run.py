@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from compressor.config import Recipe, dump_recipe, parse_recipe
 from compressor.decoding.search import Hypothesis, beam_search, pad_sources
 from compressor.distillation import labels, run
 from compressor.distillation import training_loop as loop_module
-from compressor.distillation.estimate import estimate
 from compressor.distillation.label_engines import TorchEngine
 from compressor.distillation.label_store import LabelStore
 from compressor.distillation.run import distill
@@ -57,16 +55,6 @@ def test_every_method_writes_a_loadable_run(make_recipe: Make, tmp_path: Path, m
     assert 0 <= run.record.dev.bleu <= 100
     assert run.record.teacher.parameters > run.record.parameters
     assert not (out / CHECKPOINT_FOLDER).exists()
-
-
-@pytest.mark.parametrize("start", ["random", "teacher_embeddings"])
-def test_a_fine_tune_of_an_untrained_student_is_refused(make_recipe: Make, tmp_path: Path, start: str) -> None:
-    recipe = make_recipe("seqinter", training={"initialization": start})
-    for begin in (partial(distill, out=tmp_path / "run"), estimate):
-        with pytest.raises(ConfigError, match=rf"initialization: {start}, but seqinter is a fine-tune on top of anoth"):
-            begin(recipe)
-    assert not (tmp_path / "run").exists()
-    assert parse_recipe(recipe.model_dump()) == recipe  # older runs, and labels, have such recipes
 
 
 def test_training_lowers_the_loss(make_recipe: Make, tmp_path: Path) -> None:

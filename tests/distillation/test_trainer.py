@@ -72,6 +72,12 @@ def test_loss_matches_the_papers_formula(make_recipe: Callable[..., Recipe], met
     )
 
 
+def test_outputs_of_the_teacher_need_labels(make_recipe: Callable[..., Recipe]) -> None:
+    trainer = Trainer(set_up(make_recipe("seqkd")))
+    with pytest.raises(RuntimeError, match="give Trainer the signal of prepare_signal"):
+        trainer.write_contexts([trainer.batches.collate([0, 1])], 1.0)
+
+
 def written_out_term(method: dict[str, Any], teacher: Tensor, student: Tensor, label: int, given: bool) -> float:
     """The loss at one position, in float64, from log-probabilities [vocab] and the context's own next token."""
     allowed = teacher > -torch.inf
