@@ -15,14 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from compressor.data_config import DataConfig, Task
 from compressor.errors import ConfigError
-from compressor.method_config import (
-    FULL_METHODS,
-    LABEL_METHODS,
-    N_BEST_METHODS,
-    ROLLOUT_METHODS,
-    TEACHERLESS_METHODS,
-    MethodConfig,
-)
+from compressor.method_config import MethodConfig
 from compressor.mistakes import list_mistakes
 from compressor.model_config import Conflict, Section, StudentConfig, TransformerConfig
 from compressor.recipe_files import read_fields
@@ -96,6 +89,11 @@ class TrainingConfig(Section):
     )
     eval_every: int | None = Field(None, ge=1, description="Updates between dev scores; null: a tenth of the run.")
     checkpoint_minutes: float = Field(5.0, gt=0, description="Time between resumable checkpoints.")
+    wait_minutes: float = Field(
+        10.0,
+        gt=0,
+        description="Of several processes: the run ends when one has not answered the others for that long.",
+    )
     keep_checkpoints: int = Field(
         0, ge=0, description="Weights of the last dev scores that stay in the run: `checkpoints/UPDATE.safetensors`."
     )
@@ -151,10 +149,11 @@ class Recipe(Section):
     def conflicts(self) -> Iterator[Conflict]:
         """See Section."""
         name, start, data = self.method.name, self.training.initialization, self.data
+        row = self.method.row
         languages = ("source_language", "target_language")
         if self.task == "translation" and not (self.source_language and self.target_language):
             yield Conflict(f"{' and '.join(languages)}: needed for translation", ("task", *languages))
-        if self.teacher is None and name not in TEACHERLESS_METHODS:
+        if self.teacher is None and row.reads_teacher:
             message = f"method.name: {name} needs a teacher: give teacher.path, or train without one (`compress train`)"
             yield Conflict(message, ("teacher", "method.name"))
         if self.teacher is None and start in (TEACHER_EMBEDDINGS, TEACHER_LAYERS):
@@ -178,12 +177,12 @@ class Recipe(Section):
                 place = f"data.{split}.{index}"
                 if not source.has_target:
                     yield Conflict(f"{place}: has no target; sources without one belong into data.mono", (place,))
-        if self.teacher is not None and name in N_BEST_METHODS:
+        if self.teacher is not None and row.compares_hypotheses:
             beams, taken = self.teacher.num_beams, self.method.mbr_hypotheses
             if beams < max(2, taken):
                 message = f"teacher.num_beams: {name} chooses {taken} of {beams} hypotheses; give more beams"
                 yield Conflict(message, ("teacher.num_beams", "method.name", "method.mbr_hypotheses"))
-        if data.mono and name not in ROLLOUT_METHODS:
+        if data.mono and not row.uses_rollouts:
             message = f"data.mono: {name} cannot learn from sources without a reference"
             yield Conflict(message, ("data.mono", "method.name"))
         if data.augmentation.shares() and self.method.rollout.replay:
@@ -203,10 +202,10 @@ class Recipe(Section):
         if not self.method.reads_labels:
             message = f"teacher.labels: {name} with contexts: {self.method.contexts} reads none; leave it out"
             yield Conflict(message, ("teacher.labels", "method.name", "method.contexts"))
-        elif not teacher.path and name not in LABEL_METHODS:
+        elif not teacher.path and not self.method.row.can_do_with_labels:
             message = f"method.name: {name} asks the teacher for more than labels have: give teacher.path, too"
             yield Conflict(message, ("teacher.path", "method.name"))
-        elif not teacher.path and name in FULL_METHODS and not self.method.is_of_best_tokens:
+        elif not teacher.path and self.method.row.learns_distribution and not self.method.is_of_best_tokens:
             message = (
                 f"method.teacher_top_k: labels have the most probable tokens alone, at temperature 1: give {name} a "
                 "teacher_top_k of at most theirs and no temperature, or give teacher.path, too"

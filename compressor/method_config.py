@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from pydantic import Field
 
+from compressor.method_table import METHODS, MethodName, MethodRow, names_of
 from compressor.model_config import Conflict, Section
 
-MethodName = Literal[
-    "vanilla", "vanilla+full", "seqkd", "seqkd+full", "seqinter", "mbr", "mbr+full", "imitkd", "imitkd+full"
-]
 DivergenceName = Literal["forward_kl", "reverse_kl", "jensen_shannon", "skew_kl"]
-TEACHERLESS_METHODS: frozenset[MethodName] = frozenset({"vanilla"})
-"""Methods that read nothing of a teacher."""
-ROLLOUT_METHODS: frozenset[MethodName] = frozenset({"imitkd", "imitkd+full"})
-"""Methods whose contexts the student writes; they alone learn from sources without a reference."""
-TEACHER_CONTEXT_METHODS: frozenset[MethodName] = frozenset({"imitkd", "imitkd+full"})
-"""Methods that have a variant with the teacher's outputs in place of references (ImitKD*)."""
-FULL_METHODS: frozenset[MethodName] = frozenset({"vanilla+full", "seqkd+full", "mbr+full", "imitkd+full"})
-"""Methods that learn the teacher's distribution."""
-REFERENCE_METHODS: frozenset[MethodName] = frozenset({"vanilla+full", "imitkd+full"})
-"""Methods that learn the teacher's distribution, on references among others."""
-N_BEST_METHODS: frozenset[MethodName] = frozenset({"seqinter", "mbr", "mbr+full"})
-"""Methods that choose among the teacher's hypotheses of a source."""
-OUTPUT_METHODS: frozenset[MethodName] = frozenset({"seqkd", "seqkd+full", *N_BEST_METHODS})
-"""Methods whose contexts are all outputs of the teacher."""
-LABEL_METHODS: frozenset[MethodName] = OUTPUT_METHODS - {"mbr+full"} | {"vanilla+full"}
-"""Methods that can do with labels on disk alone."""
 
 
 class ScheduleConfig(Section):
@@ -72,6 +54,25 @@ class RolloutConfig(Section):
         gt=0,
         description="Second limit of a rollout: this multiple of the source's tokens, plus 10; null: none.",
     )
+
+
+def _uses_rollouts(row: MethodRow) -> bool:
+    return row.uses_rollouts
+
+
+def _learns_distribution(row: MethodRow) -> bool:
+    return row.learns_distribution
+
+
+ROWS_OF_SETTINGS: dict[str, Callable[[MethodRow], bool]] = {
+    "contexts": _uses_rollouts,
+    "divergence": _learns_distribution,
+    "temperature": _learns_distribution,
+    "teacher_top_k": _learns_distribution,
+    "reference_weight": lambda row: row.learns_distribution_on_references,
+    "mbr_hypotheses": lambda row: row.hypothesis == "most_agreed",
+}
+"""What a row must have so that a field of ``method`` may differ from its default."""
 
 
 class MethodConfig(Section):
@@ -135,58 +136,59 @@ class MethodConfig(Section):
 
     def conflicts(self) -> Iterator[Conflict]:
         """See Section."""
-        for field, names in (
-            ("contexts", TEACHER_CONTEXT_METHODS),
-            ("divergence", FULL_METHODS),
-            ("temperature", FULL_METHODS),
-            ("teacher_top_k", FULL_METHODS),
-            ("reference_weight", REFERENCE_METHODS),
-            ("mbr_hypotheses", frozenset({"mbr", "mbr+full"})),
-        ):
-            if self._changed(field) and self.name not in names:
-                choices, value = ", ".join(sorted(names)), getattr(self, field)
-                yield Conflict(f"{field}: {value} is for {choices}, not for {self.name}", (field, "name"))
+        yield from self._row_conflicts()
         for field, divergence in (("jsd_weight", "jensen_shannon"), ("skew", "skew_kl")):
             if self._changed(field) and self.divergence != divergence:
                 message = f"{field}: {getattr(self, field)} is for divergence: {divergence}, not for {self.divergence}"
                 yield Conflict(message, (field, "divergence"))
-        if self.name not in ROLLOUT_METHODS:
-            choices = ", ".join(sorted(ROLLOUT_METHODS))
-            if self.rollout.strategy == "speculative":
-                message = f"rollout.strategy: speculative is for {choices}, not for {self.name}"
-                yield Conflict(message, ("rollout.strategy", "name"))
-            if self.rollout.replay:
-                message = f"rollout.replay: {self.rollout.replay} is for {choices}, not for {self.name}"
-                yield Conflict(message, ("rollout.replay", "name"))
-        if self.rollout.background:
-            yield from self._background_conflicts()
+        for field, value in (("strategy", "speculative"), ("replay", self.rollout.replay)):
+            if self.rollout.background and value and getattr(self.rollout, field) == value:
+                message = f"rollout.background: not with rollout.{field} {value}; leave out one of them"
+                yield Conflict(message, ("rollout.background", f"rollout.{field}"))
         if self.contexts == "teacher" and self.reference_weight:
             message = f"reference_weight: {self.reference_weight} needs contexts: references, there are none of teacher"
             yield Conflict(message, ("reference_weight", "contexts"))
 
+    def _row_conflicts(self) -> Iterator[Conflict]:
+        """Yields the settings that are for other rows of the table."""
+        rollout = self.rollout
+        settings: tuple[tuple[str, object, bool, Callable[[MethodRow], bool]], ...] = (
+            *((field, getattr(self, field), self._changed(field), fact) for field, fact in ROWS_OF_SETTINGS.items()),
+            ("rollout.strategy", rollout.strategy, rollout.strategy == "speculative", _uses_rollouts),
+            ("rollout.replay", rollout.replay, bool(rollout.replay), _uses_rollouts),
+            ("rollout.background", "true", rollout.background, _uses_rollouts),
+        )
+        for field, value, is_set, fact in settings:
+            if is_set and not fact(METHODS[self.name]):
+                yield Conflict(f"{field}: {value} is for {names_of(fact)}, not for {self.name}", (field, "name"))
+
     @property
-    def reads_teacher_outputs(self) -> bool:
-        """Whether contexts are outputs of the teacher."""
-        return self.name in OUTPUT_METHODS or self.contexts == "teacher"
+    def row(self) -> MethodRow:
+        """The row of the method table, with the recipe's ``contexts``."""
+        row = METHODS[self.name]
+        return row.with_teacher_outputs() if self.contexts == "teacher" else row
 
     @property
     def reads_labels(self) -> bool:
         """Whether labels on disk have something that the method reads."""
-        return self.reads_teacher_outputs or self.name in LABEL_METHODS
+        return self.row.reads_teacher_outputs or self.row.can_do_with_labels
 
     @property
     def is_of_best_tokens(self) -> bool:
         """Whether a divergence depends on the teacher's most probable tokens and the others' mass alone."""
         return self.teacher_top_k is not None and self.temperature == 1
 
-    def _background_conflicts(self) -> Iterator[Conflict]:
-        if self.name not in ROLLOUT_METHODS:
-            choices = ", ".join(sorted(ROLLOUT_METHODS))
-            yield Conflict(f"rollout.background: is for {choices}, not for {self.name}", ("rollout.background", "name"))
-        for field, value in (("strategy", "speculative"), ("replay", self.rollout.replay)):
-            if value and getattr(self.rollout, field) == value:
-                message = f"rollout.background: not with rollout.{field} {value}; leave out one of them"
-                yield Conflict(message, ("rollout.background", f"rollout.{field}"))
+    def reads_model(self, top_k: int) -> bool:
+        """Returns whether the method asks the teacher for more than labels have.
+
+        Args:
+            top_k: Most probable tokens that labels have at each position of the teacher's best outputs, or of the
+                references; 0: none.
+        """
+        if self.row.learns == "own_token":
+            return False
+        enough = self.is_of_best_tokens and (self.teacher_top_k or 0) <= top_k
+        return not (self.row.can_do_with_labels and enough)
 
     def _changed(self, field: str) -> bool:
         """Returns whether a field has another value than its default; a run's recipe names all fields."""

@@ -53,7 +53,7 @@ def test_every_mistake_is_listed_with_its_path() -> None:
             {"student": {"architecture": "sru"}, "training": {"updates": 5, "initialization": "teacher_layers"}},
             "teacher_layers is for students with a Transformer encoder, not for sru",
         ),
-        ({"method": {"name": "seqkd", "rollout": {"background": True}}}, "background: is for imitkd, imitkd.full"),
+        ({"method": {"name": "seqkd", "rollout": {"background": True}}}, "background: true is for imitkd, imitkd.full"),
         ({"method": {"rollout": {"background": True, "replay": 0.5}}}, r"background: not with rollout.replay 0.5"),
         (
             {"method": {"rollout": {"background": True, "strategy": "speculative"}}},

@@ -12,11 +12,13 @@ from pathlib import Path
 from compressor.config import Recipe
 from compressor.data.batching import Batch
 from compressor.distillation.contexts import TokenIds
+from compressor.distillation.label_engines import n_best, torch_engine
 from compressor.distillation.setup import Setup
 from compressor.distillation.signals import LiveTeacher, Signal
 from compressor.distillation.trainer import Trainer
 from compressor.errors import ModelError
-from compressor.method_config import ROLLOUT_METHODS, MethodConfig
+from compressor.method_config import MethodConfig
+from compressor.method_table import METHODS, MethodName
 from compressor.models.weights import load_run
 
 BETA = 0.0
@@ -30,14 +32,16 @@ class WrittenOutputs(LiveTeacher):
         """Has the teacher write an output of each source of some groups of batches."""
         super().__init__(setup)
         indices = sorted({index for group in work for batch in group for index in batch.indices})
-        self._written = dict(zip(indices, super().outputs(indices, [0] * len(indices)), strict=True))
+        sources = [setup.train.sources[index].tolist() for index in indices]
+        searched = n_best(torch_engine(setup), setup.recipe, setup.generation.eos_id, sources, 1)
+        self._written = {index: best.tokens for index, (best,) in zip(indices, searched, strict=True)}
 
     def outputs(self, indices: Sequence[int], visits: Sequence[int]) -> list[TokenIds]:
         """See Signal."""
         return [self._written[index] for index in indices]
 
 
-def settings_of(method: str) -> list[str]:
+def settings_of(method: MethodName) -> list[str]:
     """Returns overrides with which methods are compared.
 
     All have the same data, sources with references, and one batch an update; ImitKD has rollouts alone.
@@ -47,7 +51,7 @@ def settings_of(method: str) -> list[str]:
     schedule = [f"method.schedule={{name: constant, value: {BETA}}}"]  # replaces the whole schedule, warm-up included
     fields = MethodConfig.model_fields.keys() - {"name", "schedule", "rollout", "label_smoothing"}
     defaults = [f"method.{field}={json.dumps(MethodConfig.model_fields[field].default)}" for field in sorted(fields)]
-    rollout = [] if method in ROLLOUT_METHODS else ["method.rollout.strategy=greedy", "method.rollout.replay=0.0"]
+    rollout = [] if METHODS[method].uses_rollouts else ["method.rollout.strategy=greedy", "method.rollout.replay=0.0"]
     return [f"method.name={method}", "data.mono=[]", "training.accumulation=1", *defaults, *schedule, *rollout]
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from benchmarks.measure.result_file import write_json
 from compressor.child_process import child_environment
-from compressor.config import load_recipe, references_only
+from compressor.config import load_recipe
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
 from compressor.errors import CompressError
@@ -34,9 +34,7 @@ EVERY_S = 0.1
 
 def start(config: Path, overrides: Sequence[str], command: str, cache: Path) -> int:
     """Begins a run, as far as its first batch; returns the number of its examples."""
-    recipe = load_recipe(config, list(overrides))
-    if command == "train":
-        recipe = references_only(recipe)
+    recipe = load_recipe(config, list(overrides), without_teacher=command == "train")
     with Bar(Console(stderr=True), shown=True) as bar:
         setup = set_up(recipe, bar, cache=cache)
     next(Trainer(setup).batches.epoch(0))

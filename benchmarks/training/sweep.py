@@ -84,7 +84,7 @@ def first_run(step: Step) -> Path | None:
 
 def label_command(steps: Sequence[Step], labels: Path, overrides: Sequence[str]) -> list[str] | None:
     """Returns the command that writes the labels which the steps share; None if no unfinished one reads labels."""
-    readers = [step for step in steps if step.recipe.teacher is not None and step.recipe.method.reads_teacher_outputs]
+    readers = [step for step in steps if step.recipe.teacher and step.recipe.method.row.reads_teacher_outputs]
     if all(is_finished(step.out) for step in readers):
         return None
     count = max(hypotheses_read(step.recipe) for step in readers)
@@ -98,7 +98,7 @@ def run_command(step: Step, labels: Path, overrides: Sequence[str]) -> list[str]
         command, settings = "train", [*overrides]
     else:
         command, settings = "distill", [*overrides]
-        if step.recipe.method.reads_teacher_outputs:
+        if step.recipe.method.row.reads_teacher_outputs:
             settings += [f"teacher.labels={labels}", "teacher.label_engine=auto"]  # they are written already
     return _command(command, step.path, step.out, settings, *(["--resume"] if step.out.is_dir() else []))
 
@@ -206,7 +206,7 @@ def run(options: argparse.Namespace) -> None:
     steps = plan(options.folder, options.out, overrides)
     chosen = choose(steps, options.out, options.only or ["*"])
     labels = options.out / LABELS_FOLDER
-    reads = any(step.recipe.method.reads_teacher_outputs for step in chosen)
+    reads = any(step.recipe.method.row.reads_teacher_outputs for step in chosen)
     command = label_command(steps, labels, options.set) if reads else None  # for those that come later, too
     if command is not None:
         _say(f"{labels}: the teacher's outputs")

@@ -31,12 +31,11 @@ from compressor.data.batching import Batch
 from compressor.distillation.context_writer import examples_of
 from compressor.distillation.distributed import mixed_precision
 from compressor.distillation.estimate import SAMPLE, PlaceholderOutputs
-from compressor.distillation.methods import METHODS
 from compressor.distillation.setup import Setup, set_up
 from compressor.distillation.thread_count import use_threads
 from compressor.distillation.trainer import Trainer
 from compressor.errors import CompressError, ConfigError
-from compressor.method_config import ROLLOUT_METHODS, TEACHERLESS_METHODS, MethodName
+from compressor.method_table import METHODS, MethodName
 from compressor.progress import Bar
 from compressor.provenance import provenance, sanitize
 from compressor.teachers.conversion.marian import to_marian
@@ -80,8 +79,10 @@ def throughput(
     """
     has_teacher = load_recipe(config, [*overrides, *settings_of(BASE)]).teacher is not None
     names = _chosen(only, has_teacher)
-    methods = [name for name in names if name in METHODS]
-    recipes = {name: load_recipe(config, [*overrides, *settings_of(name)]) for name in {BASE, *methods}}
+    methods = [name for name in METHODS if name in names]
+    recipes: dict[str, Recipe] = {
+        name: load_recipe(config, [*overrides, *settings_of(name)]) for name in {BASE, *methods}
+    }
     recipe, console = recipes[BASE], Console(stderr=True, quiet=not progress)
     settings: dict[str, Any] = {"load_average": round(os.getloadavg()[0], 2), "groups": groups, "repeats": repeats}
     use_threads(recipe.training.threads, console)
@@ -111,7 +112,7 @@ def throughput(
 
 def _chosen(only: Sequence[str], has_teacher: bool) -> list[str]:
     """Returns the names to measure, in the order of the method table. Raises ConfigError for one that is unknown."""
-    possible = [name for name in METHODS if has_teacher or name in TEACHERLESS_METHODS]
+    possible: list[str] = [name for name, row in METHODS.items() if has_teacher or not row.reads_teacher]
     possible += [PEER, ROLLOUT]
     wrong = [name for name in only if name not in possible]
     if wrong:
@@ -185,7 +186,7 @@ def _counted(work: Work, items: Sequence[list[Batch]], tokens: dict[int, int]) -
 def _row(name: str, tokens: int, rates: dict[str, float]) -> dict[str, Any]:
     return {
         "name": name,
-        "beta": BETA if name in ROLLOUT_METHODS else None,
+        "beta": BETA if any(name == one and row.uses_rollouts for one, row in METHODS.items()) else None,
         "tokens": tokens,
         "tokens_per_s": round(rates[name]),
         "ratio": round(rates[name] / rates[PEER], 2) if PEER in rates and name != ROLLOUT else None,

@@ -29,13 +29,14 @@ from compressor.distillation.distributed import mixed_precision
 from compressor.distillation.setup import Setup, set_up
 from compressor.distillation.trainer import Trainer
 from compressor.errors import ConfigError
-from compressor.method_config import ROLLOUT_METHODS
+from compressor.method_table import METHODS, MethodName
 from compressor.progress import Bar
 from compressor.provenance import provenance, sanitize
 
-BASE = "vanilla+full"
-LABELLED, IMITATION = "seqkd", "imitkd"
-METHODS = (BASE, LABELLED, IMITATION, "imitkd+full")
+BASE: MethodName = "vanilla+full"
+LABELLED: MethodName = "seqkd"
+IMITATION: MethodName = "imitkd"
+COMPARED: tuple[MethodName, ...] = (BASE, LABELLED, IMITATION, "imitkd+full")
 
 
 def update_cost(
@@ -67,7 +68,7 @@ def update_cost(
     Raises:
         CompressError: the recipe is wrong, has no teacher, or the run does not fit it.
     """
-    recipes = {name: load_recipe(config, [*overrides, *settings_of(name)]) for name in METHODS}
+    recipes = {name: load_recipe(config, [*overrides, *settings_of(name)]) for name in COMPARED}
     if recipes[BASE].teacher is None:
         raise ConfigError(f"{config}: has no teacher; add teacher.path")
     setup = set_up(recipes[BASE])
@@ -80,9 +81,9 @@ def update_cost(
     # Update 0: the learning rate is near zero in warm-up, so the student does not change.
     probes = {name: stopwatch(partial(own.train_group, update=0)) for name, own in trainers.items()}
     with Bar(Console(stderr=True), progress) as bar:
-        advance = bar.start("updates", len(METHODS) * (warmup + repeats * len(work)))
+        advance = bar.start("updates", len(COMPARED) * (warmup + repeats * len(work)))
         seconds = interleave(probes, work, repeats=repeats, warmup=warmup, turn=len(work), progress=advance)
-    samples = {name: _per_update(seconds[name], work) for name in METHODS}
+    samples = {name: _per_update(seconds[name], work) for name in COMPARED}
     lengths = _lengths(setup, trainers[IMITATION], labels, work)
     return {
         "provenance": provenance(seed=recipes[BASE].training.seed),
@@ -94,7 +95,7 @@ def update_cost(
             "precision": mixed_precision(recipes[BASE].training.precision),
             **lengths,
         },
-        "rows": [row_of(name, samples) for name in METHODS],
+        "rows": [row_of(name, samples) for name in COMPARED],
     }
 
 
@@ -117,12 +118,12 @@ def _lengths(
     return {name: round(sum(map(len, tokens)) / len(chosen), 2) for name, tokens in texts.items()}
 
 
-def row_of(name: str, samples: dict[str, list[float]]) -> dict[str, Any]:
+def row_of(name: MethodName, samples: dict[MethodName, list[float]]) -> dict[str, Any]:
     """Returns the statistics of a method's updates."""
     own = samples[name]
     return {
         "method": name,
-        "beta": BETA if name in ROLLOUT_METHODS else None,
+        "beta": BETA if METHODS[name].uses_rollouts else None,
         "p50_ms": round(median(own) * 1e3, 2),
         "p90_ms": round(percentile(own, 90) * 1e3, 2),
         "p99_ms": round(percentile(own, 99) * 1e3, 2),

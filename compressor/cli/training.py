@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from compressor.cli.folders import describe
 from compressor.cli.output import print_fields, print_json, readable
-from compressor.config import Recipe, dump_recipe, load_recipe, references_only
+from compressor.config import Recipe, dump_recipe, load_recipe
 from compressor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ def make(
         ConfigError: the recipe is wrong, or options do not fit together.
     """
     recipe = load_recipe(recipe_file, list(overrides), without_teacher=command == "train")
-    if command == "train":
-        recipe = references_only(recipe)
-    elif recipe.teacher is None:
+    if command == "distill" and recipe.teacher is None:
         raise ConfigError(f"{recipe_file}: has no teacher; `compress train` makes a model from references alone")
     if dry_run:
         _show_plan(recipe, as_json)

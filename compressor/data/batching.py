@@ -60,10 +60,8 @@ def plan_batches(
     target_lengths: IntArray,
     *,
     max_tokens: int,
-    max_rows: int | None = None,
     seed: int = 0,
     epoch: int = 0,
-    shuffle: bool = True,
     rank: int = 0,
     world_size: int = 1,
     accumulation: int = 1,
@@ -79,10 +77,8 @@ def plan_batches(
         source_lengths: [rows] tokens of each source.
         target_lengths: [rows] tokens of each target, 0 where there is none; such rows get batches of their own.
         max_tokens: most tokens of a batch's padded sources, and of its padded targets.
-        max_rows: most rows of a batch.
         seed: with ``epoch``, decides which rows of equal length meet in a batch, and the order of the batches.
         epoch: number of passes made before this one.
-        shuffle: False gives corpus order among equal lengths, and batches from short to long.
         rank: which shard to return.
         world_size: how many shards there are.
         accumulation: batches of a shard in an update.
@@ -92,15 +88,13 @@ def plan_batches(
         DataError: one example alone is over the budget, or there are fewer rows than shards.
     """
     _check_budget(source_lengths, target_lengths, max_tokens)
-    rows, rng = _rows_of_stretch(len(source_lengths), seed, epoch, stretch, shuffle)
+    rows, rng = _rows_of_stretch(len(source_lengths), seed, epoch, stretch)
     batches: list[IntArray] = []
     for group in (rows[target_lengths[rows] > 0], rows[target_lengths[rows] == 0]):
         ordered = _by_length(group, source_lengths, target_lengths)
-        batches += _cut(ordered, source_lengths, target_lengths, max_tokens, max_rows or len(ordered))
+        batches += _cut(ordered, source_lengths, target_lengths, max_tokens)
     _halve_until_divisible(batches, world_size * accumulation)
-    if shuffle:
-        batches = [batches[i] for i in rng.permutation(len(batches))]
-    return batches[rank::world_size]
+    return [batches[i] for i in rng.permutation(len(batches))[rank::world_size]]
 
 
 def stretches(rows: int) -> int:
@@ -108,12 +102,10 @@ def stretches(rows: int) -> int:
     return max(1, -(-rows // STRETCH))
 
 
-def _rows_of_stretch(
-    count: int, seed: int, epoch: int, stretch: int, shuffle: bool
-) -> tuple[IntArray, np.random.Generator]:
+def _rows_of_stretch(count: int, seed: int, epoch: int, stretch: int) -> tuple[IntArray, np.random.Generator]:
     """Returns indices of a corpus of ``count`` rows, and a generator for the order of their batches."""
     rng = np.random.default_rng([seed, epoch])
-    rows = rng.permutation(count) if shuffle else np.arange(count)
+    rows = rng.permutation(count)
     return np.array_split(rows, stretches(count))[stretch], rng if stretch == 0 else rng.spawn(stretch)[-1]
 
 
@@ -136,12 +128,10 @@ def _by_length(rows: IntArray, source_lengths: IntArray, target_lengths: IntArra
     return rows[np.lexsort((np.where(source % 2 == 0, target, -target), source))]
 
 
-def _cut(
-    rows: IntArray, source_lengths: IntArray, target_lengths: IntArray, max_tokens: int, max_rows: int
-) -> list[IntArray]:
+def _cut(rows: IntArray, source_lengths: IntArray, target_lengths: IntArray, max_tokens: int) -> list[IntArray]:
     """Cuts sorted rows: both sides have the same budget, so the wider of the two decides."""
     widths = np.maximum(source_lengths[rows], target_lengths[rows]).tolist()
-    return [rows[part] for part in cut(widths, max_tokens, max_rows)]
+    return [rows[part] for part in cut(widths, max_tokens)]
 
 
 def _halve_until_divisible(batches: list[IntArray], count: int) -> None:
@@ -165,9 +155,7 @@ class Batches:
         targets: token ids of every target (ending with EOS), empty where there is none; None for no targets at all.
         pad_id: fills the rows of a batch; the mask, not this id, says what is real.
         max_tokens: budget, see `plan_batches`.
-        max_rows: most rows of a batch.
         seed: seed of the order.
-        shuffle: False for evaluation.
         rank: this process.
         world_size: number of processes.
         accumulation: batches of a process in an update.
@@ -181,9 +169,7 @@ class Batches:
         *,
         pad_id: int,
         max_tokens: int,
-        max_rows: int | None = None,
         seed: int = 0,
-        shuffle: bool = True,
         rank: int = 0,
         world_size: int = 1,
         accumulation: int = 1,
@@ -195,9 +181,8 @@ class Batches:
             raise DataError(f"source {int(sources.lengths.argmin()) + 1} has no tokens: drop it before batching")
         self.sources = sources
         self.targets = targets if targets is not None else TokenRows([None] * len(sources))
-        self.pad_id, self.max_tokens, self.max_rows = pad_id, max_tokens, max_rows
-        self.seed, self.shuffle, self.rank, self.world_size = seed, shuffle, rank, world_size
-        self.accumulation, self.change = accumulation, change
+        self.pad_id, self.max_tokens, self.seed = pad_id, max_tokens, seed
+        self.rank, self.world_size, self.accumulation, self.change = rank, world_size, accumulation, change
         self.stretches = stretches(len(sources))
         """Stretches of a pass."""
         self._now: tuple[tuple[int, int], Rows] | None = None
@@ -215,10 +200,8 @@ class Batches:
             sources.lengths,
             targets.lengths,
             max_tokens=self.max_tokens,
-            max_rows=self.max_rows,
             seed=self.seed,
             epoch=epoch,
-            shuffle=self.shuffle,
             rank=self.rank,
             world_size=self.world_size,
             accumulation=self.accumulation,
@@ -239,19 +222,16 @@ class Batches:
         plan = self.plan(epoch, stretch)
         self._prepare_next(epoch, stretch)
         for indices in plan[start:]:
-            yield self._collate(indices.tolist(), epoch, self._rows(epoch, stretch))
+            yield self.collate(indices.tolist(), epoch, stretch)
 
-    def collate(self, indices: list[int]) -> Batch:
-        """Pads unchanged rows into one `Batch`; all have a target, or none has."""
-        return self._collate(indices, 0, (self.sources, self.targets))
-
-    def _collate(self, indices: list[int], visit: int, rows: Rows) -> Batch:
-        sources, targets = rows
+    def collate(self, indices: list[int], epoch: int = 0, stretch: int = 0) -> Batch:
+        """Pads rows of a stretch into one `Batch`; all have a target, or none has."""
+        sources, targets = self._rows(epoch, stretch)
         source, mask = pad([sources[i] for i in indices], self.pad_id)
         target = None
         if targets.lengths[indices].all():
             target = torch.from_numpy(pad([targets[i] for i in indices], self.pad_id)[0])
-        return Batch(torch.from_numpy(source), torch.from_numpy(mask), target, indices, visit)
+        return Batch(torch.from_numpy(source), torch.from_numpy(mask), target, indices, epoch)
 
     def _rows(self, epoch: int, stretch: int) -> Rows:
         """Sources and targets of a stretch; those of the last one asked for stay in memory."""
@@ -270,5 +250,5 @@ class Batches:
             self._next = (following, self._thread.submit(self._make, self.change, *following))
 
     def _make(self, change: Change, epoch: int, stretch: int) -> Rows:
-        indices, _ = _rows_of_stretch(len(self.sources), self.seed, epoch, stretch, self.shuffle)
+        indices, _ = _rows_of_stretch(len(self.sources), self.seed, epoch, stretch)
         return change(self.sources, self.targets, epoch, indices)

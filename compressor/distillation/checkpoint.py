@@ -42,7 +42,10 @@ LENGTH_FIELDS = ("updates", "epochs", "patience")
 FREE_FIELDS = {
     "data": {"root", "cache"},
     "teacher": {"path", "labels", "label_engine"},
-    "training": {*LENGTH_FIELDS, "accumulation", "threads", "checkpoint_minutes", "keep_checkpoints", "tensorboard"},
+    "training": {
+        *LENGTH_FIELDS,
+        *("accumulation", "threads", "checkpoint_minutes", "wait_minutes", "keep_checkpoints", "tensorboard"),
+    },
 }
 """Fields that a resumed run may change: its length, places, and what decides its result to rounding at most.
 ``accumulation`` may change with the number of processes alone, see ``divide_among_processes``."""

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from compressor.data.batching import Batch
 from compressor.distillation.background import BackgroundRollouts
-from compressor.distillation.contexts import Contexts, Origin, TokenIds, build_contexts
+from compressor.distillation.contexts import Contexts, TokenIds, build_contexts
 from compressor.distillation.distributed import gather_objects
 from compressor.distillation.methods import resolve
 from compressor.distillation.replay import ReplayBuffer
@@ -20,6 +20,7 @@ from compressor.distillation.rollout import FULL_BATCH_ROLLOUT, SampleKey, rollo
 from compressor.distillation.setup import Setup
 from compressor.distillation.signals import Signal
 from compressor.errors import ConfigError
+from compressor.method_table import Origin
 from compressor.models.base import Seq2SeqModel
 
 Place = tuple[Batch, int]

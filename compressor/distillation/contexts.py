@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor
 from compressor.data.batching import Batch
 from compressor.data.random_draws import Stream, uniform
 from compressor.generation_config import GenerationConfig
+from compressor.method_table import Origin
 
 TokenIds = Sequence[int] | NDArray[np.int32]
 
@@ -26,19 +26,8 @@ WORTH_CUTTING = 1000
 """A batch is cut where that saves this many padded positions: a piece costs as much, in gradients of embeddings."""
 
 
-class Origin(Enum):
-    """Who wrote the output whose prefixes are an example's contexts."""
-
-    REFERENCE = "reference"
-    TEACHER = "teacher"
-    STUDENT = "student"
-
-
 class ContextPolicy(ABC):
     """Says where the contexts of each example come from."""
-
-    origins: frozenset[Origin]
-    """Every origin that the policy can choose."""
 
     @abstractmethod
     def choose(self, indices: Sequence[int], beta: float, seed: int, visit: int) -> list[Origin]:
@@ -58,11 +47,6 @@ class Always(ContextPolicy):
 
     origin: Origin
 
-    @property
-    def origins(self) -> frozenset[Origin]:  # type: ignore[override]
-        """See ContextPolicy."""
-        return frozenset({self.origin})
-
     def choose(self, indices: Sequence[int], beta: float, seed: int, visit: int) -> list[Origin]:
         """See ContextPolicy."""
         return [self.origin] * len(indices)
@@ -74,11 +58,6 @@ class Mixture(ContextPolicy):
 
     first: Origin
     second: Origin
-
-    @property
-    def origins(self) -> frozenset[Origin]:  # type: ignore[override]
-        """See ContextPolicy."""
-        return frozenset({self.first, self.second})
 
     def choose(self, indices: Sequence[int], beta: float, seed: int, visit: int) -> list[Origin]:
         """See ContextPolicy."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -17,16 +18,24 @@ from compressor.provenance import cpu
 
 Value = TypeVar("Value")
 
-LONGEST_WAIT = timedelta(days=7)
-"""Time limit of collective operations: the other processes wait while the main one writes the teacher's outputs."""
+WAIT_MINUTES = 10.0
+"""Time limit of collective operations where no recipe says another. Between two of them all processes do alike work;
+where they do not, see ``main_process_first``."""
+
+BEATS = 10
+"""Signs of life that the main process gives in the time limit."""
 
 COLLECTIVES = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 """Parts of the messages of collective operations that fail; not all of them have an exception of their own."""
 
 
-def this_process() -> PartialState:
-    """Returns the state of this process among those that torchrun started."""
-    return PartialState(cpu=_on_processor(), timeout=LONGEST_WAIT)
+def this_process(wait_minutes: float = WAIT_MINUTES) -> PartialState:
+    """Returns the state of this process among those that torchrun started; the first call joins them.
+
+    Args:
+        wait_minutes: Time limit of collective operations, where this is the first call.
+    """
+    return PartialState(cpu=_on_processor(), timeout=timedelta(minutes=wait_minutes))
 
 
 def accelerator(mixed_precision: str) -> Accelerator:
@@ -38,8 +47,64 @@ def accelerator(mixed_precision: str) -> Accelerator:
 
 
 @contextmanager
-def lost_processes() -> Iterator[None]:
-    """Turns the failure of a collective operation, which another process's end causes, into LostProcess."""
+def main_process_first(process: PartialState, wait_minutes: float) -> Iterator[None]:
+    """Runs the block in the main process, however long it takes, and then in the others.
+
+    Meanwhile a thread of the main process gives signs of life, which have a time limit as other collective operations
+    do: so hours of work are told from a process that hangs.
+
+    Args:
+        process: This process.
+        wait_minutes: Time limit of a sign of life.
+    """
+    if process.num_processes == 1:
+        yield
+        return
+    # Not the group of the GPUs, whose operations wait for one another.
+    group = torch.distributed.new_group(backend="gloo", timeout=timedelta(minutes=wait_minutes))
+
+    def tell(done: bool) -> bool:
+        """Returns what the main process says, which the others hear."""
+        told = torch.tensor(float(done))
+        torch.distributed.broadcast(told, src=0, group=group)
+        return bool(told)
+
+    if process.is_main_process:
+        with _repeated(lambda: tell(False), 60 * wait_minutes / BEATS):
+            yield
+        tell(True)
+        return
+    while not tell(False):
+        pass
+    yield
+
+
+@contextmanager
+def _repeated(action: Callable[[], object], seconds: float) -> Iterator[None]:
+    """Repeats an action in a thread while the block runs, until it fails with a RuntimeError."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        with suppress(RuntimeError):  # the next collective operation of the main thread fails likewise
+            while not ended.wait(seconds):
+                action()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def lost_processes(wait_minutes: float = WAIT_MINUTES) -> Iterator[None]:
+    """Turns the failure of a collective operation, which another process's end or silence causes, into LostProcess.
+
+    Args:
+        wait_minutes: Time limit of the operations, for the message.
+    """
     try:
         yield
     except RuntimeError as error:
@@ -48,9 +113,15 @@ def lost_processes() -> Iterator[None]:
             isinstance(error, DistError) or any(name in message for name in COLLECTIVES)
         ):
             raise
+        silent = "timed out" in message.lower()
+        problem = (
+            f"another process of this run has not answered for {wait_minutes:g} minutes (training.wait_minutes): it "
+            "hangs, or was stopped; end it"
+            if silent
+            else "another process of this run has ended, see its message"
+        )
         raise LostProcess(
-            "another process of this run has ended, see its message; start all of them again with {resume}: the run "
-            "goes on from its last checkpoint",
+            f"{problem}; start all of them again with {{resume}}: the run goes on from its last checkpoint",
             options={"resume": True},
         ) from error
 

@@ -16,6 +16,7 @@ from compressor.config import Recipe
 from compressor.data.batching import Batch
 from compressor.distillation.checkpoint import Progress
 from compressor.distillation.contexts import Contexts, TokenIds
+from compressor.distillation.initialization import check_start
 from compressor.distillation.label_engines import OpenLabelEngine
 from compressor.distillation.labels import estimated_seconds
 from compressor.distillation.setup import set_up
@@ -50,8 +51,9 @@ def estimate(recipe: Recipe, label_engine: OpenLabelEngine | None = None) -> dic
         untrained student run to the length limit, so ``minutes`` is rather too high.
 
     Raises:
-        DataError, ModelError, VocabularyError: as the run itself would.
+        ConfigError, DataError, ModelError, VocabularyError: as the run itself would.
     """
+    check_start(recipe)
     half = {"schedule": recipe.method.schedule.model_copy(update={"name": "constant", "value": 0.5, "warmup": 0.0})}
     sampled = recipe.model_copy(update={"method": recipe.method.model_copy(update=half)})
     console = Console(stderr=True)

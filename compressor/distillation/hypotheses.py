@@ -18,9 +18,6 @@ from compressor.text.metrics import bleu_tokenizer
 class HypothesisChoice(ABC):
     """Chooses among the n-best hypotheses of each source."""
 
-    compares = True
-    """Whether all the teacher's hypotheses are needed; otherwise one is."""
-
     @abstractmethod
     def choose(self, hypotheses: Sequence[Sequence[str]], references: Sequence[str]) -> list[list[int]]:
         """Returns the places of the chosen hypotheses of each source, best first.
@@ -29,17 +26,6 @@ class HypothesisChoice(ABC):
             hypotheses: texts, the teacher's best first; at least one a source.
             references: one a source.
         """
-
-
-@dataclass(frozen=True)
-class FirstHypothesis(HypothesisChoice):
-    """The teacher's best."""
-
-    compares = False
-
-    def choose(self, hypotheses: Sequence[Sequence[str]], references: Sequence[str]) -> list[list[int]]:
-        """See HypothesisChoice."""
-        return [[0] for _ in hypotheses]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compressor.config import TEACHER_EMBEDDINGS, TEACHER_LAYERS
+from compressor.config import TEACHER_EMBEDDINGS, TEACHER_LAYERS, Recipe
 from compressor.errors import ConfigError, ModelError
 from compressor.models.base import Seq2SeqModel
 from compressor.models.layer_copy import copy_to_depth
@@ -16,6 +16,16 @@ FREE_SIZES = {"dropout", "max_length"}
 """Fields of a model's configuration that weights do not depend on (positions are computed)."""
 DEPTH = {"encoder_layers", "decoder_layers"}
 """Fields in which a Transformer's run may differ: its layers are left out or repeated."""
+
+
+def check_start(recipe: Recipe) -> None:
+    """Refuses to begin a method that is a fine-tune with a student that was not trained before. Raises ConfigError."""
+    method, start = recipe.method, recipe.training.initialization
+    if method.row.starts_from_run and recipe.training.initial_run is None:
+        raise ConfigError(
+            f"training.initialization: {start}, but {method.name} is a fine-tune on top of another run: name that "
+            "run's folder (runs/first/), or train with another method first (seqkd, for example)"
+        )
 
 
 def initialize(student: Seq2SeqModel, teacher: Teacher, start: str) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from compressor.config import Recipe
 from compressor.data.token_cache import digest_of
 from compressor.data.token_rows import TokenRows
-from compressor.distillation.label_store import FORMAT, StoredTeacher, StoreRecord
-from compressor.distillation.methods import resolve
+from compressor.distillation.label_store import FORMAT, LabelStore, StoredTeacher, StoreRecord
 from compressor.errors import DataError
 from compressor.run_folder import VocabularyRecord
 from compressor.teachers.base import Teacher
@@ -58,9 +55,9 @@ def differences(stored: StoreRecord, wanted: StoreRecord) -> list[str]:
 
 
 def check_labels(
-    folder: Path,
-    stored: StoreRecord,
+    store: LabelStore,
     recipe: Recipe,
+    *,
     sources: TokenRows | None,
     references: TokenRows | None,
     tokenizer: Tokenizer | None,
@@ -69,8 +66,7 @@ def check_labels(
     """Checks that a store has the labels that a recipe needs.
 
     Args:
-        folder: Where the store is, for the message.
-        stored: Its record.
+        store: The store.
         recipe: The recipe.
         sources, references: Of all training examples; None if only a sample was read.
         tokenizer: The recipe's; None if it is the store's.
@@ -79,9 +75,10 @@ def check_labels(
     Raises:
         DataError: names everything that differs.
     """
+    stored = store.record
     problems = [] if sources is None else _corpus(stored, len(sources), sources.sha256())
     if references is not None:
-        on_references = not resolve(recipe.method).reads_teacher_outputs
+        on_references = not recipe.method.row.reads_teacher_outputs
         problems += _references(stored, references.sha256() if on_references else None)
     if tokenizer is not None and digest_of(tokenizer) != stored.tokenizer:
         problems.append("tokenizer: another one than the recipe's")
@@ -95,7 +92,7 @@ def check_labels(
         )
     if problems:
         raise DataError(
-            f"teacher.labels: {folder} does not fit the recipe ({'; '.join(problems)}); "
+            f"teacher.labels: {store.folder} does not fit the recipe ({'; '.join(problems)}); "
             "write labels with this recipe by `compress label`"
         )
 
@@ -103,7 +100,7 @@ def check_labels(
 def hypotheses_read(recipe: Recipe) -> int:
     """Returns how many outputs of each source the method reads: one, or all those of the beam search."""
     assert recipe.teacher is not None  # there is a teacher
-    return recipe.teacher.num_beams if resolve(recipe.method).choice.compares else 1
+    return recipe.teacher.num_beams if recipe.method.row.compares_hypotheses else 1
 
 
 def teacher_differences(stored: StoredTeacher, teacher: Teacher) -> list[str]:

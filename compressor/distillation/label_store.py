@@ -136,6 +136,11 @@ class LabelStore:
         return self.record.sources
 
     @property
+    def digests(self) -> list[str]:
+        """SHA-256 of each shard's arrays."""
+        return [shard.sha256 for shard in self._records]
+
+    @property
     def seconds(self) -> float:
         """Time that the labels took."""
         return sum(shard.seconds for shard in self._records)

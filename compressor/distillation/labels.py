@@ -34,7 +34,6 @@ from compressor.distillation.label_store import (
     read_store_record,
     write_shard,
 )
-from compressor.distillation.methods import resolve
 from compressor.distillation.setup import Setup
 from compressor.distillation.top_k_labels import top_log_probabilities
 from compressor.errors import ConfigError, DataError
@@ -52,8 +51,8 @@ class Labeller:
     recipe: Recipe
     teacher: Teacher
     engine: LabelEngine
-    num_hypotheses: int
-    top_k: int
+    store: StoreRecord
+    """What labels have."""
     device: torch.device
 
     def label(
@@ -72,17 +71,17 @@ class Labeller:
         Raises:
             ModelError: the teacher's distributions have NaN.
         """
-        eos_id = self.teacher.generation.eos_id
+        eos_id, count, top_k = self.teacher.generation.eos_id, self.store.num_hypotheses, self.store.top_k
         if references is None:
-            hypotheses = n_best(self.engine, self.recipe, eos_id, sources, self.num_hypotheses, advance)
+            hypotheses = n_best(self.engine, self.recipe, eos_id, sources, count, advance)
         else:
             hypotheses = [[Hypothesis(math.nan, reference)] for reference in references]
-        arrays = _arrays(sources, hypotheses, self.num_hypotheses)
+        arrays = _arrays(sources, hypotheses, count)
         best = [outputs[0].tokens for outputs in hypotheses]
-        if not self.top_k:
+        if not top_k:
             top_log_probabilities(self.teacher, sources[:1], best[:1], 1, self.device)  # a search does not see NaN
             return arrays
-        positions, top = top_log_probabilities(self.teacher, sources, best, self.top_k, self.device)
+        positions, top = top_log_probabilities(self.teacher, sources, best, top_k, self.device)
         if references is not None:
             advance(len(sources))
         return arrays._replace(positions=positions, **top._asdict())
@@ -120,7 +119,7 @@ class MissingShards:
 
 def needs_labels(setup: Setup) -> bool:
     """Returns whether the method reads outputs of the teacher that are to be written first."""
-    reads = resolve(setup.recipe.method).reads_teacher_outputs
+    reads = setup.recipe.method.row.reads_teacher_outputs
     return setup.teacher is not None and setup.label_store is None and reads
 
 
@@ -154,7 +153,7 @@ def write_labels(
     store, finished, temporary = missing.store, missing.finished, folder / LABEL_ENGINE_FOLDER
     if not missing.shards:
         return LabelStore(folder, store, [finished[number] for number in store.shards])
-    with _bar(console) as bar:
+    with labelling_bar(console) as bar:
         start = time.monotonic()
         outputs = f"teacher's outputs, {store.settings['teacher.num_beams']} beams"
         shown = "teacher's distributions" if content.on_references else outputs
@@ -164,7 +163,7 @@ def write_labels(
         engine, written_by = choose_engine(setup, missing.used, missing.sources, temporary, open_exported, console)
         assert setup.teacher is not None  # there is something to write
         device = next(setup.student.parameters()).device
-        labeller = Labeller(setup.recipe, setup.teacher, engine, store.num_hypotheses, store.top_k, device)
+        labeller = Labeller(setup.recipe, setup.teacher, engine, store, device)
         for number in missing.shards:
             arrays = labeller.label(*shard_texts(setup, store, number), lambda done: bar.advance(task, done))
             seconds = time.monotonic() - start
@@ -278,5 +277,6 @@ def _finished(folder: Path, store: StoreRecord) -> Iterator[tuple[int, ShardReco
             continue
 
 
-def _bar(console: Console) -> ProgressBar:
+def labelling_bar(console: Console) -> ProgressBar:
+    """Returns a bar of sources, which is shown on a terminal."""
     return ProgressBar(console=console, disable=console.quiet or not console.is_terminal)

@@ -1,81 +1,53 @@
-"""The method table: each row says where contexts come from and what is learned there (Lin et al. 2020, section 3)."""
+"""What the rows of the method table compute: a policy of contexts, a target, a choice among hypotheses."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
-from compressor.distillation.contexts import Always, ContextPolicy, Mixture, Origin
-from compressor.distillation.hypotheses import FirstHypothesis, HypothesisChoice, MostAgreed, NearestToReference
+from compressor.distillation.contexts import Always, ContextPolicy, Mixture
+from compressor.distillation.hypotheses import HypothesisChoice, MostAgreed, NearestToReference
 from compressor.distillation.losses import jensen_shannon, reverse_kl, skew_kl, soft_cross_entropy
 from compressor.distillation.targets import BestToken, Distribution, Divergence, OwnToken, Target
 from compressor.method_config import MethodConfig
 
-FIRST = FirstHypothesis()
-
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table."""
+    """A row with the settings of a recipe."""
 
     contexts: ContextPolicy
     target: Target
-    choice: HypothesisChoice = FIRST
-    """Which of the teacher's outputs are contexts, where the teacher writes them."""
-
-    @property
-    def uses_rollouts(self) -> bool:
-        """Whether the student writes contexts; such a method can learn from sources without a reference."""
-        return Origin.STUDENT in self.contexts.origins
-
-    @property
-    def reads_teacher_outputs(self) -> bool:
-        """Whether contexts are outputs of the teacher, written before training."""
-        return Origin.TEACHER in self.contexts.origins
-
-    def reads_model(self, top_k: int) -> bool:
-        """Returns whether the target asks the teacher for more than labels have.
-
-        Args:
-            top_k: Most probable tokens that labels have at each position of the teacher's best outputs, or of the
-                references; 0: none.
-        """
-        if isinstance(self.target, OwnToken):
-            return False
-        in_labels = self.contexts.origins in ({Origin.TEACHER}, {Origin.REFERENCE}) and not self.choice.compares
-        return not (in_labels and isinstance(self.target, Distribution) and self.target.is_of_best(top_k))
-
-
-METHODS = {
-    "vanilla": Method(Always(Origin.REFERENCE), OwnToken()),
-    "vanilla+full": Method(Always(Origin.REFERENCE), Distribution()),  # word-level, Kim & Rush 2016, section 3.1
-    "seqkd": Method(Always(Origin.TEACHER), OwnToken()),  # Kim & Rush 2016, section 3.2
-    "seqkd+full": Method(Always(Origin.TEACHER), Distribution()),
-    "seqinter": Method(Always(Origin.TEACHER), OwnToken(), NearestToReference()),  # Kim & Rush 2016, section 3.3
-    "mbr": Method(Always(Origin.TEACHER), OwnToken(), MostAgreed()),  # Wang et al. 2024
-    "mbr+full": Method(Always(Origin.TEACHER), Distribution(), MostAgreed()),
-    "imitkd": Method(Mixture(Origin.REFERENCE, Origin.STUDENT), BestToken()),
-    "imitkd+full": Method(Mixture(Origin.REFERENCE, Origin.STUDENT), Distribution()),
-}
-"""By ``method.name``."""
-
-TEACHER_CONTEXTS = {
-    "imitkd": Method(Mixture(Origin.TEACHER, Origin.STUDENT), BestToken()),
-    "imitkd+full": Method(Mixture(Origin.TEACHER, Origin.STUDENT), Distribution()),
-}
-"""ImitKD*: the rows of ``method.contexts: teacher``. A recipe refuses that setting for every other name."""
+    choice: HypothesisChoice | None
+    """Which of the teacher's hypotheses are contexts; None: the best one."""
 
 
 def resolve(config: MethodConfig) -> Method:
-    """Returns the row that a recipe names, with the recipe's settings."""
-    rows = TEACHER_CONTEXTS if config.contexts == "teacher" else METHODS
-    row = rows[config.name]
-    if isinstance(row.target, Distribution):
-        target = Distribution(_divergence(config), config.temperature, config.teacher_top_k, config.reference_weight)
-        row = replace(row, target=target)
-    if isinstance(row.choice, MostAgreed):
-        row = replace(row, choice=MostAgreed(config.mbr_hypotheses))
-    return row
+    """Returns what the row that a recipe names computes, with the recipe's settings."""
+    row = config.row
+    policy = Always(*row.contexts) if len(row.contexts) == 1 else Mixture(*row.contexts)
+    return Method(policy, _target(config), _choice(config))
+
+
+def _target(config: MethodConfig) -> Target:
+    match config.row.learns:
+        case "own_token":
+            return OwnToken()
+        case "best_token":
+            return BestToken()
+        case "distribution":
+            settings = config.temperature, config.teacher_top_k, config.reference_weight
+            return Distribution(_divergence(config), *settings)
+
+
+def _choice(config: MethodConfig) -> HypothesisChoice | None:
+    match config.row.hypothesis:
+        case "best":
+            return None
+        case "nearest_to_reference":
+            return NearestToReference()
+        case "most_agreed":
+            return MostAgreed(config.mbr_hypotheses)
 
 
 def _divergence(config: MethodConfig) -> Divergence:

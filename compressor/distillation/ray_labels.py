@@ -16,14 +16,13 @@ from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
-from rich.progress import Progress as ProgressBar
 
 from compressor.config import Recipe
 from compressor.distillation.distributed import accelerator
 from compressor.distillation.label_engines import LabelEngine, OpenLabelEngine, TorchEngine, choose_engine
 from compressor.distillation.label_identity import teacher_differences
 from compressor.distillation.label_store import LabelStore, StoreRecord, write_shard
-from compressor.distillation.labels import LabelContent, Labeller, begin, shard_texts
+from compressor.distillation.labels import LabelContent, Labeller, begin, labelling_bar, shard_texts
 from compressor.distillation.setup import Setup
 from compressor.errors import CompressError, ConfigError, DependencyError, ModelError, install_command
 from compressor.run_folder import LABEL_ENGINE_FOLDER
@@ -64,7 +63,7 @@ class ShardWorker:
             raise ModelError(f"a worker of the cluster has another teacher ({'; '.join(problems)})")
         teacher.to(device)
         engine = self.engine or TorchEngine(teacher, self.recipe, device)
-        return Labeller(self.recipe, teacher, engine, self.store.num_hypotheses, self.store.top_k, device)
+        return Labeller(self.recipe, teacher, engine, self.store, device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Returns the table [shard, content, seconds, error] for a table [shard, sources, references]."""
@@ -118,7 +117,7 @@ def write_labels_on_ray(
                 batch_format="pyarrow",
                 **_workers(ray, len(tables), on_gpus=on_gpus),
             )
-            with ProgressBar(console=console, disable=console.quiet or not console.is_terminal) as bar:
+            with labelling_bar(console) as bar:
                 task = bar.add_task("labels", total=store.sources, completed=store.sources - missing.sources)
                 for batch in labelled.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
                     (row,) = batch.to_pylist()

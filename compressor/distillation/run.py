@@ -25,7 +25,8 @@ from compressor.distillation.checkpoint import (
     restore_replaced,
     same_length,
 )
-from compressor.distillation.distributed import lost_processes, this_process
+from compressor.distillation.distributed import lost_processes, main_process_first, this_process
+from compressor.distillation.initialization import check_start
 from compressor.distillation.label_engines import OpenLabelEngine
 from compressor.distillation.run_log import RunLog, check_tensorboard
 from compressor.distillation.setup import set_up
@@ -73,17 +74,19 @@ def distill(
         label_engine: exports the teacher, to write its outputs faster than PyTorch does; None: PyTorch writes them.
 
     Raises:
-        ConfigError: both ``resume`` and ``force`` are set.
+        ConfigError: both ``resume`` and ``force`` are set; or the method is a fine-tune, and no run is named to start
+            from.
         OutputExistsError: ``out`` exists, and neither is set; or another process writes it.
         ModelError: there is no run to resume, or it has another recipe.
         InterruptedRun: Ctrl-C or SIGTERM; the checkpoint was written first.
         DivergedRun: a loss or a gradient is not finite, or the loss has risen far above its least mean; the last
             checkpoint and the best weights stay.
-        LostProcess: another process of a distributed run has ended.
+        LostProcess: another process of a distributed run has ended, or does not answer.
         DataError, ModelError, VocabularyError, StorageError: see ``compressor.errors``.
     """
-    main = this_process().is_main_process
-    with only_writer(out, "this run") if main else nullcontext(), lost_processes():
+    wait = recipe.training.wait_minutes
+    main = this_process(wait).is_main_process
+    with only_writer(out, "this run") if main else nullcontext(), lost_processes(wait):
         return _distill(recipe, out, resume=resume, force=force, progress=progress and main, label_engine=label_engine)
 
 
@@ -95,6 +98,8 @@ def _distill(
     if resume and force:
         message = "{resume} goes on with what {force} would replace; say one of them"
         raise ConfigError(message, options=["resume", "force"])
+    if not resume:
+        check_start(recipe)
     if force:
         check_replaceable(out)
     if resume and out.is_dir():
@@ -125,7 +130,7 @@ def _distill(
         trainer = Trainer(setup)
     if setup.augmentation is not None:
         setup.augmentation.progress = lambda done, total: None  # later parts of passes are made beside training
-    with process.main_process_first():
+    with main_process_first(process, recipe.training.wait_minutes):
         trainer.signal, labels = prepare_signal(setup, out, console, label_engine)
     state = _resumed(trainer, out, console) if resume else None
     state = state or Progress(seconds=labels.seconds if labels else 0.0)
@@ -136,7 +141,7 @@ def _distill(
             _cut_lines(out / name, state.updates)
         delete_numbered(out, number_kept(recipe), state.updates)
     with RunLog(out, state.updates, recipe.training.tensorboard, writes=process.is_main_process) as log:
-        TrainingLoop(trainer, state, labels, out, console, log).run()
+        TrainingLoop(trainer, state, out=out, labels=labels, console=console, log=log).run()
     if process.is_main_process:
         shutil.rmtree(out / CHECKPOINT_FOLDER, ignore_errors=True)
     return out

@@ -23,7 +23,6 @@ from compressor.data.tokenized import Ingredients
 from compressor.distillation.initialization import initialize, initialize_from_run
 from compressor.distillation.label_identity import check_labels
 from compressor.distillation.label_store import LabelStore
-from compressor.distillation.methods import resolve
 from compressor.errors import ConfigError, DataError, ModelError
 from compressor.generation_config import GenerationConfig
 from compressor.model_config import ModelConfig, complete_config
@@ -104,13 +103,13 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
     assert tokenizer is not None  # one that was not given was trained
     generation = _generation(recipe, facts, tokenizer)
     augmentation = _augmentation(recipe, tokenizer, generation, corpus.folder)
-    labelled = store is not None or resolve(recipe.method).reads_teacher_outputs
+    labelled = store is not None or recipe.method.row.reads_teacher_outputs
     if augmentation is not None and labelled:  # the teacher writes once, before training
         encoded, augmentation = Encoded(*first_pass(*encoded, augmentation, bar)), None
     if store is not None:
         own = tokenizer if teacher is not None or recipe.tokenizer.path else None
         sources, references = (None, None) if sample else encoded
-        check_labels(store.folder, store.record, recipe, sources, references, own, teacher)
+        check_labels(store, recipe, sources=sources, references=references, tokenizer=own, teacher=teacher)
     config = _model_config(recipe, facts, tokenizer, generation)
     if recipe.tokenizer.output_vocabulary == "targets":
         generation = _suppress_unwritten(generation, encoded.targets, tokenizer, config.vocab_size)
@@ -124,8 +123,20 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
         report_text=record.report_text,
     )
     in_memory = teacher if store is None or _reads_model(recipe, store) else None
-    parts = tokenizer, generation, student, encoded, augmentation, dev.examples, data, record.cleaned
-    return Setup(recipe, in_memory, facts, store, *parts)
+    return Setup(
+        recipe=recipe,
+        teacher=in_memory,
+        teacher_facts=facts,
+        label_store=store,
+        tokenizer=tokenizer,
+        generation=generation,
+        student=student,
+        train=encoded,
+        augmentation=augmentation,
+        dev=dev.examples,
+        data=data,
+        examples=record.cleaned,
+    )
 
 
 def _teacher(recipe: Recipe) -> tuple[Teacher | None, LabelStore | None]:
@@ -151,7 +162,7 @@ def _reads_model(recipe: Recipe, store: LabelStore) -> bool:
     """Returns whether the method reads more of the teacher than the labels have. Raises DataError if it cannot."""
     assert recipe.teacher is not None  # it names the labels
     top_k = store.record.top_k
-    if not resolve(recipe.method).reads_model(top_k):
+    if not recipe.method.reads_model(top_k):
         return False
     if not recipe.teacher.path:
         raise DataError(

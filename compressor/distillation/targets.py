@@ -118,10 +118,6 @@ class Distribution(Target):
 
         return inputs.output.total(loss) / max(len(probabilities), 1)
 
-    def is_of_best(self, count: int) -> bool:
-        """Returns whether the loss depends on the ``count`` most probable tokens, and the others' mass, alone."""
-        return self.top_k is not None and self.top_k <= count and self.temperature == 1
-
     def _soften(self, logits: Tensor) -> Tensor:
         return logits if self.temperature == 1 else logits / self.temperature  # a pass over all logits is not free
 

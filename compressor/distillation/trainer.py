@@ -53,9 +53,10 @@ class Trainer:
     """Trains a student by the recipe's method. Use ``groups`` and ``train_group`` for a loop of one's own."""
 
     def __init__(self, setup: Setup, signal: Signal | None = None) -> None:
-        """``signal``: what is read of the teacher; None: all of it from the model in memory."""
+        """``signal``: what is read of the teacher; None: distributions, of the model in memory."""
         recipe = setup.recipe
         self.setup, self.recipe, self.method = setup, recipe, resolve(recipe.method)
+        self.uses_rollouts = recipe.method.row.uses_rollouts
         self.signal = signal or LiveTeacher(setup)
         reuse_freed_memory()
         # for callers that have not chosen threads, as ``distill`` does before it reads the data
@@ -126,7 +127,7 @@ class Trainer:
 
     def _groups(self, progress: Progress) -> Iterator[list[Batch]]:
         """Does what ``groups`` says, without looking at the next group."""
-        together = self.recipe.method.rollout.batches if self.method.uses_rollouts else 1
+        together = self.recipe.method.rollout.batches if self.uses_rollouts else 1
         accumulation = self.recipe.training.accumulation
         if progress.updates >= self.updates:
             return

@@ -64,7 +64,14 @@ class TrainingLoop:
     """Updates, with the logging, dev scores and checkpoints between them."""
 
     def __init__(
-        self, trainer: Trainer, state: Progress, labels: LabelStore | None, out: Path, console: Console, log: RunLog
+        self,
+        trainer: Trainer,
+        state: Progress,
+        *,
+        out: Path,
+        labels: LabelStore | None,
+        console: Console,
+        log: RunLog,
     ) -> None:
         self.trainer, self.state, self.labels, self.out, self.console = trainer, state, labels, out, console
         self.log = log
@@ -107,7 +114,7 @@ class TrainingLoop:
                 duration, stats = self._train_group(group)
                 state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
                 self._warn(watch.observe(duration, sum(one.positions for one in stats)))
-                rollouts = f", rollouts {_rollout_time(state):.0%} of the time" if trainer.method.uses_rollouts else ""
+                rollouts = f", rollouts {_rollout_time(state):.0%} of the time" if trainer.uses_rollouts else ""
                 bar.update(task, completed=state.updates, description=f"loss {stats[-1].loss:.3f}{rollouts}")
                 if state.updates // self.eval_every > before // self.eval_every or state.updates >= trainer.updates:
                     self._evaluate()
@@ -235,7 +242,7 @@ class TrainingLoop:
         patience = self.trainer.recipe.training.patience
         early = f" of {updates}, ended by {patience} dev scores without a gain" if state.updates < updates else ""
         speed = _tokens_per_second(state)
-        rollouts = f", {_rollout_time(state):.0%} of it in rollouts" if self.trainer.method.uses_rollouts else ""
+        rollouts = f", {_rollout_time(state):.0%} of it in rollouts" if self.trainer.uses_rollouts else ""
         self.console.print(
             f"finished at update {state.updates}{early}: best dev score {state.best_score:.2f} (update "
             f"{state.best_update}); {state.seconds:.0f} s{rollouts}; {state.target_tokens} target tokens"
@@ -280,8 +287,14 @@ class TrainingLoop:
     def _checkpoint(self) -> None:
         if self.main:
             trainer = self.trainer
-            parts = trainer.recipe, trainer.student, trainer.optimizer, self.state, trainer.writer.replay
-            save_checkpoint(self.out, *parts)
+            save_checkpoint(
+                self.out,
+                trainer.recipe,
+                trainer.student,
+                trainer.optimizer,
+                self.state,
+                trainer.writer.replay,
+            )
 
     def _bar(self) -> ProgressBar:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -16,11 +16,12 @@ from torch._higher_order_ops.scan import scan
 def scan_by_steps(forget: Tensor, update: Tensor) -> Tensor:
     """``c_t = forget_t * c_(t-1) + update_t`` for all t in order, with c_(-1) = 0; all [batch, context_len, d].
 
-    Fastest on a CPU: forward and backward take 3.2 ms at 40 x 25 x 256 on one core, those of ``parallel_scan`` 8.2.
+    Fastest on a CPU: at 40 x 25 x 256 on one core, forward and backward of ``parallel_scan`` take 4.5 times as long.
     """
     cells = update.clone()
-    for position in range(1, update.shape[1]):
-        cells[:, position].addcmul_(forget[:, position], cells[:, position - 1])
+    steps = cells.unbind(1)
+    for cell, gate, previous in zip(steps[1:], forget.unbind(1)[1:], steps, strict=False):
+        cell.addcmul_(gate, previous)
     return cells
 
 
@@ -46,10 +47,24 @@ def linear_scan(forget: Tensor, update: Tensor) -> Tensor:
     return (scan_by_steps if update.device.type == "cpu" else parallel_scan)(forget, update)
 
 
-def backward_scan(forget: Tensor, gradients: Tensor) -> Tensor:
+def backward_scan_by_steps(forget: Tensor, gradients: Tensor) -> Tensor:
     """``a_t = gradients_t + forget_(t+1) * a_(t+1)``, the whole gradient of each cell; all [batch, context_len, d]."""
+    total = gradients.clone()
+    steps, gates = total.unbind(1), forget.unbind(1)
+    for position in range(len(steps) - 2, -1, -1):
+        steps[position].addcmul_(gates[position + 1], steps[position + 1])
+    return total
+
+
+def backward_parallel_scan(forget: Tensor, gradients: Tensor) -> Tensor:
+    """As ``backward_scan_by_steps``, in log2(context_len) rounds."""
     later = F.pad(forget[:, 1:], (0, 0, 0, 1))
-    return linear_scan(later.flip(1), gradients.flip(1)).flip(1)
+    return parallel_scan(later.flip(1), gradients.flip(1)).flip(1)
+
+
+def backward_scan(forget: Tensor, gradients: Tensor) -> Tensor:
+    """The backward scan that is fastest on the device of its arguments."""
+    return (backward_scan_by_steps if gradients.device.type == "cpu" else backward_parallel_scan)(forget, gradients)
 
 
 def before(cells: Tensor, initial: Tensor) -> Tensor:
@@ -72,7 +87,7 @@ class LinearScan(torch.autograd.Function):
         """Gradients of both arguments."""
         forget, cells = ctx.saved_tensors
         total = backward_scan(forget, gradients[0])
-        return total * before(cells, torch.zeros_like(cells[:, 0])), total
+        return before(cells, torch.zeros_like(cells[:, 0])).mul_(total), total
 
 
 class GatedScan(torch.autograd.Function):
@@ -80,6 +95,11 @@ class GatedScan(torch.autograd.Function):
 
     ``f_t = sigmoid(gate_t + weight * c_(t-1))`` reads the cell before it, so that positions follow one another: three
     operations each. Given the cells the gradient is linear in itself, one ``backward_scan``.
+
+    At 40 x 25 x 512 on one thread (torch 2.11, glibc keeping freed memory), forward and backward take a fifth of the
+    time of a loop that autograd differentiates. The same loops by ``torch.jit.script`` take as long; that loop by
+    ``torch.compile`` takes 1.8 times as long; C++ with all steps fused (``-O3 -march=native -ffast-math``) takes two
+    thirds, which would be 3% of an update of two layers a side in bf16. So nothing here needs a compiler.
     """
 
     @staticmethod
@@ -103,14 +123,18 @@ class GatedScan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gradients of the four arguments."""
+        """Gradients of the four arguments.
+
+        In place where it can be: this is bound by memory, and new tensors cost more than the arithmetic.
+        """
         candidate, weight, initial, cells, forget = ctx.saved_tensors
         previous, keep = before(cells, initial), 1 - forget
-        by_gate = (previous - candidate) * forget * keep
+        by_gate = (previous - candidate).mul_(forget).mul_(keep)
         by_previous = torch.addcmul(forget, by_gate, weight)
         total = backward_scan(by_previous, gradients[0])
-        of_gate = total * by_gate
-        return total * keep, of_gate, (of_gate * previous).sum(dim=(0, 1)), total[:, 0] * by_previous[:, 0]
+        of_gate = by_gate.mul_(total)
+        of_weight = previous.mul_(of_gate).sum(dim=(0, 1))
+        return keep.mul_(total), of_gate, of_weight, total[:, 0] * by_previous[:, 0]
 
 
 def traced_gated_scan(candidate: Tensor, gate: Tensor, weight: Tensor, initial: Tensor) -> Tensor:

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import compressor
 from compressor.config import Recipe, dump_recipe
 from compressor.data.batching import Batches
 from compressor.distillation.contexts import build_contexts
@@ -23,12 +24,13 @@ from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
 from compressor.errors import ModelError
 from compressor.models.weights import load_run
+from compressor.run_folder import is_finished
 
 
-def command_of(recipe: Recipe, folder: Path, *more: str) -> list[str]:
+def command_of(recipe: Recipe, folder: Path, *more: str, program: Sequence[str] = ("-m", "compressor")) -> list[str]:
     file, out = folder / "recipe.yaml", folder / "run"
     file.write_text(dump_recipe(recipe), encoding="utf-8")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "compressor"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *program]
     return [*torchrun, "distill", str(file), "--out", str(out), *more]
 
 
@@ -174,3 +176,107 @@ def test_a_lost_process_stops_the_others_and_the_run_resumes_on_any_number(
     else:
         assert launch(halves, tmp_path, "--resume").returncode == 0
     assert loss_curve(run) == pytest.approx(expected, rel=1e-4)
+
+
+class Killed(Exception):
+    """Stands for a kill: raised between two groups of batches."""
+
+
+@pytest.mark.slow
+def test_a_run_of_one_process_resumes_on_two(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = {"eval_every": 20, "learning_rate": 0.003, "checkpoint_minutes": 1e-9}
+    recipe = make_recipe("imitkd", updates=60, mono=True, method_section=SAMPLED, training=training)
+    whole, halves = whole_and_halves(recipe)
+    expected = loss_curve(distill(whole, tmp_path / "one", progress=False))
+    run, train_group = tmp_path / "run", Trainer.train_group
+
+    def killed(self: Trainer, group: list, update: int) -> list:
+        if update >= 31:
+            raise Killed
+        return train_group(self, group, update)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_group", killed)
+        with pytest.raises(Killed):
+            distill(whole, run, progress=False)
+    progress = json.loads((run / "checkpoint" / "progress.json").read_text())
+    assert progress["processes"] == 1 and progress["batch"] > 0 and 0 < len(loss_curve(run)) < len(expected)
+    refused = launch(whole, tmp_path, "--resume")
+    assert refused.returncode != 0 and "with 2 processes give training.accumulation=1" in refused.stderr
+    done = launch(halves, tmp_path, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert loss_curve(run) == pytest.approx(expected, rel=1e-4)
+
+
+WAIT_MINUTES = 0.5
+"""Time limit in the tests of processes that hang; processes of a busy machine may start so far apart."""
+
+
+def wait_until(condition: Callable[[], bool], started: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 300
+    while started.poll() is None and not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def message_of_hanging(started: subprocess.Popen[str], rank: int) -> str:
+    """Stops a process as a debugger does, and returns what the other one says when all have ended."""
+    os.kill(workers(started.pid)[rank], signal.SIGSTOP)
+    _, message = started.communicate(timeout=300)
+    assert started.returncode != 0
+    return message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_hangs_in_an_update_ends_the_run(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, rank: int
+) -> None:
+    training = {"eval_every": 1000, "checkpoint_minutes": 1e-9, "wait_minutes": WAIT_MINUTES}
+    recipe, run = make_recipe("vanilla", updates=100_000, training=training), tmp_path / "run"
+    with subprocess.Popen(command_of(recipe, tmp_path), stderr=subprocess.PIPE, text=True) as started:
+        wait_until(lambda: (run / "checkpoint").is_dir() and len(loss_curve(run)) >= 20, started)
+        message = message_of_hanging(started, rank)
+    assert "error: another process of this run has not answered for 0.5 minutes (training.wait_minutes)" in message
+    assert "--resume" in message and (run / "checkpoint").is_dir()
+
+
+SLOW_LABELS = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+from compressor.cli import main
+from compressor.distillation import run
+
+prepare = run.prepare_signal
+
+def slow(setup, out, *more):
+    if os.environ["RANK"] == "0":
+        (out / "labelling").touch()
+        time.sleep({seconds})
+    return prepare(setup, out, *more)
+
+run.prepare_signal = slow
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hangs", [False, True])
+def test_the_others_wait_for_labels_as_long_as_they_take_but_not_for_a_process_that_hangs(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, hangs: bool
+) -> None:
+    program, run = tmp_path / "program.py", tmp_path / "run"
+    root = str(Path(compressor.__file__).parents[1])
+    program.write_text(SLOW_LABELS.format(root=root, seconds=600 if hangs else 2 * 60 * WAIT_MINUTES))
+    recipe = make_recipe("seqkd", updates=2, training={"wait_minutes": WAIT_MINUTES})
+    command = command_of(recipe, tmp_path, program=[str(program)])
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as started:
+        if hangs:
+            wait_until((run / "labelling").exists, started)
+            assert "has not answered for 0.5 minutes" in message_of_hanging(started, 0)
+        else:
+            _, message = started.communicate(timeout=300)
+            assert started.returncode == 0, message
+            assert is_finished(run)

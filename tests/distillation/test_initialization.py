@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from compressor.config import Recipe
+from compressor.config import Recipe, parse_recipe
+from compressor.distillation.estimate import estimate
 from compressor.distillation.initialization import initialize
+from compressor.distillation.run import distill
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
 from compressor.errors import ConfigError
@@ -105,3 +109,15 @@ def test_a_narrower_student_starts_nearer_to_its_teacher(make_recipe: Callable[.
         (contexts,) = trainer.write_contexts([batch], 1.0)
         losses.append(trainer.loss(batch, contexts).item())
     assert losses[0] < min(losses[1:])
+
+
+@pytest.mark.parametrize("start", ["random", "teacher_embeddings"])
+def test_a_fine_tune_of_an_untrained_student_is_refused(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, start: str
+) -> None:
+    recipe = make_recipe("seqinter", training={"initialization": start})
+    for begin in (partial(distill, out=tmp_path / "run"), estimate):
+        with pytest.raises(ConfigError, match=rf"initialization: {start}, but seqinter is a fine-tune on top of anoth"):
+            begin(recipe)
+    assert not (tmp_path / "run").exists()
+    assert parse_recipe(recipe.model_dump()) == recipe  # older runs, and labels, have such recipes

@@ -134,7 +134,7 @@ def test_labels_on_other_contexts_are_refused(
             label_corpus(recipe_of(make_recipe), tmp_path / "new", on_references=True, progress=False, **options)
 
 
-@pytest.mark.parametrize("method", ["seqkd", "seqkd+full", "seqinter", "mbr", "vanilla+full"])
+@pytest.mark.parametrize("method", ["seqkd", "seqkd+full", "mbr", "vanilla+full"])
 def test_training_from_a_store_without_a_teacher_is_training_with_it(
     make_recipe: Make,
     written: Path,
@@ -341,7 +341,7 @@ def test_only_labels_are_replaced(make_recipe: Make, store: Path, tmp_path: Path
 
 
 def test_a_run_whose_labels_are_another_methods_writes_its_own(make_recipe: Make, tmp_path: Path) -> None:
-    for method, count in (("seqkd", 1), ("seqinter", 3)):
+    for method, count in (("seqkd", 1), ("mbr", 3)):
         out = distill(recipe_of(make_recipe, method), tmp_path / "run", progress=False, force=True)
         assert LabelStore.open(out / "labels").record.num_hypotheses == count
 

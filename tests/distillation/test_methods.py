@@ -1,4 +1,4 @@
-"""The method table against the paper's, and against what a recipe is validated with."""
+"""The method table against the paper's, what follows from its rows, and what they compute."""
 
 from __future__ import annotations
 
@@ -12,40 +12,34 @@ from pydantic import ValidationError
 
 from compressor.config import Recipe, dump_recipe, load_recipe, parse_recipe, references_only
 from compressor.data_config import AugmentationConfig
-from compressor.distillation.contexts import Origin
-from compressor.distillation.methods import METHODS, TEACHER_CONTEXTS, resolve
+from compressor.distillation.contexts import Always, ContextPolicy, Mixture
+from compressor.distillation.hypotheses import MostAgreed, NearestToReference
+from compressor.distillation.methods import resolve
 from compressor.distillation.setup import set_up
-from compressor.distillation.targets import Distribution, OwnToken
+from compressor.distillation.targets import BestToken, Distribution
 from compressor.errors import ConfigError
-from compressor.method_config import (
-    FULL_METHODS,
-    LABEL_METHODS,
-    N_BEST_METHODS,
-    OUTPUT_METHODS,
-    REFERENCE_METHODS,
-    ROLLOUT_METHODS,
-    TEACHER_CONTEXT_METHODS,
-    TEACHERLESS_METHODS,
-    MethodConfig,
-    MethodName,
-)
+from compressor.method_config import MethodConfig
+from compressor.method_table import METHODS, MethodName, MethodRow, Origin, names_of
+
+REFERENCE, TEACHER, STUDENT = Origin
+FULL_NAMES = {"vanilla+full", "seqkd+full", "mbr+full", "imitkd+full"}
 
 
 @pytest.mark.parametrize(
-    ("name", "contexts", "origins"),
+    ("name", "contexts", "policy"),
     [
-        ("vanilla", "references", {Origin.REFERENCE}),
-        ("seqkd+full", "references", {Origin.TEACHER}),
-        ("imitkd", "references", {Origin.REFERENCE, Origin.STUDENT}),
-        ("imitkd", "teacher", {Origin.TEACHER, Origin.STUDENT}),
-        ("imitkd+full", "teacher", {Origin.TEACHER, Origin.STUDENT}),
+        ("vanilla", "references", Always(REFERENCE)),
+        ("seqkd+full", "references", Always(TEACHER)),
+        ("imitkd", "references", Mixture(REFERENCE, STUDENT)),
+        ("imitkd", "teacher", Mixture(TEACHER, STUDENT)),
+        ("imitkd+full", "teacher", Mixture(TEACHER, STUDENT)),
     ],
 )
-def test_where_contexts_come_from(name: MethodName, contexts: str, origins: set[Origin]) -> None:
-    assert resolve(MethodConfig(name=name, contexts=contexts)).contexts.origins == origins
+def test_where_contexts_come_from(name: MethodName, contexts: str, policy: ContextPolicy) -> None:
+    assert resolve(MethodConfig(name=name, contexts=contexts)).contexts == policy
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - set(TEACHER_CONTEXTS)))
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"imitkd", "imitkd+full"}))
 def test_contexts_of_the_teacher_are_refused_by_a_method_without_that_variant(name: MethodName) -> None:
     with pytest.raises(
         ValidationError, match=rf"contexts: teacher is for imitkd, imitkd\+full, not for {re.escape(name)}"
@@ -54,31 +48,57 @@ def test_contexts_of_the_teacher_are_refused_by_a_method_without_that_variant(na
 
 
 def test_a_mixture_follows_its_coins() -> None:
-    policy = METHODS["imitkd"].contexts
-    assert set(policy.choose(range(50), 1.0, 1, 0)) == {Origin.REFERENCE}
-    assert set(policy.choose(range(50), 0.0, 1, 0)) == {Origin.STUDENT}
+    policy = resolve(MethodConfig(name="imitkd")).contexts
+    assert set(policy.choose(range(50), 1.0, 1, 0)) == {REFERENCE}
+    assert set(policy.choose(range(50), 0.0, 1, 0)) == {STUDENT}
 
 
-def test_the_recipe_knows_every_row_and_what_it_needs() -> None:
+# the tables of docs/distilling.md: what each name learns, and what it reads of the teacher
+@pytest.mark.parametrize(
+    ("fact", "names"),
+    [
+        (lambda row: row.uses_rollouts, {"imitkd", "imitkd+full"}),
+        (lambda row: not row.reads_teacher, {"vanilla"}),
+        (lambda row: row.learns_distribution, FULL_NAMES),
+        (lambda row: row.learns_distribution_on_references, {"vanilla+full", "imitkd+full"}),
+        (lambda row: row.compares_hypotheses, {"seqinter", "mbr", "mbr+full"}),
+        (lambda row: row.reads_teacher_outputs, {"seqkd", "seqkd+full", "seqinter", "mbr", "mbr+full"}),
+        (lambda row: row.can_do_with_labels, {"seqkd", "seqkd+full", "seqinter", "mbr", "vanilla+full"}),
+        (lambda row: row.starts_from_run, {"seqinter"}),
+    ],
+)
+def test_what_follows_from_a_row(fact: Callable[[MethodRow], bool], names: set[str]) -> None:
+    assert {name for name, row in METHODS.items() if fact(row)} == names
+    assert names_of(fact) == ", ".join(sorted(names))
+
+
+def test_every_name_has_a_row_and_what_it_computes() -> None:
     assert set(METHODS) == set(get_args(MethodName))
-    assert {name for name, row in METHODS.items() if row.uses_rollouts} == ROLLOUT_METHODS
-    assert set(TEACHER_CONTEXTS) == TEACHER_CONTEXT_METHODS
-    teacherless = {
-        name
-        for name, row in METHODS.items()
-        if row.contexts.origins == {Origin.REFERENCE} and isinstance(row.target, OwnToken)
-    }
-    assert teacherless == TEACHERLESS_METHODS
-    full = {name for name, row in METHODS.items() if isinstance(row.target, Distribution)}
-    assert full == FULL_METHODS
-    assert {name for name in full if Origin.REFERENCE in METHODS[name].contexts.origins} == REFERENCE_METHODS
-    assert {name for name, row in METHODS.items() if row.choice.compares} == N_BEST_METHODS
-    assert {name for name, row in METHODS.items() if row.contexts.origins == {Origin.TEACHER}} == OUTPUT_METHODS
-    enough = {name: resolve(MethodConfig(name=name, teacher_top_k=4 if name in full else None)) for name in METHODS}
-    assert {name for name, row in enough.items() if not row.reads_model(4)} - TEACHERLESS_METHODS == LABEL_METHODS
-    rows = [(name, "references") for name in METHODS] + [(name, "teacher") for name in TEACHER_CONTEXTS]
-    for config in (MethodConfig(name=name, contexts=contexts) for name, contexts in rows):
-        assert config.reads_teacher_outputs == resolve(config).reads_teacher_outputs
+    targets = {name: resolve(MethodConfig(name=name)).target for name in METHODS}
+    assert {name for name, target in targets.items() if isinstance(target, Distribution)} == FULL_NAMES
+    assert {name for name, target in targets.items() if isinstance(target, BestToken)} == {"imitkd"}
+    mbr = MethodConfig(name="mbr", mbr_hypotheses=3)
+    assert resolve(mbr).choice == MostAgreed(3) and resolve(MethodConfig(name="seqkd")).choice is None
+    assert resolve(MethodConfig(name="seqinter")).choice == NearestToReference()
+
+
+@pytest.mark.parametrize(
+    ("section", "asks"),
+    [
+        ({"name": "seqkd"}, False),
+        ({"name": "mbr"}, False),
+        ({"name": "seqkd+full", "teacher_top_k": 4}, False),
+        ({"name": "vanilla+full", "teacher_top_k": 3}, False),
+        ({"name": "seqkd+full", "teacher_top_k": 5}, True),  # labels have four
+        ({"name": "seqkd+full"}, True),
+        ({"name": "seqkd+full", "teacher_top_k": 4, "temperature": 2.0}, True),
+        ({"name": "mbr+full", "teacher_top_k": 4}, True),  # distributions are at the best outputs
+        ({"name": "imitkd+full", "teacher_top_k": 4, "contexts": "teacher"}, True),
+        ({"name": "imitkd", "contexts": "teacher"}, True),
+    ],
+)
+def test_which_methods_ask_the_teacher_for_more_than_labels_have(section: dict[str, Any], asks: bool) -> None:
+    assert MethodConfig.model_validate(section).reads_model(4) == asks
 
 
 FULL = "imitkd+full, mbr+full, seqkd+full, vanilla+full"

@@ -24,7 +24,6 @@ from compressor.distillation import labels, run
 from compressor.distillation import training_loop as loop_module
 from compressor.distillation.label_engines import TorchEngine
 from compressor.distillation.label_store import LabelStore
-from compressor.distillation.methods import METHODS
 from compressor.distillation.run import distill
 from compressor.distillation.setup import set_up
 from compressor.distillation.trainer import Trainer
@@ -35,6 +34,7 @@ from compressor.errors import (
     OutputExistsError,
     StorageError,
 )
+from compressor.method_table import METHODS
 from compressor.models.weights import load_run
 from compressor.run_folder import CHECKPOINT_FOLDER, LABELS_FOLDER, RECIPE_FILE, is_finished, read_record
 from compressor.teachers.native import NativeTeacher
@@ -44,7 +44,10 @@ Make = Callable[..., Recipe]
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_writes_a_loadable_run(make_recipe: Make, tmp_path: Path, method: str) -> None:
-    out = distill(make_recipe(method, updates=5), tmp_path / "run", progress=False)
+    training = {}
+    if METHODS[method].starts_from_run:
+        training["initialization"] = str(distill(make_recipe("seqkd", updates=2), tmp_path / "first", progress=False))
+    out = distill(make_recipe(method, updates=5, training=training), tmp_path / "run", progress=False)
     run = load_run(out)
     assert run.recipe is not None
     assert run.recipe.method.name == run.record.method == method

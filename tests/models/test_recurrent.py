@@ -12,7 +12,14 @@ from compressor.decoding.search import beam_search, greedy
 from compressor.generation_config import GenerationConfig
 from compressor.models.base import Seq2SeqModel
 from compressor.models.recurrent import SsruCell
-from compressor.models.scans import LinearScan, parallel_scan, scan_by_steps
+from compressor.models.scans import (
+    GatedScan,
+    LinearScan,
+    backward_parallel_scan,
+    backward_scan_by_steps,
+    parallel_scan,
+    scan_by_steps,
+)
 from tests.models.test_contract import lively
 from tests.models.test_transformer import RULES, sources
 
@@ -51,6 +58,32 @@ def test_gradients_of_the_scan_are_those_of_the_recurrence() -> None:
     actual = torch.autograd.grad((cell(inputs) * weights).sum(), parameters)
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scan", [backward_parallel_scan, backward_scan_by_steps])
+@pytest.mark.parametrize("length", [1, 2, 3, 16, 33])
+def test_backward_scans_equal_the_gradient_of_the_recurrence(
+    scan: Callable[[Tensor, Tensor], Tensor], length: int
+) -> None:
+    torch.manual_seed(0)
+    forget, update, upstream = torch.rand(3, length, 5), torch.randn(3, length, 5), torch.randn(3, length, 5)
+    update.requires_grad_()
+    (expected,) = torch.autograd.grad((plain_recurrence(forget, update) * upstream).sum(), update)
+    torch.testing.assert_close(scan(forget, upstream), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("scan", "shapes"), [(LinearScan, [(2, 9, 6)] * 2), (GatedScan, [(2, 9, 6), (2, 9, 6), (6,), (2, 6)])]
+)
+def test_a_gradient_is_the_same_a_second_time_and_leaves_its_inputs(scan: type, shapes: list[tuple[int, ...]]) -> None:
+    torch.manual_seed(0)
+    arguments = [torch.rand(*shape, requires_grad=True) for shape in shapes]
+    before, cells, upstream = [one.detach().clone() for one in arguments], scan.apply(*arguments), torch.rand(2, 9, 6)
+    written, given = cells.detach().clone(), upstream.clone()
+    first, second = (torch.autograd.grad(cells, arguments, upstream, retain_graph=True) for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    assert torch.equal(cells, written) and torch.equal(upstream, given)
+    assert all(torch.equal(one, other) for one, other in zip(arguments, before, strict=True))
 
 
 def test_gradients_do_not_depend_on_the_scan() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.training.throughput import peak_alone, throughput
-from compressor.distillation.methods import METHODS
 from compressor.errors import CompressError, ConfigError
+from compressor.method_table import METHODS
 from compressor.text.tokenizer import load_tokenizer
 
 SMALL = ["training.batch_tokens=6000", "method.rollout.batches=1"]
