@@ -11,6 +11,9 @@ from compressor.text.projection import WORD, Inline, MarkedTranslation, Placed
 LETTERS = ("X", "Y", "Z", "Q", "K", "XQ", "QX", "XQZ")
 """Beginnings of placeholders; models copy such words, above all between backticks, and know them as names."""
 
+_NEAR = 20
+"""Characters between an element's words and a placeholder that belongs to it."""
+
 
 def placeholder(letters: str, number: int) -> str:
     """Returns what a model reads in place of something that stays as it is."""
@@ -82,11 +85,16 @@ class SignedTranslation(MarkedTranslation):
         return [self._around_placeholders(one, low, high) for one in placed]
 
     def _around_placeholders(self, placed: Placed, low: int, high: int) -> Placed:
-        """Returns the place of an element, with the placeholders that belong to it, and no part of another one."""
+        """Returns the place of an element, with the placeholders that belong to it, and no part of another one.
+
+        If its words are not near them, the placeholders alone are its place.
+        """
         start, end = (self._outside(edge) for edge in (placed.start, placed.end))
         hull = self._hulls.get(id(placed.node))
         if hull and not placed.node.is_verbatim:
-            start, end = max(low, min(start, hull[0])), min(high, max(end, hull[1]))
+            is_near = hull[0] - end <= _NEAR and start - hull[1] <= _NEAR
+            start, end = (min(start, hull[0]), max(end, hull[1])) if is_near else hull
+            start, end = max(low, start), min(high, end)
         return placed._replace(start=start, end=max(start, end))
 
     def _outside(self, edge: int) -> int:
@@ -100,7 +108,9 @@ class SignedTranslation(MarkedTranslation):
             first, last, exact = self._events[index]
             if last > end:
                 break
-            parts += [self._output[start:first].translate(self._escaped), exact]
+            before = self._output[start:first].translate(self._escaped)
+            is_gap = not exact and self._output[last : last + 1].isspace()
+            parts += [before.removesuffix(" ") if is_gap else before, exact]
             start = last
         return "".join(parts) + self._output[start:end].translate(self._escaped)
 
