@@ -45,6 +45,8 @@ def sentence_of(text: str) -> Sentence:
         ("Er ist *sicher* da.", "He is safely there.", {"sicher": "safe"}, "He is *safely* there."),
         ("Die [Liste der Hunde](a) fehlt.", "The list of the dogs is missing.", {"Liste der Hunde": "List of dogs"},
          "The [list of the dogs](a) is missing."),
+        ("Er ändert die **ID des Autors**.", "He changes the author's ID.", {"ID des Autors": "ID of the author"},
+         "He changes **the author's ID**."),
         ("Der Name **Alma** ist alt.", "The name of it is old.", {}, "The **name** of it is old."),
         ("Kommt, *los jetzt*!", "Come, go!", {}, "Come, *go*!"),
     ],
