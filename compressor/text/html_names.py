@@ -19,7 +19,7 @@ BLOCKS = VERBATIM | _names(
 )
 """Elements that end a line of text; all others, unknown ones too, are inside it."""
 INLINE = UNTRANSLATED | _names(
-    "a abbr acronym b bdi bdo big cite data del dfn em font i ins mark q rp rt ruby s slot small span strike strong "
+    "a abbr acronym b bdi bdo big cite data del dfn em font i ins mark q rp rt ruby slot small span strike strong "
     "sub sup time tt u"
 )
-"""Elements inside a line of text that HTML knows."""
+"""Elements inside a line of text that HTML knows; not ``s``, because ``</s>`` is a control token of models."""
