@@ -20,7 +20,7 @@ from compressor.text.html_names import BLOCKS, INLINE, UNTRANSLATED, VOID
 _MAYBE = re.compile(r"[*_`<\[\\~]")
 _SPECIAL = re.compile(r"[\\`<\]]|!?\[|\*+|_+|~+")
 _ESCAPED = frozenset("*_`[]<>#~|!")
-"""Signs that Markdown reads as such after a backslash. Others occur in paths: ``C:\\-x``."""
+"""Signs that are characters after a backslash. Before other signs, backslashes occur in paths: ``C:\\-x``."""
 _TICKS = re.compile(r"`+")
 _ADDRESS = re.compile(r"<(?:[A-Za-z][A-Za-z0-9+.-]{1,31}:[^\s<>]*+|[^\s<>@]++@[\w.-]++)>")
 _TAG = re.compile(
