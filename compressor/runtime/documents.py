@@ -79,13 +79,14 @@ class Document:
         Args:
             results: Results of ``sources``. That of the only sentence gives its tokens, score and alternatives, too.
         """
-        rows = list(zip(results, self.phrases, strict=True))
-        phrases = {phrase: result.text for result, phrase in rows if phrase is not None}
-        of_sentences = (result for result, phrase in rows if phrase is None)
-        parts = [
-            replace(result, text=self.written(index, result.text, phrases), dropped_tokens=dropped)
-            for index, (result, dropped) in enumerate(zip(of_sentences, self.dropped_tokens, strict=True))
-        ]
+        phrases: dict[str, str] = {}
+        parts: list[Result] = []
+        for result, phrase in zip(results, self.phrases, strict=True):
+            if phrase is None:
+                text, dropped = self.written(len(parts), result.text, phrases), self.dropped_tokens[len(parts)]
+                parts.append(replace(result, text=text, dropped_tokens=dropped))
+            else:
+                phrases[phrase] = result.text
         text = "".join(lead + part.text for lead, part in zip(self.leads, parts, strict=True)) + self.tail
         if len(parts) == 1:
             (part,), (lead,) = parts, self.leads

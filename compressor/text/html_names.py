@@ -17,9 +17,9 @@ BLOCKS = VERBATIM | _names(
     "hgroup hr html input label legend li link main menu meta nav noscript object ol optgroup option p param pre "
     "search section select source summary table tbody td template tfoot th thead title tr track ul video"
 )
-"""Elements that end a line of text; all others, unknown ones too, are inside it."""
+"""Elements that end a line of text; those with another name, also an unknown one, are inside it."""
 INLINE = UNTRANSLATED | _names(
-    "a abbr acronym b bdi bdo big cite data del dfn em font i ins mark q rp rt ruby s slot small span strike strong "
+    "a abbr acronym b bdi bdo big cite data del dfn em font i ins mark q rp rt ruby slot small span strike strong "
     "sub sup time tt u"
 )
-"""Elements inside a line of text that HTML knows."""
+"""Elements inside a line of text that HTML knows; not ``s``, because ``</s>`` is a control token of models."""

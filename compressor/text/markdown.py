@@ -1,8 +1,9 @@
 """Reads the inline signs of Markdown in a line: emphasis, code, links, images, autolinks, tags, escapes.
 
 The rules are those of CommonMark 0.31, chapter 6, and GitHub's strikethrough and footnotes. Unlike there, a link by
-reference (``[text][label]``) needs no definition, brackets in the target of a link are at most three deep, and of tags
-without a partner only those that HTML knows are signs.
+reference (``[text][label]``) needs no definition, brackets in the target of a link are at most three deep, one asterisk
+within a word is a character (``2*3*4``, ``Leser*innen``), and of tags without a partner only those that HTML knows are
+signs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from compressor.text.html_names import BLOCKS, INLINE, UNTRANSLATED, VOID
 _MAYBE = re.compile(r"[*_`<\[\\~]")
 _SPECIAL = re.compile(r"[\\`<\]]|!?\[|\*+|_+|~+")
 _ESCAPED = frozenset("*_`[]<>#~|!")
-"""Signs that Markdown reads as such after a backslash. Others occur in paths: ``C:\\-x``."""
+"""Signs that are characters after a backslash. Before other signs, backslashes occur in paths: ``C:\\-x``."""
 _TICKS = re.compile(r"`+")
 _ADDRESS = re.compile(r"<(?:[A-Za-z][A-Za-z0-9+.-]{1,31}:[^\s<>]*+|[^\s<>@]++@[\w.-]++)>")
 _TAG = re.compile(
@@ -245,7 +246,9 @@ def _run(text: str, start: int, end: int) -> _Run:
     is_left = not space_after and (not sign_after or space_before or sign_before)
     is_right = not space_before and (not sign_before or space_after or sign_after)
     can_open, can_close = is_left, is_right
-    if text[start] == "_":
+    if text[start:end] == "*" and before.isalnum() and after.isalnum():
+        can_open = can_close = False
+    elif text[start] == "_":
         can_open = is_left and (not is_right or sign_before)
         can_close = is_right and (not is_left or sign_after)
     return _Run(start, end, text[start], can_open, can_close, end - start)

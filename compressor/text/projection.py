@@ -16,6 +16,7 @@ Anchor = tuple[int, int]
 
 WORD = re.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")
 _PHRASE = re.compile(r"[^\W_](?:.{0,138}[^\W_])?")
+_PLACEHOLDER = re.compile(r"\s*`[A-Z]{1,3}\d+`")
 PHRASE_WORDS = 5
 _WORD_BEFORE, _WORD_AFTER = re.compile(r"\w*$"), re.compile(r"\w*")
 _EDGES = " .,;:!?"
@@ -68,7 +69,7 @@ def phrases_of(text: str, root: Inline, most_words: int = PHRASE_WORDS) -> list[
     while waiting:
         node = waiting.pop()
         waiting += reversed(node.children)
-        phrase = text[node.start : node.end].strip(_EDGES)
+        phrase = _phrase(text, node)
         is_part = len(phrase) < len(text.strip(_EDGES))
         if is_part and _PHRASE.fullmatch(phrase) and len(phrase.split()) <= most_words and _is_whole(text, node):
             phrases.append(phrase)
@@ -193,7 +194,7 @@ class MarkedTranslation:
         """Returns where the element's own translation, or most of it, occurs in the output, nearest to its place."""
         if node.is_verbatim:
             return self._fixed(node, low, high)
-        phrase = self._text[node.start : node.end].strip(_EDGES)
+        phrase = _phrase(self._text, node)
         if node.is_space or not phrase:
             return None
         if not _is_whole(self._text, node):
@@ -327,6 +328,11 @@ def _without_overlaps(placed: Sequence[Placed], low: int) -> list[Placed]:
         cursor = max(start, end)
         ordered.append(Placed(start, cursor, order, node))
     return ordered
+
+
+def _phrase(text: str, node: Inline) -> str:
+    """Returns the words of an element, without placeholders and signs around them."""
+    return _PLACEHOLDER.sub("", text[node.start : node.end]).strip(_EDGES)
 
 
 def _is_boundary(text: str, offset: int) -> bool:

@@ -91,6 +91,7 @@ def _before_number(piece: str) -> list[str]:
 
 def _segmented(text: str, shown: str, language: str) -> list[str]:
     """Returns ``text`` cut where ``sentencex`` cuts ``shown``, which has the same length."""
+    shown = shown.replace("`", "*")  # rows of backticks take it quadratic time
     if shown.islower():  # its rules wait for a capital
         capital = _START.sub(lambda start: start[0].upper(), shown)
         shown = capital if len(capital) == len(shown) else shown

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from compressor.text.projection import WORD, Inline, MarkedTranslation, Placed
 
 LETTERS = ("X", "Y", "Z", "Q", "K", "XQ", "QX", "XQZ")
 """Beginnings of placeholders; models copy such words, above all between backticks, and know them as names."""
+
+_NEAR = 20
+"""Characters between an element's words and a placeholder that belongs to it."""
 
 
 def placeholder(letters: str, number: int) -> str:
@@ -44,19 +47,18 @@ class SignedTranslation(MarkedTranslation):
         escaped: Iterable[str] = (),
     ) -> None:
         nodes = {text[node.start + 1 : node.end - 1].casefold(): node for node in _verbatim(root)}
-        names = "|".join(sorted({name.rstrip("0123456789") for name in nodes})) or "(?!)"
-        pattern = re.compile(rf"`?\b(?:{names})\d+\b`?|{WORD.pattern}", re.IGNORECASE)
+        pattern = _word_pattern({name.rstrip("0123456789") for name in nodes}) if nodes else WORD
         super().__init__(text, output, [(0, 0), (len(text), len(output))], phrases, word=pattern)
         self._root = root
         self._escaped = str.maketrans({character: f"\\{character}" for character in escaped})
-        self._spans: dict[int, tuple[int, int]] = {}
+        words = [(span, output[slice(*span)].strip("`").casefold()) for span in self._words]
+        places = [(span, name) for span, name in words if name in nodes]
+        own = _own_places(sorted(nodes, key=lambda name: nodes[name].start), [name for _, name in places])
+        self._spans = {id(nodes[name]): places[index][0] for name, index in own.items()}
         """Where the placeholders of elements are, by the ``id`` of the element."""
         events = [(offset, offset + 1, exact) for offset, exact in breaks]
-        for start, end in self._words:
-            node = nodes.get(output[start:end].strip("`").casefold())
-            if node:
-                events.append((start, end, node.opening if id(node) in self._spans else ""))
-                self._spans.setdefault(id(node), (start, end))
+        taken = set(own.values())
+        events += [(*span, "" if i in taken else nodes[name].opening) for i, (span, name) in enumerate(places)]
         self._events = sorted(events)
         self._hulls: dict[int, tuple[int, int]] = {}
         self._cover(root)
@@ -82,11 +84,16 @@ class SignedTranslation(MarkedTranslation):
         return [self._around_placeholders(one, low, high) for one in placed]
 
     def _around_placeholders(self, placed: Placed, low: int, high: int) -> Placed:
-        """Returns the place of an element, with the placeholders that belong to it, and no part of another one."""
+        """Returns the place of an element, with the placeholders that belong to it, and no part of another one.
+
+        If its words are not near them, the placeholders alone are its place.
+        """
         start, end = (self._outside(edge) for edge in (placed.start, placed.end))
         hull = self._hulls.get(id(placed.node))
         if hull and not placed.node.is_verbatim:
-            start, end = max(low, min(start, hull[0])), min(high, max(end, hull[1]))
+            is_near = hull[0] - end <= _NEAR and start - hull[1] <= _NEAR
+            start, end = (min(start, hull[0]), max(end, hull[1])) if is_near else hull
+            start, end = max(low, start), min(high, end)
         return placed._replace(start=start, end=max(start, end))
 
     def _outside(self, edge: int) -> int:
@@ -100,7 +107,9 @@ class SignedTranslation(MarkedTranslation):
             first, last, exact = self._events[index]
             if last > end:
                 break
-            parts += [self._output[start:first].translate(self._escaped), exact]
+            before = self._output[start:first].translate(self._escaped)
+            is_gap = not exact and self._output[last : last + 1].isspace()
+            parts += [before.removesuffix(" ") if is_gap else before, exact]
             start = last
         return "".join(parts) + self._output[start:end].translate(self._escaped)
 
@@ -117,7 +126,7 @@ class SignedTranslation(MarkedTranslation):
         if not inside.strip() and node.start < node.end:
             if node.is_emphasis:
                 opening = closing = ""
-            else:
+            elif opening == "[":
                 inside = self._text[node.start : node.end]
         elif node.relabelled and inside != self._text[node.start : node.end]:
             closing = node.relabelled
@@ -130,10 +139,43 @@ class SignedTranslation(MarkedTranslation):
         if start < end:
             return node.opening
         before, after = self._output[start - 1 : start] if start else "", self._output[end : end + 1]
-        return " " * before.isalnum() + node.opening + " " * after.isalnum()
+        return " " * _is_word_or_code(before) + node.opening + " " * _is_word_or_code(after)
 
     def _is_inside_word(self, start: int, end: int) -> bool:
         return self._output[max(0, start - 1) : start].isalnum() or self._output[end : end + 1].isalnum()
+
+
+def _word_pattern(letters: Iterable[str]) -> re.Pattern[str]:
+    """Returns what one word of an output is: a placeholder, letters without one, or a sign."""
+    name = rf"`?(?<![A-Za-z0-9])(?:{'|'.join(sorted(letters))})\d+(?![A-Za-z0-9])`?"
+    word = rf"(?:(?!{name})\w)+"
+    return re.compile(rf"{name}|{word}(?:[-'’]{word})*|[^\w\s]", re.IGNORECASE)
+
+
+def _own_places(names: Sequence[str], written: Sequence[str]) -> dict[str, int]:
+    """Returns for placeholders the index of their place in an output.
+
+    One that the output lacks gets a place of one that the output has too often: models confuse those of a list.
+
+    Args:
+        names: Placeholders in the order of the source.
+        written: Those of the output, in its order.
+    """
+    scale = len(written) / max(1, len(names))
+    places: dict[str, list[int]] = {}
+    for index, name in enumerate(written):
+        places.setdefault(name, []).append(index)
+    own: dict[str, int] = {}
+    for number, name in enumerate(names):
+        if name in places:
+            distances = [abs(index - number * scale) for index in places[name]]
+            own[name] = places[name][distances.index(min(distances))]
+    surplus = sorted(set(range(len(written))) - set(own.values()))
+    return own | dict(zip((name for name in names if name not in own), surplus, strict=False))
+
+
+def _is_word_or_code(character: str) -> bool:
+    return character.isalnum() or character == "`"
 
 
 def _verbatim(root: Inline) -> Iterator[Inline]:

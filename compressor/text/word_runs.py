@@ -41,13 +41,19 @@ def common_runs(target: Sequence[str], words: Sequence[str | None]) -> list[tupl
 
 
 def extended(run: tuple[int, int, int], target: Sequence[str], words: Sequence[str | None]) -> tuple[int, int]:
-    """Returns the words of a run with those near it that are alike the rest of ``target``: the dog [and the] cat."""
+    """Returns the words of a run with those near it that are alike the rest of ``target``, in any order.
+
+    So ``commit ID`` is alike ``ID of the commit``.
+    """
     first, last, place = run
-    after = last - first + place
-    for wanted in target[after:]:
-        near = (index for index in range(last, min(last + _SKIPPED + 1, len(words))) if _alike(words[index], wanted))
-        last = next(near, last - 1) + 1
-    for wanted in reversed(target[:place]):
-        near = (index for index in range(first - 1, max(first - _SKIPPED - 2, -1), -1) if _alike(words[index], wanted))
-        first = next(near, first)
+    rest = [*target[:place], *target[place + last - first :]]
+    while rest:
+        after = range(last, min(last + _SKIPPED + 1, len(words)))
+        before = range(first - 1, max(first - _SKIPPED - 2, -1), -1)
+        near = ((index, wanted) for index in (*after, *before) for wanted in rest if _alike(words[index], wanted))
+        index, wanted = next(near, (first, ""))
+        if not wanted:
+            break
+        rest.remove(wanted)
+        first, last = min(first, index), max(last, index + 1)
     return first, last

@@ -18,6 +18,7 @@ from compressor.text.letter_case import LetterCase
 
 DOG, DOCTOR = "Der Hund sieht den Baum.", "Der Arzt ruft den Mann."
 PAGE = f"# Hund\n\n  - {DOG} {DOCTOR}\r\n  - {DOCTOR}\n\n```\nDer Hund\n```\n42 https://example.org\n"
+SIGNS = "# *Hund*\n\nDer **Hund** sieht den [Baum](a.html) und `x`. Der *Hund* [ruft](b). ![Der Mann](c) 42\n"
 LIMIT = 12
 
 
@@ -167,7 +168,7 @@ def test_options_of_a_text_hold_for_its_sentences(generator: Generator) -> None:
     assert long == generator.generate([DOG], max_new_tokens=9)[0]
 
 
-@pytest.mark.parametrize("text", [PAGE, SHORT_WRAPPED, "42 ", f"{DOG} {DOCTOR}", f"{DOG} 42"])
+@pytest.mark.parametrize("text", [PAGE, SHORT_WRAPPED, SIGNS, "42 ", f"{DOG} {DOCTOR}", f"{DOG} 42"])
 def test_a_stream_joins_to_the_text(generator: Generator, text: str) -> None:
     pieces = list(generator.stream(text))
     assert text != SHORT_WRAPPED or any(sentence.breaks for sentence in generator.prepare([text])[0].sentences)
@@ -180,6 +181,41 @@ def test_an_empty_output_of_a_streamed_sentence_loses_no_layout() -> None:
     stream = DocumentStream(document)
     pieces = [stream.opening(), stream.end(0), stream.piece(1, "no"), stream.piece(1, "!"), stream.end(1)]
     assert pieces == ["", "- ", " no", "!", "\n"]
+
+
+def test_phrases_are_read_before_the_first_sentence_with_them() -> None:
+    (document,) = prepare([SIGNS], encode=encode, source_language="de")
+    assert [one.flat for one in document.sentences] == [
+        "Hund",
+        "Der Hund sieht den Baum und `X1`.",
+        "Der Hund ruft.",
+        "Der Mann",
+    ]
+    assert document.phrases == (None, "Hund", "Baum", None, "ruft", None, None)
+    outputs = ["Dog", "dog", "tree", "The dog sees `X1` and the tree.", "calls", "It calls the dog.", "The man"]
+    results = [Result(output, [1, 2], 1, 2, False, "eos") for output in outputs]
+    result = document.result(results)
+    assert result.text == (
+        "# *Dog*\n\nThe **dog** sees `x` and the [tree](a.html). It [calls](b) the *dog*. ![The man](c) 42\n"
+    )
+    assert (result.input_tokens, len(result.sentences)) == (4, 4)  # of sentences alone
+    stream, pieces = DocumentStream(document), []
+    for index, output in enumerate(outputs):
+        pieces += [stream.piece(index, output[:3]), stream.piece(index, output[3:]), stream.end(index)]
+    assert "".join(pieces) == result.text
+
+
+def test_a_phrase_over_the_limit_is_left_out() -> None:
+    def short(texts: Sequence[str], truncation: Truncation) -> list[Source]:
+        return [Source([1], text == "Hund") for text in texts]
+
+    (document,) = prepare(["Der **Hund** sieht *ihn*."], encode=short)
+    assert document.phrases == ("ihn", None)
+
+
+def test_a_text_that_is_read_whole_has_its_signs() -> None:
+    (document,) = prepare(["Der **Hund** bellt."], encode=encode, split="none")
+    assert document.sentences[0].flat == "Der **Hund** bellt." and document.phrases == (None,)
 
 
 @pytest.mark.parametrize(

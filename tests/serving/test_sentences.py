@@ -39,6 +39,17 @@ def test_summaries_are_of_whole_texts_by_default(start: Any, make_engine: Any) -
     assert answer.json()["outputs"][0]["text"] == "JA.\nNEIN."
 
 
+def test_signs_of_markdown_are_placed_by_translations_of_their_words(start: Any) -> None:
+    fresh = start()
+    text = "Das **ist** gut. Das *ist* `x`."
+    answer = fresh.translate(text).json()
+    assert fresh.engine.seen == ["1", "ist", "Das ist gut.", "Das ist `X1`."]
+    assert answer["outputs"][0]["text"] == "DAS **IST** GUT. DAS *IST* `x`."
+    assert answer["usage"]["input_tokens"] == 4 + 4  # of the sentences
+    stream = fresh.translate(text, stream=True)
+    assert deltas(stream) == [(0, "DAS **IST** GUT."), (0, " DAS *IST* `x`.")]
+
+
 LONG = "Eins zwei drei vier fünf, sechs sieben acht neun zehn."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 
 import pytest
@@ -25,9 +26,9 @@ def show(text: str, labels: frozenset[str] = frozenset()) -> str:
     "marked",
     [
         "Ein {*}sehr{*} {**}guter{**} {_}Hund{_} und {__}zwei{__} {~~}Katzen{~~}.",
-        "2 * 3 * 4, 2*3, *.txt, snake_case_name, * allein, a_b_, ~x~, **kwargs, *args",
+        "2 * 3 * 4, 2*3*4, *.txt, snake_case_name, * allein, a_b_, ~x~, **kwargs, *args",
         "{*}{**}beides{**}{*} {**}{*}eins{*} zwei{**} {*}eins {**}zwei{**}{*}",
-        "foo{*}bar{*}baz, aber foo_bar_baz, „{*}Ja{*}“",
+        "{**}H{**}yper{**}T{**}ext, Leser*innen und Käufer*innen, foo_bar_baz, „{*}Ja{*}“",
         "{**}„Ja“{**} {*}(nein){*}",
         "{|`a*b*`} {|`` c`d ``} {|```e```} ``offen {|`f`}",
         r"{\\*}kein Sinn{\\*}, {\\`}x{\\`}, C:\Temp\-x, \\{*}x{*}".replace(r"{\\", "{\\\\"),
@@ -72,7 +73,8 @@ def test_random_lines_are_read_as_markdown_it_reads_them(seed: int) -> None:
     draw = random.Random(seed)
     for _ in range(800):
         text = "a" + "".join(draw.choices(PARTS, k=draw.randrange(1, 16))) + "z"
-        if "~~~" in text or "][" in text:  # rows of tildes, and links by reference, are read by other rules
+        # Rows of tildes, links by reference, and one asterisk within a word are read by other rules.
+        if "~~~" in text or "][" in text or re.search(r"[^\W_]\*[^\W_]", text):
             continue
         tokens = peer.parseInline(text)[0].children or []
         expected = [token.type for token in tokens if token.type not in ("text", "softbreak", "hardbreak")]
