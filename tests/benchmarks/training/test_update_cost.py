@@ -12,9 +12,9 @@ from benchmarks.reports.small_tables import update_cost as update_cost_table
 from benchmarks.training.contenders import WrittenOutputs, groups_of, settings_of, trainer_of
 from benchmarks.training.update_cost import row_of, update_cost
 from compressor.config import load_recipe
+from compressor.decoding.search import pad_sources
 from compressor.distillation.schedules import beta
 from compressor.distillation.setup import set_up
-from compressor.distillation.signals import LiveTeacher
 from compressor.errors import ConfigError, ModelError
 
 
@@ -40,7 +40,10 @@ def test_labels_are_written_once_and_are_the_teachers_outputs(
     setup = set_up(recipe)
     work = groups_of(trainer_of(setup, recipe), 1, 2)
     indices = [index for group in work for batch in group for index in batch.indices]
-    expected = LiveTeacher(setup).outputs(indices, [0] * len(indices))
+    assert setup.teacher is not None
+    sources = [setup.train.sources[index].tolist() for index in indices]
+    batch = pad_sources(sources, setup.generation.pad_id)
+    expected = [best.tokens for best, *_ in setup.teacher.generate(*batch, num_beams=2)]
     labels = WrittenOutputs(setup, work)
     monkeypatch.setattr(setup.teacher, "generate", None)
     assert labels.outputs(indices, [1] * len(indices)) == expected
