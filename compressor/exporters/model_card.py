@@ -91,7 +91,7 @@ def _robustness(manifest: Manifest) -> str:
     table = [words + numbers, ["---"] * len(words) + ["---:"] * len(numbers)]
     for one in measured.slices:
         copied = f"{one.copied_right / one.copied:.1%} of {one.copied:,}" if one.copied else "–"
-        values = ["–" if getattr(one, name) is None else f"{getattr(one, name):.1f}" for name in scores.values()]
+        values = ["–" if getattr(one, name) is None else f"{getattr(one, name):z.1f}" for name in scores.values()]
         figures = [f"{one.sentences:,}", *values, f"{one.length_ratio:.2f}", str(one.runaways), copied]
         table.append([*([one.test_set or ""] if several else []), one.slice, *figures])
     lines = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
