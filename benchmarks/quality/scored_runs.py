@@ -3,7 +3,7 @@
 ::
 
     transformer-vanilla-1/       student, method, seed
-        recipe.yaml run.json metrics.jsonl    as in the run folder
+        recipe.yaml run.json metrics.jsonl    as in the run folder; of the curve, the dev scores and the last losses
         outputs.json                          `Written`
         tatoeba-1.txt.gz                      outputs for a test set, by its name and the number of beams
     teacher/                     outputs.json and outputs
@@ -24,12 +24,13 @@ from pydantic import BaseModel, ValidationError
 
 from benchmarks.quality.config import EvaluateConfig
 from benchmarks.quality.evaluate import TestSet, evaluate, read_test_set
-from compressor.config import Recipe
+from compressor.config import Recipe, dump_recipe
 from compressor.data.lines import first_line
 from compressor.data_config import Task
 from compressor.errors import DataError, ModelError
 from compressor.files import write_atomic
-from compressor.run_comparison import RunSummary, compare_runs
+from compressor.provenance import sanitize
+from compressor.run_comparison import RECENT, RunSummary, compare_runs
 from compressor.run_folder import METRICS_FILE, RECIPE_FILE, RUN_FILE, TOKENIZER_FOLDER, read_recipe
 
 OUTPUTS_FILE = "outputs.json"
@@ -88,9 +89,13 @@ def add_run(text: str, folder: Path) -> Path:
     method = label or method_of(recipe)
     place = folder / _place(recipe, method)
     _begin(place, method, run)
-    for file in (run / name for name in (RECIPE_FILE, RUN_FILE, METRICS_FILE)):
-        if file.is_file():
-            write_atomic(place / file.name, file.read_bytes())
+    write_atomic(place / RECIPE_FILE, sanitize(dump_recipe(recipe)))
+    write_atomic(place / RUN_FILE, (run / RUN_FILE).read_bytes())
+    if (run / METRICS_FILE).is_file():
+        lines = (run / METRICS_FILE).read_text(encoding="utf-8").splitlines(keepends=True)
+        recent = len(lines) - RECENT
+        chosen = [line for number, line in enumerate(lines) if number >= recent or '"dev"' in line]
+        write_atomic(place / METRICS_FILE, "".join(chosen))
     return place
 
 

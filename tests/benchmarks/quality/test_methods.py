@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from benchmarks.quality import scored_runs
 from compressor.config import parse_recipe
 from compressor.decoding.search import greedy, pad_sources
 from compressor.models.weights import load_run
+from compressor.run_comparison import compare_runs
 from compressor.run_folder import read_record
 from tests.test_config import MINIMAL
 
@@ -65,6 +67,11 @@ def test_students_are_scored_beside_vanilla(
     assert record.dev is not None and row["dev_score"] == record.dev.bleu and row["teacher_agreement"] is not None
     teacher = task["teacher"]["scores"]["small"]
     assert teacher["num_beams"] == 5 and teacher["greedy"] == vanilla["test_bleu"]
+
+    kept = tmp_path / "outputs" / "transformer-imitkd+full-1"
+    (before,), (after,) = compare_runs([student]), compare_runs([kept])
+    assert after == replace(before, run=str(kept))
+    assert str(tmp_path.parent) not in (kept / "recipe.yaml").read_text()
 
     def refuse(*_: object) -> None:
         raise AssertionError("the outputs are there")
