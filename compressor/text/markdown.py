@@ -3,7 +3,7 @@
 The rules are those of CommonMark 0.31, chapter 6, and GitHub's strikethrough and footnotes. Unlike there, a link by
 reference (``[text][label]``) needs no definition, brackets in the target of a link are at most three deep, one asterisk
 within a word is a character (``2*3*4``, ``Leser*innen``), and of tags without a partner only those that HTML knows are
-signs.
+signs. Libraries that parse Markdown do not tell where in its line an inline sign stands, which is what is needed here.
 """
 
 from __future__ import annotations
