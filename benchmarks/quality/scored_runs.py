@@ -29,6 +29,7 @@ from compressor.data.lines import first_line
 from compressor.data_config import Task
 from compressor.errors import DataError, ModelError
 from compressor.files import write_atomic
+from compressor.method_table import METHODS
 from compressor.provenance import sanitize
 from compressor.run_comparison import RECENT, RunSummary, compare_runs
 from compressor.run_folder import METRICS_FILE, RECIPE_FILE, RUN_FILE, TOKENIZER_FOLDER, read_recipe
@@ -100,7 +101,7 @@ def add_run(text: str, folder: Path) -> Path:
 
 
 def runs_in(folder: Path, models: dict[Path, Path]) -> list[ScoredRun]:
-    """Returns the runs in ``folder``: Transformers first, of each architecture those without a teacher first.
+    """Returns the runs in ``folder``: Transformers first, of each architecture in the order of the method table.
 
     Args:
         folder: Of all runs.
@@ -115,9 +116,9 @@ def runs_in(folder: Path, models: dict[Path, Path]) -> list[ScoredRun]:
     return sorted(runs, key=_rank)
 
 
-def _rank(run: ScoredRun) -> tuple[bool, str, bool, str]:
-    architecture = run.recipe.student.architecture
-    return architecture != "transformer", architecture, run.recipe.teacher is not None, run.folder.name
+def _rank(run: ScoredRun) -> tuple[bool, str, int, str]:
+    architecture, method = run.recipe.student.architecture, run.recipe.method.name
+    return architecture != "transformer", architecture, [*METHODS].index(method), run.folder.name
 
 
 class OutputWriter:
