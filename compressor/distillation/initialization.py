@@ -37,7 +37,7 @@ def initialize(student: Seq2SeqModel, teacher: Teacher, start: str) -> None:
         if model is None:
             raise ConfigError(
                 f"training.initialization: the layers of teacher {teacher.name} do not fit the student: "
-                "only native and Marian layouts can be copied; teacher_embeddings always can"
+                "only runs, Marian and BART checkpoints have layers that can be copied; teacher_embeddings always can"
             )
         student.load_layers(model)
 

@@ -87,7 +87,7 @@ def test_teacher_of_another_shape_is_refused() -> None:
         "student.encoder_layers: 4 is more than the teacher's 3",
         "student.num_heads: 1 makes heads of 24, the teacher's are 8; give more",
     ]
-    with pytest.raises(ConfigError, match="only native and Marian layouts"):
+    with pytest.raises(ConfigError, match="only runs, Marian and BART checkpoints"):
         initialize(transformer(), Advisor(None), "teacher_layers")
 
 
