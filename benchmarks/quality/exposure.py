@@ -132,11 +132,12 @@ def _identity(row: Row) -> tuple[Any, ...]:
 def _teacher_config(run: Run, path: Path, config: ExposureConfig) -> TeacherConfig:
     """Returns the teacher of a run, for greedy search up to the run's limit, without blocked n-grams.
 
-    What only beam search reads has its default, so that runs that differ in it share a teacher.
+    What only beam search reads, and labels, have their defaults, so that runs that differ in them share a teacher.
     """
     stated = run.recipe.teacher if run.recipe else None
     fields = TeacherConfig.model_fields
-    changes: dict[str, Any] = {name: fields[name].default for name in ("num_beams", "length_penalty", "label_engine")}
+    of_beams = ("num_beams", "length_penalty", "label_engine", "labels")
+    changes: dict[str, Any] = {name: fields[name].default for name in of_beams}
     changes |= {"max_new_tokens": run.generation.max_new_tokens, "no_repeat_ngram_size": 0}
     if config.teacher is not None:
         stated = stated or TeacherConfig(path=config.teacher)

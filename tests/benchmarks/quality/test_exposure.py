@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+import yaml
 from rich.console import Console
 from sacrebleu import corpus_bleu, corpus_chrf
 
@@ -245,6 +247,19 @@ def test_command_report_and_plot(
     assert "| student | transformer | imitkd+full |" in capsys.readouterr().out
     ElementTree.parse(plot)
     assert "student, imitkd+full" in plot.read_text()
+
+
+def test_students_of_one_teacher_have_one_row_of_it(student: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    labelled = tmp_path / "labelled"
+    shutil.copytree(student, labelled)
+    recipe = yaml.safe_load((labelled / "recipe.yaml").read_text())
+    recipe["teacher"] |= {"labels": "somewhere", "num_beams": 3}
+    recipe["method"] = {"name": "seqkd"}
+    (labelled / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    files = {"source": tiny_corpus / "dev.de", "reference": tiny_corpus / "dev.en"}
+    config = ExposureConfig(runs=(student, labelled), examples=EXAMPLES, least_examples=LEAST, **files)
+    rows = measure(config, progress=False)["rows"]
+    assert [row["method"] for row in rows] == ["teacher", "imitkd+full", "seqkd"]
 
 
 def test_mistakes_are_one_line(
