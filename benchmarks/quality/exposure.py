@@ -120,9 +120,8 @@ def measure(config: ExposureConfig, earlier: Table | None = None, *, progress: b
             if shown is not before:
                 rows.append(_teacher_row(shown, scores["teacher"], config))
             rows.append(_student_row(run, label, shown, own, scores, config))
-    new = {_identity(row) for row in rows}
-    stay = [] if earlier is None else [row for row in earlier["rows"] if _identity(row) not in new]
-    return {"provenance": provenance(), "settings": settings, "rows": [*stay, *rows]}
+    merged = {_identity(row): row for row in [*(earlier["rows"] if earlier else []), *rows]}
+    return {"provenance": provenance(), "settings": settings, "rows": [*merged.values()]}
 
 
 def _identity(row: Row) -> tuple[Any, ...]:

@@ -240,8 +240,7 @@ def test_command_report_and_plot(
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == table["rows"]
     alone = ["exposure", str(student), *files, "--examples", "5", "--least-examples", "2", "--json", str(out)]
     assert main(alone) == 0  # measured again; the rows of the other one stay
-    by_name = {row["model"]: row for row in json.loads(out.read_text())["rows"]}
-    assert by_name == {row["model"]: row for row in table["rows"]} and len(by_name) == 4
+    assert json.loads(out.read_text())["rows"] == table["rows"]
     capsys.readouterr()
     assert main(["report", str(out), "--plot", str(plot)]) == 0
     assert "| student | transformer | imitkd+full |" in capsys.readouterr().out
