@@ -102,7 +102,7 @@ def test_the_newest_answer_wins_and_the_request_before_is_aborted(server: Any, o
 def test_markup_in_a_text_is_shown_as_text(server: Any, open_page: Open) -> None:
     page = open_page(server)
     page.get_by_label("Text to translate").fill("<img src=x onerror=alert(1)> <b>fett</b>")
-    expect(shown(page, "output")).to_have_text("<IMG SRC=X ONERROR=ALERT(1)> <B>FETT</B>")
+    expect(shown(page, "output")).to_have_text("<img src=x onerror=alert(1)> <b>FETT</b>")
     assert page.evaluate("document.images.length + document.querySelectorAll('.output *').length") == 0
 
 
