@@ -27,7 +27,7 @@ from compressor.run_folder import DropRecord, Fingerprint, RunPart
 from compressor.text.tokenizer import Tokenizer, load_tokenizer
 
 FORMAT = 1
-"""Raised when reading, cleaning or encoding changes, so that older files are made anew."""
+"""Raised when reading, cleaning, augmenting or encoding changes, so that older files are made anew."""
 
 RECORD_FILE, LENGTHS_FILE, TOKENIZER_FOLDER = "corpus.json", "lengths.int32", "tokenizer"
 SIDES = ("sources.int32", "targets.int32")

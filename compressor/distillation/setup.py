@@ -13,11 +13,11 @@ from rich.console import Console
 from compressor.config import Recipe
 from compressor.data.augmentation import Augmentation
 from compressor.data.augmented_pass import AugmentedPass
-from compressor.data.corpus import load_corpus
+from compressor.data.corpus import Corpus, load_corpus
 from compressor.data.examples import Example
 from compressor.data.first_pass import first_pass
 from compressor.data.token_cache import tokenized_corpus
-from compressor.data.token_files import TokenizedCorpus
+from compressor.data.token_files import CorpusRecord, TokenizedCorpus
 from compressor.data.token_rows import TokenRows
 from compressor.data.tokenized import Ingredients
 from compressor.distillation.initialization import initialize, initialize_from_run
@@ -114,18 +114,9 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
     if recipe.tokenizer.output_vocabulary == "targets":
         generation = _suppress_unwritten(generation, encoded.targets, tokenizer, config.vocab_size)
     student = _student(recipe, config, teacher)
-    record = corpus.record
-    data = DataRecord(
-        dev=tuple(dev.fingerprints),
-        train=record.train,
-        mono=record.mono,
-        report=record.report,
-        report_text=record.report_text,
-    )
-    in_memory = teacher if store is None or _reads_model(recipe, store) else None
     return Setup(
         recipe=recipe,
-        teacher=in_memory,
+        teacher=teacher if store is None or _reads_model(recipe, store) else None,
         teacher_facts=facts,
         label_store=store,
         tokenizer=tokenizer,
@@ -134,8 +125,18 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
         train=encoded,
         augmentation=augmentation,
         dev=dev.examples,
-        data=data,
-        examples=record.cleaned,
+        data=_data_record(dev, corpus.record),
+        examples=corpus.record.cleaned,
+    )
+
+
+def _data_record(dev: Corpus, corpus: CorpusRecord) -> DataRecord:
+    return DataRecord(
+        dev=tuple(dev.fingerprints),
+        train=corpus.train,
+        mono=corpus.mono,
+        report=corpus.report,
+        report_text=corpus.report_text,
     )
 
 

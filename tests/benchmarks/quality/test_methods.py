@@ -68,10 +68,10 @@ def test_students_are_scored_beside_vanilla(
     teacher = task["teacher"]["scores"]["small"]
     assert teacher["num_beams"] == 5 and teacher["greedy"] == vanilla["test_bleu"]
 
-    kept = tmp_path / "outputs" / "transformer-imitkd+full-1"
-    (before,), (after,) = compare_runs([student]), compare_runs([kept])
-    assert after == replace(before, run=str(kept))
-    assert str(tmp_path.parent) not in (kept / "recipe.yaml").read_text()
+    copy = tmp_path / "outputs" / "transformer-imitkd+full-1"
+    (before,), (after,) = compare_runs([student]), compare_runs([copy])
+    assert after == replace(before, run=str(copy))
+    assert str(tmp_path.parent) not in (copy / "recipe.yaml").read_text()
 
     def refuse(*_: object) -> None:
         raise AssertionError("the outputs are there")
