@@ -8,7 +8,7 @@ from bisect import bisect_left
 from compressor.text.copied import needs_translation
 from compressor.text.markdown import Sign, read_signs
 from compressor.text.pieces import Mark, Sentence
-from compressor.text.sign_projection import LETTERS, placeholder
+from compressor.text.placeholders import free_letters, placeholder
 
 _LONGEST_NAME = 200
 """Characters of an element's text in which code without words is looked for."""
@@ -33,7 +33,7 @@ class _Marker:
     def __init__(self, text: Sentence, signs: list[Sign]) -> None:
         self._source, self._breaks, self._signs = text.flat, text.breaks, signs
         self._break_places = [offset for offset, _ in text.breaks]
-        self._letters = next(one for one in LETTERS if one == LETTERS[-1] or not re.search(rf"{one}\d", text.flat))
+        self._letters = free_letters(text.flat)
         self._placeholders = 0
         self._parts: list[str] = []
         self._length = 0

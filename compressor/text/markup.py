@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple
 
 from compressor.text.copied import needs_translation
 from compressor.text.html_names import BLOCKS, UNTRANSLATED, VERBATIM, VOID
+from compressor.text.placeholders import PlaceholderTranslation, free_letters, placeholder
 from compressor.text.projection import Anchor, Inline, MarkedTranslation, phrases_of
 
 _BETWEEN = "\n\n"
@@ -61,8 +62,8 @@ class XmlTags:
 
 class _Token(NamedTuple):
     raw: str
-    kind: Literal["text", "open", "close", "other"]
-    """``other`` is what has no end tag of its own: a void element, a comment, an element that is not translated."""
+    kind: Literal["text", "open", "close", "other", "verbatim"]
+    """``verbatim`` is an element that is not translated; ``other`` is what else has no end tag, as a comment."""
     name: str = ""
 
 
@@ -108,9 +109,8 @@ class Markup:
             low, high = round(whole.at(offset)), round(whole.at(end))
             inside = anchors[bisect_left(anchors, (offset, low)) : bisect_right(anchors, (end, high))]
             local = [(0, 0), *((at - offset, to - low) for at, to in inside), (len(segment.text), high - low)]
-            parts.append(
-                MarkedTranslation(segment.text, output[low:high], local, phrases, self._nbsp).render(segment.root)
-            )
+            own = output[low:high], local, phrases, segment.root, self._nbsp
+            parts.append(PlaceholderTranslation(segment.text, *own).render(segment.root))
             offset = end + len(_BETWEEN)
         return "".join(parts)
 
@@ -148,7 +148,9 @@ def _with_untranslated(tokens: list[_Token], xml: XmlTags | None) -> list[_Token
         token, end = tokens[index], partners.get(index)
         marked = token.name in untranslated or (xml is None and _NO_TRANSLATION.search(token.raw))
         if token.kind == "open" and end is not None and marked:
-            merged.append(_Token("".join(one.raw for one in tokens[index : end + 1]), "other", token.name))
+            inside = tokens[index : end + 1]
+            has_text = any(one.kind == "text" and one.raw.strip() for one in inside)
+            merged.append(_Token("".join(one.raw for one in inside), "verbatim" if has_text else "other", token.name))
             index = end
         else:
             merged.append(token)
@@ -224,12 +226,14 @@ def _xml_blocks(tokens: Sequence[_Token], partners: Mapping[int, int], xml: XmlT
 
 def _line(tokens: Sequence[_Token], line: Sequence[int], partners: Mapping[int, int]) -> str | _Block:
     """Returns the block of some tokens, or what they are if they have nothing to translate."""
-    builder = _LineBuilder()
+    builder = _LineBuilder(free_letters("".join(tokens[index].raw for index in line)))
     first, last = (line[0], line[-1]) if line else (0, 0)
     for index in line:
         token, partner = tokens[index], partners.get(index, -1)
         if token.kind == "text":
             builder.add_text(html.unescape(token.raw))
+        elif token.kind == "verbatim":
+            builder.add_verbatim(token.raw)
         elif token.kind == "open" and first <= partner <= last:
             builder.open(token.raw, partner)
         elif token.kind != "close" or not builder.close(token.raw, index):
@@ -239,9 +243,14 @@ def _line(tokens: Sequence[_Token], line: Sequence[int], partners: Mapping[int, 
 
 
 class _LineBuilder:
-    """Makes the block of a line: its text with single spaces for white space, and the tree of its markup."""
+    """Makes the block of a line: its text with single spaces for white space, and the tree of its markup.
 
-    def __init__(self) -> None:
+    Args:
+        letters: Beginning of the placeholders.
+    """
+
+    def __init__(self, letters: str) -> None:
+        self._letters, self._placeholders = letters, 0
         self._parts: list[str] = []
         self._length = 0
         self._root = Inline(0, 0)
@@ -260,6 +269,12 @@ class _LineBuilder:
 
     def add_tag(self, raw: str) -> None:
         self._add(Inline(self._length, self._length, raw))
+
+    def add_verbatim(self, raw: str) -> None:
+        self._placeholders += 1
+        start = self._length
+        self._append(placeholder(self._letters, self._placeholders))
+        self._add(Inline(start, self._length, raw, is_verbatim=True))
 
     def open(self, raw: str, end: int) -> None:
         if len(self._inside) > _DEEPEST:

@@ -131,7 +131,11 @@ class MarkedTranslation:
 
     def _write(self, start: int, end: int) -> str:
         """Returns a part of the output without elements as the source writes such text."""
-        return html.escape(self._output[start:end], quote=False).replace("\xa0", self._nbsp)
+        return self._plain(self._output[start:end])
+
+    def _plain(self, text: str) -> str:
+        """Returns text as the source would write it."""
+        return html.escape(text, quote=False).replace("\xa0", self._nbsp)
 
     def _fixed(self, node: Inline, low: int, high: int) -> tuple[int, int] | None:
         """Returns where the placeholder of a verbatim element is, if it is between the two offsets."""

@@ -209,7 +209,7 @@ def test_xml_elements_beside_text_are_inside_a_sentence() -> None:
 def test_xml_tags_can_be_named() -> None:
     source = "<d>ein <s>zwei</s> drei <k>vier</k> <n>fünf</n></d>"
     tags = XmlTags(splitting=frozenset({"s"}), untranslated=frozenset({"k"}), by_content=False)
-    assert Markup(source, tags).text.split("\n\n") == ["ein ", "zwei", "drei fünf"]
+    assert Markup(source, tags).text.split("\n\n") == ["ein ", "zwei", "drei `X1` fünf"]
     assert upper(source, tags) == "<d>EIN <s>ZWEI</s> DREI <k>vier</k> <n>FÜNF</n></d>"
     inside = XmlTags(non_splitting=frozenset({"p"}))
     assert Markup("<d><p>ein</p> <p>hund</p></d>", inside).text == "ein hund"
@@ -237,13 +237,50 @@ def test_long_and_broken_markup_takes_linear_time(source: str) -> None:
     ("source", "output", "expected"),
     [
         ("<p>Bitte <code>a.txt</code> öffnen.</p>", "Please open.", "<p>Please <code>a.txt</code> open.</p>"),
-        ("<p>Sie <kbd>Strg</kbd>+<kbd>C</kbd>.</p>", "You +.", "<p>You <kbd>Strg</kbd>+<kbd>C</kbd>.</p>"),
+        ("<p>Sie <kbd>Strg</kbd>+<kbd>C</kbd>.</p>", "You `X1`+`X2`.", "<p>You <kbd>Strg</kbd>+<kbd>C</kbd>.</p>"),
         ("<p>Hat 10 m<sup>2</sup> Fläche.</p>", "Has 10 m2 of area.", "<p>Has 10 m<sup>2</sup> of area.</p>"),
         ("<p>H<sub>2</sub>O ist H<sub>2</sub>O.</p>", "H2O is H2O.", "<p>H<sub>2</sub>O is H<sub>2</sub>O.</p>"),
     ],
 )
 def test_tags_between_words_and_within_them(source: str, output: str, expected: str) -> None:
     assert Markup(source).render(output, [], {}) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "output", "expected"),
+    [
+        (
+            "<p>Mit <kbd>Strg</kbd> wird <code>a&lt;<b>b</b></code> geöffnet.</p>",
+            "Mit `X1` wird `X2` geöffnet.",
+            "This opens `X2` & `x1`.",
+            "<p>This opens <code>a&lt;<b>b</b></code> &amp; <kbd>Strg</kbd>.</p>",
+        ),
+        (
+            "<p>Die <a href=x>Datei <code>a</code></a> fehlt.</p>",
+            "Die Datei `X1` fehlt.",
+            "The `X1` file is missing.",
+            "<p>The <a href=x><code>a</code> file</a> is missing.</p>",
+        ),
+        (
+            "<p>Von X1 nach <i translate=no>Bad Y1</i> fahren.</p>",
+            "Von X1 nach `Z1` fahren.",
+            "Go from X1 to `Z1`.",
+            "<p>Go from X1 to <i translate=no>Bad Y1</i>.</p>",
+        ),
+        (
+            "<p>Taste <svg><path d=1></svg> Start</p>",
+            "Taste Start",
+            "Key Start",
+            "<p>Key <svg><path d=1></svg> Start</p>",
+        ),
+    ],
+)
+def test_elements_that_are_not_translated_are_read_as_placeholders(
+    source: str, text: str, output: str, expected: str
+) -> None:
+    markup = Markup(source)
+    assert markup.text == text
+    assert markup.render(output, [], dict.fromkeys(markup.phrases, "file")) == expected
 
 
 def test_neighbouring_buttons_labels_and_links_are_read_apart() -> None:
