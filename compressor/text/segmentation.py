@@ -52,6 +52,7 @@ _LABEL_END = re.compile(r"(?:(?<=[:.!?])|:|(?=\s[–—-]\s))(?:\s[–—-])?\s+
 """What stands after a label, up to the text."""
 _LONGEST_LABEL = 100
 _OPEN_TAG = re.compile(r"<[A-Za-z][\w:-]*(?:\s[^<>]*)?$")
+"""The beginning of a tag that does not end in its line."""
 _COLON = re.compile(r":\s+")
 _BETWEEN = re.compile(r"(<!--.{0,1000}?-->\s*|\n\s*|(?:\\[nrt])+(?![a-zäöüß]))")
 """Comments, line feeds, which stand for tags that end a line, and ``\\n`` of programs, but not that of C:\\news."""
@@ -132,7 +133,7 @@ def _is_code(lines: list[_Line]) -> bool:
 def _paragraphs_and_verbatim(text: str, language: str) -> Iterator[list[_Line] | str]:
     """Yields paragraphs, and the blank lines and other verbatim blocks between them."""
     raws = text.splitlines(keepends=True)
-    lines = [_parse(raw, language) for raw in raws]
+    lines = list(_with_ends_of_tags(_parse(raw, language) for raw in raws))
     blocks = VerbatimBlocks([line.content for line in lines], [raw.rstrip() for raw in raws])
     first = start = 0
     while start < len(lines):
@@ -157,6 +158,18 @@ def _parse(raw: str, language: str) -> _Line:
     if number and body[start : start + 1].isupper() and _is_ordinal(number[1], body[start : start + 40], language):
         start = number.start()
     return _Line(body[:start], body[start:], raw[len(body) :])
+
+
+def _with_ends_of_tags(lines: Iterable[_Line]) -> Iterator[_Line]:
+    """Yields the lines; a ``>`` that ends a tag of a line before is content, not a sign of quotation."""
+    is_open = False
+    for line in lines:
+        marker = line.prefix.find(">") if is_open else -1
+        if marker >= 0:
+            line = _Line(line.prefix[:marker], line.prefix[marker:] + line.content, line.end)
+        begins = ">" not in line.prefix and bool(_OPEN_TAG.search(line.content))
+        is_open = begins or (is_open and not re.search("[<>]|^$", line.content))
+        yield line
 
 
 def _is_ordinal(number: str, following: str, language: str) -> bool:
