@@ -25,6 +25,7 @@ from compressor.distillation.trainer import Trainer
 from compressor.errors import ModelError
 from compressor.models.weights import load_run
 from compressor.run_folder import is_finished
+from tests.distillation.killed_runs import killed_at, losses
 
 
 def command_of(recipe: Recipe, folder: Path, *more: str, program: Sequence[str] = ("-m", "compressor")) -> list[str]:
@@ -36,11 +37,6 @@ def command_of(recipe: Recipe, folder: Path, *more: str, program: Sequence[str] 
 
 def launch(recipe: Recipe, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command_of(recipe, folder, *more), capture_output=True, text=True, timeout=300)
-
-
-def loss_curve(run: Path) -> list[float]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
 
 
 SAMPLED = {
@@ -79,11 +75,11 @@ def test_two_processes_have_the_loss_curve_of_one(
     recipe = make_recipe(method, updates=50, mono=mono, method_section=section, training=training)
     recipe = recipe.model_copy(update={"student": recipe.student.model_copy(update={"dropout": dropout})})
     whole, halves = whole_and_halves(recipe)
-    expected = loss_curve(distill(whole, tmp_path / "one", progress=False))
+    expected = losses(distill(whole, tmp_path / "one", progress=False))
     done = launch(halves, tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(expected) >= 25 and expected[-1] < expected[0]
-    assert loss_curve(tmp_path / "run") == pytest.approx(expected, rel=1e-5)
+    assert losses(tmp_path / "run") == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow
@@ -157,10 +153,10 @@ def test_a_lost_process_stops_the_others_and_the_run_resumes_on_any_number(
     training = {"eval_every": 20, "learning_rate": 0.003, "checkpoint_minutes": 1e-9}
     recipe = make_recipe("imitkd", updates=120, mono=True, method_section=SAMPLED, training=training)
     whole, halves = whole_and_halves(recipe)
-    expected = loss_curve(distill(whole, tmp_path / "one", progress=False))
+    expected = losses(distill(whole, tmp_path / "one", progress=False))
     run = tmp_path / "run"
     with subprocess.Popen(command_of(halves, tmp_path), stderr=subprocess.PIPE, text=True) as started:
-        while started.poll() is None and (not (run / "checkpoint").is_dir() or len(loss_curve(run)) < 20):
+        while started.poll() is None and (not (run / "checkpoint").is_dir() or len(losses(run)) < 20):
             time.sleep(0.05)
         os.kill(workers(started.pid)[lost], signal.SIGKILL)
         begin = time.monotonic()
@@ -168,46 +164,32 @@ def test_a_lost_process_stops_the_others_and_the_run_resumes_on_any_number(
         assert time.monotonic() - begin < 60 and started.returncode != 0
     assert "error: another process of this run has ended" in message and "--resume" in message
     assert "Traceback" not in message.partition("error: another process")[0]
-    assert 20 <= len(loss_curve(run)) < len(expected)
+    assert 20 <= len(losses(run)) < len(expected)
     if processes == 1:
         with pytest.raises(ModelError, match=r"with 1 process give training\.accumulation=2"):
             distill(halves, run, resume=True, progress=False)
         distill(whole, run, resume=True, progress=False)
     else:
         assert launch(halves, tmp_path, "--resume").returncode == 0
-    assert loss_curve(run) == pytest.approx(expected, rel=1e-4)
-
-
-class Killed(Exception):
-    """Stands for a kill: raised between two groups of batches."""
+    assert losses(run) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.slow
-def test_a_run_of_one_process_resumes_on_two(
-    make_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_of_one_process_resumes_on_two(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     training = {"eval_every": 20, "learning_rate": 0.003, "checkpoint_minutes": 1e-9}
     recipe = make_recipe("imitkd", updates=60, mono=True, method_section=SAMPLED, training=training)
     whole, halves = whole_and_halves(recipe)
-    expected = loss_curve(distill(whole, tmp_path / "one", progress=False))
-    run, train_group = tmp_path / "run", Trainer.train_group
-
-    def killed(self: Trainer, group: list, update: int) -> list:
-        if update >= 31:
-            raise Killed
-        return train_group(self, group, update)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_group", killed)
-        with pytest.raises(Killed):
-            distill(whole, run, progress=False)
+    expected = losses(distill(whole, tmp_path / "one", progress=False))
+    run = tmp_path / "run"
+    with killed_at(31):
+        distill(whole, run, progress=False)
     progress = json.loads((run / "checkpoint" / "progress.json").read_text())
-    assert progress["processes"] == 1 and progress["batch"] > 0 and 0 < len(loss_curve(run)) < len(expected)
+    assert progress["processes"] == 1 and progress["batch"] > 0 and 0 < len(losses(run)) < len(expected)
     refused = launch(whole, tmp_path, "--resume")
     assert refused.returncode != 0 and "with 2 processes give training.accumulation=1" in refused.stderr
     done = launch(halves, tmp_path, "--resume")
     assert done.returncode == 0, done.stderr
-    assert loss_curve(run) == pytest.approx(expected, rel=1e-4)
+    assert losses(run) == pytest.approx(expected, rel=1e-4)
 
 
 WAIT_MINUTES = 0.5
@@ -237,7 +219,7 @@ def test_a_process_that_hangs_in_an_update_ends_the_run(
     training = {"eval_every": 1000, "checkpoint_minutes": 1e-9, "wait_minutes": WAIT_MINUTES}
     recipe, run = make_recipe("vanilla", updates=100_000, training=training), tmp_path / "run"
     with subprocess.Popen(command_of(recipe, tmp_path), stderr=subprocess.PIPE, text=True) as started:
-        wait_until(lambda: (run / "checkpoint").is_dir() and len(loss_curve(run)) >= 20, started)
+        wait_until(lambda: (run / "checkpoint").is_dir() and len(losses(run)) >= 20, started)
         message = message_of_hanging(started, rank)
     assert "error: another process of this run has not answered for 0.5 minutes (training.wait_minutes)" in message
     assert "--resume" in message and (run / "checkpoint").is_dir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,37 +17,18 @@ from compressor.distillation.checkpoint import save_checkpoint
 from compressor.distillation.evaluation import dev_scores
 from compressor.distillation.run import distill
 from compressor.distillation.setup import set_up
-from compressor.distillation.trainer import Trainer
 from compressor.errors import ModelError
 from compressor.models.weights import load_run
 from compressor.run_folder import CHECKPOINT_FOLDER, is_finished, read_record
+from tests.distillation.killed_runs import Killed, killed_at, metrics
 
 Make = Callable[..., Recipe]
 PEAK, WARMUP = 0.01, 4
 
 
-class Killed(Exception):
-    """Stands for a kill: raised between two groups of batches."""
-
-
 def recipe_of(make_recipe: Make, updates: int, **training: Any) -> Recipe:
     fixed = {"eval_every": 5, "checkpoint_minutes": 1e-9, "learning_rate": PEAK, "warmup_updates": WARMUP}
     return make_recipe("vanilla", updates=updates, training=fixed | training)
-
-
-def kill_at(monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
-    train_group = Trainer.train_group
-
-    def killed(self: Trainer, group: list, update: int) -> list:
-        if update >= stop:
-            raise Killed
-        return train_group(self, group, update)
-
-    monkeypatch.setattr(Trainer, "train_group", killed)
-
-
-def metrics(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
 def rates(out: Path) -> dict[int, float]:
@@ -60,12 +40,10 @@ def linear(update: int, updates: int) -> float:
     return PEAK * min(update / WARMUP, (updates - update + 1) / (updates - WARMUP))
 
 
-def test_a_killed_run_may_become_longer(make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_may_become_longer(make_recipe: Make, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        kill_at(patch, 8)
-        with pytest.raises(Killed):
-            distill(recipe_of(make_recipe, 12), out, progress=False)
+    with killed_at(8):
+        distill(recipe_of(make_recipe, 12), out, progress=False)
     distill(recipe_of(make_recipe, 20), out, resume=True, progress=False)
     assert rates(out) == pytest.approx({n: linear(n, 12 if n <= 8 else 20) for n in range(1, 21)})
     run = load_run(out)
@@ -73,25 +51,19 @@ def test_a_killed_run_may_become_longer(make_recipe: Make, tmp_path: Path, monke
 
 
 def test_a_finished_run_may_become_longer(
-    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    make_recipe: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, longer = distill(recipe_of(make_recipe, 10), tmp_path / "run", progress=False), recipe_of(make_recipe, 24)
     first = read_record(out)
-    with monkeypatch.context() as patch:
-        kill_at(patch, 10)
-        with pytest.raises(Killed):
-            distill(longer, out, resume=True)
+    with killed_at(10):
+        distill(longer, out, resume=True)
     shown = " ".join(capsys.readouterr().err.split())
     assert f"goes on at update 10 of now 24, with the best weights (update {first.best_update})" in shown
     assert "learning rate and β are those of the new length" in shown
-    assert (
-        is_finished(out) and (out / CHECKPOINT_FOLDER).is_dir()
-    )  # still the shorter run, and how the longer one goes on
+    assert is_finished(out) and (out / CHECKPOINT_FOLDER).is_dir()  # the shorter run, and how the longer one goes on
     assert distill(recipe_of(make_recipe, 10), out, resume=True, progress=False) == out
-    with monkeypatch.context() as patch:
-        kill_at(patch, 17)
-        with pytest.raises(Killed):
-            distill(longer, out, resume=True, progress=False)
+    with killed_at(17):
+        distill(longer, out, resume=True, progress=False)
     distill(longer, out, resume=True, progress=False)
     warm = {n: min(1.0, (n - 10) / WARMUP) * linear(n, 24) for n in range(11, 25)}
     assert {n: rate for n, rate in rates(out).items() if n > 10} == pytest.approx(warm)
@@ -101,17 +73,13 @@ def test_a_finished_run_may_become_longer(
     assert not (out / CHECKPOINT_FOLDER).exists()
 
 
-def test_a_run_that_was_killed_while_it_went_on_ends_with_the_same_weights(
-    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_killed_while_it_went_on_ends_with_the_same_weights(make_recipe: Make, tmp_path: Path) -> None:
     longer = recipe_of(make_recipe, 16)
-    for name, stop in (("whole", 99), ("killed", 12)):
+    for name in ("whole", "killed"):
         distill(recipe_of(make_recipe, 8), tmp_path / name, progress=False)
-        with monkeypatch.context() as patch:
-            kill_at(patch, stop)
-            if stop < 16:
-                with pytest.raises(Killed):
-                    distill(longer, tmp_path / name, resume=True, progress=False)
+    with killed_at(12):
+        distill(longer, tmp_path / "killed", resume=True, progress=False)
+    for name in ("whole", "killed"):
         distill(longer, tmp_path / name, resume=True, progress=False)
     whole, killed = (load_run(tmp_path / name).model.state_dict() for name in ("whole", "killed"))
     assert all(torch.equal(tensor, killed[name]) for name, tensor in whole.items())
@@ -152,14 +120,10 @@ def test_a_run_killed_after_its_last_checkpoint_is_finished(
     assert is_finished(distill(recipe, out, resume=True, progress=False))
 
 
-def test_the_last_weights_are_kept_by_update(
-    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_last_weights_are_kept_by_update(make_recipe: Make, tmp_path: Path) -> None:
     recipe, out = recipe_of(make_recipe, 23, keep_checkpoints=2), tmp_path / "run"
-    with monkeypatch.context() as patch:
-        kill_at(patch, 18)
-        with pytest.raises(Killed):
-            distill(recipe, out, progress=False)
+    with killed_at(18):
+        distill(recipe, out, progress=False)
     (out / "checkpoints/000020.safetensors").write_bytes(b"of updates that the checkpoint does not know")
     distill(recipe, out, resume=True, progress=False)
     files = sorted(path.name for path in (out / "checkpoints").iterdir())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,16 +21,13 @@ from compressor.distillation.trainer import Trainer
 from compressor.method_config import RolloutConfig
 from compressor.models.weights import load_run
 from compressor.run_folder import is_finished
+from tests.distillation.killed_runs import killed_at, losses
 from tests.distillation.test_trainer import expected_loss
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch has no GPU")]
 
 DEVICE = "cuda"
 Make = Callable[..., Recipe]
-
-
-class Killed(Exception):
-    """Ends a run without a trace."""
 
 
 def on_processor(trainer: Trainer) -> Any:
@@ -77,29 +73,14 @@ def test_the_trainers_rollouts_in_bf16_end_and_may_be_written(make_recipe: Make)
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(
-    make_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+    make_recipe: Make, tmp_path: Path, precision: str
 ) -> None:
     """Sums on a GPU have no fixed order, so losses are close and not equal."""
     training = {"precision": precision, "eval_every": 6, "checkpoint_minutes": 1e-9}
     recipe = make_recipe("imitkd+full", updates=16, training=training)
     distill(recipe, tmp_path / "whole", progress=False)
-    train_group = Trainer.train_group
-
-    def killed(self: Trainer, group: list, update: int) -> list:
-        if update >= 8:
-            raise Killed
-        return train_group(self, group, update)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_group", killed)
-        with pytest.raises(Killed):
-            distill(recipe, tmp_path / "resumed", progress=False)
+    with killed_at(8):
+        distill(recipe, tmp_path / "resumed", progress=False)
     assert is_finished(distill(recipe, tmp_path / "resumed", resume=True, progress=False))
     whole, resumed = (losses(tmp_path / name) for name in ("whole", "resumed"))
     assert resumed == pytest.approx(whole, rel=0.02)
-
-
-def losses(run: Path) -> list[float]:
-    """The loss of each update, as the run has written it."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
