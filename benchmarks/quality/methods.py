@@ -44,7 +44,7 @@ def compare_methods(runs: Sequence[ScoredRun], tests: Sequence[TestSet], writer:
         for one in runs:
             row = _described(one) | {"num_beams": 1, "test_set": test.name}
             row |= scores[one.folder] | {"ci95": interval(resampled[one.folder])}
-            row |= {"delta_vs_vanilla": None, "delta_ci95": None, "teacher_agreement": one.summary.agreement}
+            row |= {"delta_vs_vanilla": None, "delta_ci95": None, "teacher_agreement": writer.agreement(one, test)}
             base = _vanilla_of(one, runs)
             if base is not None and base is not one:
                 row["delta_vs_vanilla"] = round(row[headline] - scores[base.folder][headline], 2)
@@ -54,11 +54,11 @@ def compare_methods(runs: Sequence[ScoredRun], tests: Sequence[TestSet], writer:
     return rows
 
 
-def score_teacher(model: Path, folder: Path, tests: Sequence[TestSet], writer: OutputWriter) -> dict[str, Any]:
+def score_teacher(folder: Path, tests: Sequence[TestSet], writer: OutputWriter) -> dict[str, Any]:
     """Returns the teacher's scores with beams, and its headline score in greedy search as ``greedy``."""
     scores, headline = {}, HEADLINES[writer.task]
     for test in tests:
-        outputs = (writer.of_teacher(model, folder, test, beams) for beams in (TEACHER_BEAMS, 1))
+        outputs = (writer.of_teacher(folder, test, beams) for beams in (TEACHER_BEAMS, 1))
         beam, greedy = (scores_of(writer.task, written)[headline] for written in outputs)
         scores[test.name] = {"num_beams": TEACHER_BEAMS, headline: beam, "greedy": greedy}
     return scores
@@ -125,10 +125,10 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError(
             "{run}: runs of one task only, these are of " + (" and of ".join(sorted(tasks)) or "none"), options=["run"]
         )
-    writer = OutputWriter(tasks.pop(), options.threads)
+    writer = OutputWriter(tasks.pop(), options.teacher, options.threads)
     records = (read_record(one.folder).teacher for one in runs)
     parameters = next((record.parameters for record in records if record), None)
-    teacher = {"parameters": parameters, "scores": score_teacher(options.teacher, options.outputs, tests, writer)}
+    teacher = {"parameters": parameters, "scores": score_teacher(options.outputs, tests, writer)}
     task = {"task": options.task, "teacher": teacher, "rows": compare_methods(runs, tests, writer)}
     earlier = load(options.json)["tasks"] if options.json.exists() else []
     rest = [before for before in earlier if before["task"] != options.task]

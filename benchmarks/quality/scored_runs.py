@@ -4,7 +4,7 @@
 
     transformer-vanilla-1/       student, method, seed
         recipe.yaml run.json metrics.jsonl    as in the run folder; of the curve, the dev scores and the last losses
-        outputs.json                          `Written`
+        outputs.json                          `Written`, with the agreement with the teacher
         tatoeba-1.txt.gz                      outputs for a test set, by its name and the number of beams
     teacher/                     outputs.json and outputs
 
@@ -17,11 +17,14 @@ import gzip
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from pydantic import BaseModel, ValidationError
 
+from benchmarks.quality.agreement import teacher_agreement
 from benchmarks.quality.config import EvaluateConfig
 from benchmarks.quality.evaluate import TestSet, evaluate, read_test_set
 from compressor.config import Recipe, dump_recipe
@@ -33,6 +36,9 @@ from compressor.method_table import METHODS
 from compressor.provenance import sanitize
 from compressor.run_comparison import RECENT, RunSummary, compare_runs
 from compressor.run_folder import METRICS_FILE, RECIPE_FILE, RUN_FILE, TOKENIZER_FOLDER, read_recipe
+from compressor.teacher_config import TeacherConfig
+from compressor.teachers.base import Teacher
+from compressor.teachers.registry import load_teacher
 
 OUTPUTS_FILE = "outputs.json"
 TEACHER_FOLDER = "teacher"
@@ -47,6 +53,8 @@ class Written(BaseModel):
     """Digest of weights, rules of the search and tokenizer."""
     sources: dict[str, str] = {}
     """Name of the outputs to the digest of their sources."""
+    agreement: dict[str, float | None] = {}
+    """Name of the outputs, with the first digits of their sources' and of the teacher's digest, to the agreement."""
 
 
 class ScoredRun(NamedTuple):
@@ -122,20 +130,48 @@ def _rank(run: ScoredRun) -> tuple[bool, str, int, str]:
 
 
 class OutputWriter:
-    """Writes the outputs of models for test sets, and reads those that are there."""
+    """Writes the outputs of models for test sets, and reads those that are there.
 
-    def __init__(self, task: Task, threads: int) -> None:
-        self.task, self.threads = task, threads
+    Args:
+        task: What the models do.
+        teacher: Folder of the teacher.
+        threads: Processor threads.
+    """
+
+    def __init__(self, task: Task, teacher: Path, threads: int) -> None:
+        self.task, self._teacher, self.threads = task, teacher, threads
 
     def of_run(self, run: ScoredRun, test: TestSet) -> Outputs:
         """Returns greedy outputs. Raises CompressError where a model or file is missing or damaged."""
         return self._outputs(run.folder, run.model, test, 1)
 
-    def of_teacher(self, model: Path, folder: Path, test: TestSet, num_beams: int) -> Outputs:
+    def of_teacher(self, folder: Path, test: TestSet, num_beams: int) -> Outputs:
         """Returns the teacher's outputs. Raises CompressError where a model or file is missing or damaged."""
         place = folder / TEACHER_FOLDER
-        _begin(place, "teacher", model)
-        return self._outputs(place, model, test, num_beams)
+        _begin(place, "teacher", self._teacher)
+        return self._outputs(place, self._teacher, test, num_beams)
+
+    def agreement(self, run: ScoredRun, test: TestSet) -> float | None:
+        """Returns the agreement of a run's outputs with the teacher. Raises as ``of_run`` does."""
+        outputs = self.of_run(run, test)
+        written = _written(run.folder)
+        name = f"{test.name}-1 {written.sources[f'{test.name}-1'][:12]} {self._teacher_digest[:12]}"
+        if name not in written.agreement:
+            sources, _ = read_test_set(test.source, test.reference)
+            measured = teacher_agreement(self._opened_teacher, sources, outputs.texts)
+            value = None if measured is None else round(measured, 4)
+            written = written.model_copy(update={"agreement": written.agreement | {name: value}})
+            _write(run.folder, written)
+        return written.agreement[name]
+
+    @cached_property
+    def _teacher_digest(self) -> str:
+        return model_digest(self._teacher)
+
+    @cached_property
+    def _opened_teacher(self) -> Teacher:
+        torch.set_num_threads(self.threads)
+        return load_teacher(TeacherConfig(path=str(self._teacher)))
 
     def _outputs(self, place: Path, model: Path | None, test: TestSet, num_beams: int) -> Outputs:
         sources, references = read_test_set(test.source, test.reference)

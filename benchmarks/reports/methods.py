@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 from benchmarks.measure.result_file import Row, Table
@@ -31,11 +32,13 @@ def markdown(table: Table) -> str:
 def _of_task(task: dict[str, Any]) -> str:
     metric = _metric(task)
     tests = list(dict.fromkeys(row["test_set"] for row in task["rows"]))
-    columns = (*COLUMNS, *(Column(test, f"{test} {METRICS[metric]}") for test in tests))
+    scores = (Column(test, f"{test} {METRICS[metric]}") for test in tests)
+    columns = (*COLUMNS, *scores, Column("agreement", "agreement", ".1%"))
     grid = markdown_grid(grid_of(columns, [*_teacher_lines(task, metric), *_run_lines(task["rows"], metric)]))
     note = (
         "In brackets: the gain over `vanilla` of the same student, and the interval with 95% of the resamples of the "
-        "test set (paired bootstrap). Students search greedily, in fp32."
+        "test set (paired bootstrap). Students search greedily, in fp32. Agreement: share of the tokens of their outputs "
+        "that the teacher would write next, too, the mean of the test sets."
     )
     return f"**{task['task']}**\n\n{grid}\n\n{' '.join([note, *measured_on(task['provenance'], 'torch')])}\n"
 
@@ -61,7 +64,13 @@ def _run_lines(rows: list[Row], metric: str) -> list[Row]:
     for row in rows:
         line = lines.setdefault(tuple(row[key] for key in RUN), row | {"minutes": (row["seconds"] or 0) / 60})
         line[row["test_set"]] = _score(row, metric)
-    return list(lines.values())
+        line.setdefault("agreements", []).append(row["teacher_agreement"])
+    return [line | {"agreement": _mean(line["agreements"])} for line in lines.values()]
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _score(row: Row, metric: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sacrebleu
+import torch
 import yaml
 
 import compressor
@@ -64,7 +65,11 @@ def test_students_are_scored_beside_vanilla(
     assert labelled == row | {"method": "other"}
     record = read_record(student)
     assert (row["updates"], row["parameters"], row["seconds"]) == (40, record.parameters, record.seconds)
-    assert record.dev is not None and row["dev_score"] == record.dev.bleu and row["teacher_agreement"] is not None
+    assert record.dev is not None and row["dev_score"] == record.dev.bleu
+    assert vanilla["teacher_agreement"] == 1.0  # it is the teacher
+    assert row["teacher_agreement"] == pytest.approx(
+        agreement(tiny_run, sources, translated(student, sources)), abs=1e-4
+    )
     teacher = task["teacher"]["scores"]["small"]
     assert teacher["num_beams"] == 5 and teacher["greedy"] == vanilla["test_bleu"]
 
@@ -102,6 +107,21 @@ def translated(run: Path, sources: list[str]) -> list[str]:
     loaded = load_run(run)
     batch = pad_sources([loaded.tokenizer.encode_source(text) for text in sources], loaded.generation.pad_id)
     return [loaded.tokenizer.decode(tokens) for tokens in greedy(loaded.model, loaded.generation, *batch)]
+
+
+def agreement(teacher: Path, sources: list[str], outputs: list[str]) -> float:
+    """The share of the outputs' tokens that the teacher writes after the tokens before them, one prefix at a time."""
+    loaded = load_run(teacher)
+    start, same = loaded.generation.start_id, []
+    for source, output in zip(sources, outputs, strict=True):
+        ids, mask = pad_sources([loaded.tokenizer.encode_source(source)], loaded.generation.pad_id)
+        tokens = loaded.tokenizer.encode_target(output)
+        for place, token in enumerate(tokens):
+            features = loaded.model(ids, mask, torch.tensor([[start, *tokens[:place]]]))
+            logits = loaded.model.project(features[0, -1:])[0]
+            logits[list(loaded.generation.suppressed_ids)] = -torch.inf
+            same.append(int(logits.argmax()) == token)
+    return sum(same) / len(same)
 
 
 @pytest.mark.parametrize("changed", ["model.safetensors", "model.json", "tokenizer/sentencepiece.model"])

@@ -26,6 +26,7 @@ def row(method: str, test: str, score: float, gain: float | None) -> dict[str, A
         "test_bleu": score,
         "delta_vs_vanilla": gain,
         "delta_ci95": None if gain is None else [gain - 0.5, gain + 0.5],
+        "teacher_agreement": score / 50,
     }
 
 
@@ -40,12 +41,12 @@ def table() -> dict[str, Any]:
 def test_test_sets_stand_side_by_side(table: dict[str, Any]) -> None:
     lines = [line for line in methods.markdown(table).splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0][-2:] == ["news BLEU", "talks BLEU"]
+    assert cells[0][-3:] == ["news BLEU", "talks BLEU", "agreement"]
     by_method = {line[1]: line for line in cells[2:]}
-    assert by_method["greedy"][-2:] == ["43.0", "43.0"] and by_method["5 beams"][-2:] == ["44.4", "44.4"]
-    assert by_method["vanilla"][-2:] == ["30.0", "20.0"]
-    assert by_method["imitkd"][-2:] == ["31.5 (+1.5: +1.0 to +2.0)", "–"]
-    assert by_method["imitkd"][:-2] == ["sru", "imitkd", "references", "1", "4,000,000", "900", "20", "31.3"]
+    assert by_method["greedy"][-3:] == ["43.0", "43.0", "–"] and by_method["5 beams"][-3:] == ["44.4", "44.4", "–"]
+    assert by_method["vanilla"][-3:] == ["30.0", "20.0", "50.0%"]
+    assert by_method["imitkd"][-3:] == ["31.5 (+1.5: +1.0 to +2.0)", "–", "63.0%"]
+    assert by_method["imitkd"][:-3] == ["sru", "imitkd", "references", "1", "4,000,000", "900", "20", "31.3"]
 
 
 def test_plot_names_runs_with_a_gain(table: dict[str, Any], tmp_path: Path) -> None:
