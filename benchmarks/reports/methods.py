@@ -37,7 +37,7 @@ def _of_task(task: dict[str, Any]) -> str:
     grid = markdown_grid(grid_of(columns, [*_teacher_lines(task, metric), *_run_lines(task["rows"], metric)]))
     note = (
         "In brackets: the gain over `vanilla` of the same student, and the interval with 95% of the resamples of the "
-        "test set (paired bootstrap). Students search greedily, in fp32. Agreement: share of the tokens of their outputs "
+        "test set (paired bootstrap). Students search greedily, in fp32. Agreement: share of their tokens "
         "that the teacher would write next, too, the mean of the test sets."
     )
     return f"**{task['task']}**\n\n{grid}\n\n{' '.join([note, *measured_on(task['provenance'], 'torch')])}\n"
