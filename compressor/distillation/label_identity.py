@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
 from compressor.config import Recipe
 from compressor.data.token_cache import digest_of
 from compressor.data.token_rows import TokenRows
@@ -13,6 +18,11 @@ from compressor.text.tokenizer import Tokenizer
 
 Settings = dict[str, str | int | float | None]
 
+_OTHER_TOKENS = (
+    "top_k: the distributions are over other tokens than the student may write (tokenizer.output_vocabulary, or the "
+    "training data that decide it)"
+)
+
 
 def store_record(
     recipe: Recipe,
@@ -22,11 +32,15 @@ def store_record(
     *,
     num_hypotheses: int,
     top_k: int,
+    tokens: Sequence[int],
     references: TokenRows | None,
     shard_sources: int,
     vocabulary: VocabularyRecord | None,
 ) -> StoreRecord:
-    """Returns the record of a store for these sources and this teacher; ``references`` are in the place of outputs."""
+    """Returns the record of a store for these sources and this teacher.
+
+    ``tokens`` are those that the distributions are over, ``references`` are in the place of outputs.
+    """
     return StoreRecord(
         format=FORMAT,
         sources=len(sources),
@@ -36,6 +50,7 @@ def store_record(
         settings=_settings(recipe),
         num_hypotheses=num_hypotheses,
         top_k=top_k,
+        top_k_tokens=_digest_of_ids(tokens) if top_k else None,
         references=None if references is None else references.sha256(),
         shard_sources=shard_sources,
     )
@@ -51,6 +66,8 @@ def differences(stored: StoreRecord, wanted: StoreRecord) -> list[str]:
     for name in ("num_hypotheses", "top_k"):
         if getattr(stored, name) != getattr(wanted, name):
             problems.append(f"{name}: {getattr(stored, name)} in the labels, {getattr(wanted, name)} wanted")
+    if stored.top_k == wanted.top_k and stored.top_k_tokens != wanted.top_k_tokens:
+        problems.append(_OTHER_TOKENS)
     return [*problems, *_references(stored, wanted.references)]
 
 
@@ -97,6 +114,15 @@ def check_labels(
         )
 
 
+def check_tokens(store: LabelStore, tokens: Sequence[int]) -> None:
+    """Checks that the distributions of a store are over the tokens that a student may write. Raises DataError."""
+    if store.record.top_k_tokens != _digest_of_ids(tokens):
+        raise DataError(
+            f"teacher.labels: {store.folder} does not fit the recipe ({_OTHER_TOKENS}); write labels with this recipe "
+            "by `compress label`"
+        )
+
+
 def hypotheses_read(recipe: Recipe) -> int:
     """Returns how many outputs of each source the method reads: one, or all those of the beam search."""
     assert recipe.teacher is not None  # there is a teacher
@@ -106,6 +132,10 @@ def hypotheses_read(recipe: Recipe) -> int:
 def teacher_differences(stored: StoredTeacher, teacher: Teacher) -> list[str]:
     """Returns what differs between the teacher of a store and another."""
     return _teacher(stored, _stored(teacher))
+
+
+def _digest_of_ids(tokens: Sequence[int]) -> str:
+    return hashlib.sha256(np.asarray(tokens, np.int32).tobytes()).hexdigest()
 
 
 def _stored(teacher: Teacher, vocabulary: VocabularyRecord | None = None) -> StoredTeacher:

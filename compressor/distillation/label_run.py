@@ -9,14 +9,13 @@ from typing import Literal
 from rich.console import Console
 
 from compressor.config import Recipe
-from compressor.data.first_pass import first_pass
 from compressor.distillation.distributed import accelerator
 from compressor.distillation.label_engines import OpenLabelEngine
 from compressor.distillation.label_store import LabelStore
 from compressor.distillation.labels import LabelContent, write_labels
 from compressor.distillation.ray_labels import write_labels_on_ray
 from compressor.distillation.run import CACHE_FOLDER
-from compressor.distillation.setup import Encoded, set_up
+from compressor.distillation.setup import set_up
 from compressor.distillation.thread_count import use_threads
 from compressor.errors import OutputExistsError
 from compressor.output_folder import check_replaceable, only_writer
@@ -60,9 +59,7 @@ def label_corpus(
         use_threads(recipe.training.threads, console)
         cache = Path(recipe.data.cache) if recipe.data.cache else out.parent / CACHE_FOLDER
         with Bar(console, shown=progress) as bar:
-            setup = set_up(recipe, bar, cache=cache)
-            if setup.augmentation is not None:  # as for methods that read the teacher's outputs
-                setup.train = Encoded(*first_pass(*setup.train, setup.augmentation, bar))
+            setup = set_up(recipe, bar, cache=cache, for_labels=True)
         if force:
             shutil.rmtree(out, ignore_errors=True)
         assert setup.teacher is not None  # the recipe has no labels, and so a path

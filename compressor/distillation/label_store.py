@@ -67,6 +67,9 @@ class StoreRecord(RunPart):
     )
     num_hypotheses: int = Field(ge=1, description="Outputs of each source; a search may come to fewer.")
     top_k: int = Field(ge=0, description="Log-probabilities at each position of the best output; 0: none.")
+    top_k_tokens: str | None = Field(
+        None, description="SHA-256 of the ids of all tokens that the distributions are over; null: there are none."
+    )
     references: str | None = Field(
         None, description="SHA-256 of the references' token ids, where they are in the place of outputs."
     )

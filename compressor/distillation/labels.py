@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress as ProgressBar
 
@@ -24,7 +25,7 @@ from compressor.decoding.search import Hypothesis
 from compressor.distillation.evaluation import lost_mass, vocabulary_record
 from compressor.distillation.label_engines import LabelEngine, OpenLabelEngine, choose_engine, n_best, sampled_outputs
 from compressor.distillation.label_identity import differences, hypotheses_read, store_record
-from compressor.distillation.label_shards import ShardArrays
+from compressor.distillation.label_shards import ShardArrays, TopK
 from compressor.distillation.label_store import (
     LabelStore,
     ShardRecord,
@@ -53,6 +54,8 @@ class Labeller:
     engine: LabelEngine
     store: StoreRecord
     """What labels have."""
+    tokens: list[int]
+    """What distributions are over."""
     device: torch.device
 
     def label(
@@ -79,12 +82,17 @@ class Labeller:
         arrays = _arrays(sources, hypotheses, count)
         best = [outputs[0].tokens for outputs in hypotheses]
         if not top_k:
-            top_log_probabilities(self.teacher, sources[:1], best[:1], 1, self.device)  # a search does not see NaN
+            self._distributions(sources[:1], best[:1], 1)  # a search does not see NaN
             return arrays
-        positions, top = top_log_probabilities(self.teacher, sources, best, top_k, self.device)
+        positions, top = self._distributions(sources, best, top_k)
         if references is not None:
             advance(len(sources))
         return arrays._replace(positions=positions, **top._asdict())
+
+    def _distributions(
+        self, sources: Sequence[list[int]], outputs: Sequence[list[int]], k: int
+    ) -> tuple[NDArray[np.int32], TopK]:
+        return top_log_probabilities(self.teacher, sources, outputs, k, self.tokens, self.device)
 
 
 class LabelContent(NamedTuple):
@@ -163,7 +171,7 @@ def write_labels(
         engine, written_by = choose_engine(setup, missing.used, missing.sources, temporary, open_exported, console)
         assert setup.teacher is not None  # there is something to write
         device = next(setup.student.parameters()).device
-        labeller = Labeller(setup.recipe, setup.teacher, engine, store, device)
+        labeller = Labeller(setup.recipe, setup.teacher, engine, store, written_tokens(setup), device)
         for number in missing.shards:
             arrays = labeller.label(*shard_texts(setup, store, number), lambda done: bar.advance(task, done))
             seconds = time.monotonic() - start
@@ -171,6 +179,11 @@ def write_labels(
             start = time.monotonic()
     shutil.rmtree(temporary, ignore_errors=True)
     return LabelStore.open(folder)
+
+
+def written_tokens(setup: Setup) -> list[int]:
+    """Returns the tokens that the student may write, which distributions are over."""
+    return setup.generation.allowed_ids(setup.student.config.vocab_size)
 
 
 def shard_texts(setup: Setup, store: StoreRecord, number: int) -> tuple[list[list[int]], list[list[int]] | None]:
@@ -233,9 +246,9 @@ def _wanted(setup: Setup, content: LabelContent) -> StoreRecord:
         raise ConfigError(message, options=["top_k", "num_hypotheses"])
     if on_references and not all(setup.train.targets.lengths):
         raise ConfigError("data.mono: its sources have no references; leave it out, or label the teacher's outputs")
-    allowed = len(teacher.generation.allowed_ids(teacher.vocab_size))
-    if top_k > allowed:
-        raise ConfigError(f"{{top_k}} {top_k}: the teacher can write {allowed} tokens", options=["top_k"])
+    tokens = written_tokens(setup)
+    if top_k > len(tokens):
+        raise ConfigError(f"{{top_k}} {top_k}: the student can write {len(tokens)} tokens", options=["top_k"])
     references = [setup.tokenizer.encode_target(example.target or "") for example in setup.dev]
     return store_record(
         setup.recipe,
@@ -244,6 +257,7 @@ def _wanted(setup: Setup, content: LabelContent) -> StoreRecord:
         teacher,
         num_hypotheses=num_hypotheses,
         top_k=top_k,
+        tokens=tokens,
         references=setup.train.targets if on_references else None,
         shard_sources=SHARD_SOURCES,
         vocabulary=vocabulary_record(setup, lost_mass(setup, references)),

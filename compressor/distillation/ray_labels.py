@@ -22,7 +22,14 @@ from compressor.distillation.distributed import accelerator
 from compressor.distillation.label_engines import LabelEngine, OpenLabelEngine, TorchEngine, choose_engine
 from compressor.distillation.label_identity import teacher_differences
 from compressor.distillation.label_store import LabelStore, StoreRecord, write_shard
-from compressor.distillation.labels import LabelContent, Labeller, begin, labelling_bar, shard_texts
+from compressor.distillation.labels import (
+    LabelContent,
+    Labeller,
+    begin,
+    labelling_bar,
+    shard_texts,
+    written_tokens,
+)
 from compressor.distillation.setup import Setup
 from compressor.errors import CompressError, ConfigError, DependencyError, ModelError, install_command
 from compressor.run_folder import LABEL_ENGINE_FOLDER
@@ -41,7 +48,12 @@ class ShardWorker:
     """
 
     def __init__(
-        self, recipe: Recipe, store: StoreRecord, tokenizer: Tokenizer, engine: LabelEngine | None = None
+        self,
+        recipe: Recipe,
+        store: StoreRecord,
+        tokenizer: Tokenizer,
+        tokens: list[int],
+        engine: LabelEngine | None = None,
     ) -> None:
         """Takes what it needs from the process that has the corpus.
 
@@ -49,9 +61,10 @@ class ShardWorker:
             recipe: The recipe.
             store: The labels that are wanted.
             tokenizer: The student's, in whose ids sources are given and labels written.
+            tokens: What distributions are over.
             engine: Writes the outputs; None: the teacher in PyTorch, which the worker loads in any case.
         """
-        self.recipe, self.store, self.tokenizer, self.engine = recipe, store, tokenizer, engine
+        self.recipe, self.store, self.tokenizer, self.tokens, self.engine = recipe, store, tokenizer, tokens, engine
 
     @cached_property
     def labeller(self) -> Labeller:
@@ -63,7 +76,7 @@ class ShardWorker:
             raise ModelError(f"a worker of the cluster has another teacher ({'; '.join(problems)})")
         teacher.to(device)
         engine = self.engine or TorchEngine(teacher, self.recipe, device)
-        return Labeller(self.recipe, teacher, engine, self.store, device)
+        return Labeller(self.recipe, teacher, engine, self.store, self.tokens, device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Returns the table [shard, content, seconds, error] for a table [shard, sources, references]."""
@@ -112,7 +125,7 @@ def write_labels_on_ray(
             tables = [ray.put(_table(setup, store, number)) for number in missing.shards]
             labelled = ray.data.from_arrow_refs(tables).map_batches(
                 ShardWorker,
-                fn_constructor_args=(recipe, store, setup.tokenizer, sent),
+                fn_constructor_args=(recipe, store, setup.tokenizer, written_tokens(setup), sent),
                 batch_size=1,
                 batch_format="pyarrow",
                 **_workers(ray, len(tables), on_gpus=on_gpus),

@@ -21,7 +21,7 @@ from compressor.data.token_files import CorpusRecord, TokenizedCorpus
 from compressor.data.token_rows import TokenRows
 from compressor.data.tokenized import Ingredients
 from compressor.distillation.initialization import initialize, initialize_from_run
-from compressor.distillation.label_identity import check_labels
+from compressor.distillation.label_identity import check_labels, check_tokens
 from compressor.distillation.label_store import LabelStore
 from compressor.errors import ConfigError, DataError, ModelError
 from compressor.generation_config import GenerationConfig
@@ -68,7 +68,14 @@ class Setup:
     """Training examples after cleaning; ``train`` has fewer where only a sample was encoded."""
 
 
-def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *, cache: Path | None = None) -> Setup:
+def set_up(
+    recipe: Recipe,
+    bar: Bar | None = None,
+    sample: int | None = None,
+    *,
+    cache: Path | None = None,
+    for_labels: bool = False,
+) -> Setup:
     """Loads data and teacher, builds the student, and returns them.
 
     Args:
@@ -76,6 +83,7 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
         bar: Shows the step at work; None: nothing is shown.
         sample: Number of training examples to encode, and to train a tokenizer on; None: all.
         cache: Folder of tokenized corpora; None: nothing is stored.
+        for_labels: The teacher labels the training data, whatever the method reads.
 
     Raises:
         ConfigError, DataError, ModelError, VocabularyError, StorageError: see ``tokenized_corpus``,
@@ -103,7 +111,7 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
     assert tokenizer is not None  # one that was not given was trained
     generation = _generation(recipe, facts, tokenizer)
     augmentation = _augmentation(recipe, tokenizer, generation, corpus.folder)
-    labelled = store is not None or recipe.method.row.reads_teacher_outputs
+    labelled = for_labels or store is not None or recipe.method.row.reads_teacher_outputs
     if augmentation is not None and labelled:  # the teacher writes once, before training
         encoded, augmentation = Encoded(*first_pass(*encoded, augmentation, bar)), None
     if store is not None:
@@ -113,10 +121,13 @@ def set_up(recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *,
     config = _model_config(recipe, facts, tokenizer, generation)
     if recipe.tokenizer.output_vocabulary == "targets":
         generation = _suppress_unwritten(generation, encoded.targets, tokenizer, config.vocab_size)
+    reads_model = store is None or _reads_model(recipe, store)
+    if store is not None and not reads_model and not sample and recipe.method.row.learns_distribution:
+        check_tokens(store, generation.allowed_ids(config.vocab_size))
     student = _student(recipe, config, teacher)
     return Setup(
         recipe=recipe,
-        teacher=teacher if store is None or _reads_model(recipe, store) else None,
+        teacher=teacher if reads_model else None,
         teacher_facts=facts,
         label_store=store,
         tokenizer=tokenizer,

@@ -16,7 +16,7 @@ from torch import Tensor
 from compressor.decoding.best_column import best_column
 from compressor.decoding.topk import top
 from compressor.distillation.contexts import Contexts
-from compressor.distillation.losses import IGNORED, best_and_rest, hard_cross_entropy, soft_cross_entropy
+from compressor.distillation.losses import best_and_rest, hard_cross_entropy, soft_cross_entropy
 from compressor.distillation.output_loss import StudentOutput
 
 TeacherLogits = Callable[[Tensor], Tensor]
@@ -123,7 +123,10 @@ class Distribution(Target):
 
 
 def _mean_hard_loss(inputs: LossInputs, labels: Tensor) -> Tensor:
-    """Returns the mean over positions whose label may be generated (a scalar); ``labels``: int64 [positions]."""
+    """Returns the mean over positions (a scalar), to which those whose label may not be generated add nothing.
+
+    So the mean of a batch is that of its parts, weighted by their positions. ``labels``: int64 [positions].
+    """
     smoothing = inputs.label_smoothing
     total = inputs.output.total(lambda logits, piece: hard_cross_entropy(logits, labels[piece], smoothing))
-    return total / (labels != IGNORED).sum().clamp(min=1)
+    return total / max(len(labels), 1)

@@ -26,23 +26,27 @@ LOGITS = 2**25
 
 
 def top_log_probabilities(
-    teacher: Teacher, sources: Sequence[list[int]], outputs: Sequence[list[int]], k: int, device: torch.device
+    teacher: Teacher,
+    sources: Sequence[list[int]],
+    outputs: Sequence[list[int]],
+    k: int,
+    tokens: Sequence[int],
+    device: torch.device,
 ) -> tuple[NDArray[np.int32], TopK]:
     """Returns the number of contexts of each output, and the teacher's distributions at all of them, end to end.
-
-    They are distributions over the tokens that the teacher may generate.
 
     Args:
         teacher: The teacher, on ``device``.
         sources: Token ids of each source.
         outputs: Token ids of its output.
         k: Tokens at each position.
+        tokens: The tokens that the distributions are over.
         device: Where it is computed.
 
     Raises:
         ModelError: a distribution has NaN.
     """
-    allowed = torch.tensor(teacher.generation.allowed_ids(teacher.vocab_size), device=device)
+    allowed = torch.tensor(tokens, device=device)
     pieces: list[tuple[NDArray[Any], ...]] = [()] * len(outputs)
     lengths = [len(output) + 1 for output in outputs]
     for rows in bucket_by_length(lengths, max(1, LOGITS // len(allowed))):
@@ -62,14 +66,14 @@ def top_log_probabilities(
 
 
 def dense_logits(stored: Sequence[TopK], tokens: Tensor, teacher: TeacherFacts) -> Tensor:
-    """Returns log-probabilities [positions, columns], whose softmax is the stored distribution restricted to columns.
+    """Returns log-probabilities [positions, columns], whose softmax is the stored distribution.
 
-    The remaining probability is shared evenly by the tokens that are not among the k; tokens without a column are left
-    out, and what is left is normalised by the softmax.
+    The remaining probability is shared evenly by the tokens that are not among the k.
 
     Args:
         stored: The distributions of each output.
-        tokens: int64 [columns], on the device of the result.
+        tokens: int64 [columns], those that the distributions are over, on the device of the result; of a sample of the
+            corpus, which may lack some, only what they cost.
         teacher: Whose distributions they are.
     """
     device = tokens.device
@@ -78,7 +82,7 @@ def dense_logits(stored: Sequence[TopK], tokens: Tensor, teacher: TeacherFacts) 
     remaining = torch.from_numpy(np.concatenate([one.remaining for one in stored])).to(device)
     column_of = torch.full((teacher.vocab_size,), len(tokens), device=device)
     column_of[tokens] = torch.arange(len(tokens), device=device)
-    rest = len(teacher.generation.allowed_ids(teacher.vocab_size)) - ids.shape[1]
+    rest = len(tokens) - ids.shape[1]
     share = (remaining / max(rest, 1)).clamp(min=torch.finfo(torch.float32).tiny).log()
     # One column more takes the tokens that have none; it is cut off.
     return share[:, None].repeat(1, len(tokens) + 1).scatter_(1, column_of[ids], logs)[:, :-1]

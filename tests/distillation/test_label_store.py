@@ -24,6 +24,7 @@ from compressor.distillation.trainer import Trainer
 from compressor.errors import ConfigError, DataError, ModelError, OutputExistsError, StorageError
 from compressor.exporters.shortlist import teacher_pairs
 from compressor.models.weights import Run, load_run, save_run
+from tests.distillation.killed_runs import losses
 
 SOURCES, SHARD = 30, 8
 Make = Callable[..., Recipe]
@@ -160,6 +161,28 @@ def test_training_from_a_store_without_a_teacher_is_training_with_it(
     lines = [(run / "metrics.jsonl").read_text().splitlines() for run in (stored, live)]
     losses, wanted = ([json.loads(line)["loss"] for line in of_run if '"loss"' in line] for of_run in lines)
     assert losses == pytest.approx(wanted, rel=2e-3 if method.endswith("+full") else 1e-6) and len(losses) == 3
+
+
+@pytest.mark.parametrize("method", ["seqkd+full", "vanilla+full"])
+def test_stored_distributions_are_over_what_the_student_may_write(
+    make_recipe: Make, written: Path, tmp_path: Path, method: str
+) -> None:
+    """Here a sixth of the tokens, so that the teacher's best ones are often not among them."""
+
+    def recipe(**teacher: Any) -> Recipe:
+        values = recipe_of(make_recipe, method, **teacher).model_dump()
+        values["tokenizer"]["output_vocabulary"] = "targets"
+        values["training"]["learning_rate"] = 1e-9  # every loss is that of the same student
+        return parse_recipe(values)
+
+    on_references = method == "vanilla+full"
+    if not on_references:
+        with pytest.raises(DataError, match=r"other tokens than the student may write \(tokenizer\.output_vocabulary"):
+            setup.set_up(recipe(path="", labels=str(written)))
+    label_corpus(recipe(), tmp_path / "labels", top_k=4, on_references=on_references, progress=False)
+    live = distill(recipe(), tmp_path / "live", progress=False)
+    stored = distill(recipe(path="", labels=str(tmp_path / "labels")), tmp_path / "stored", progress=False)
+    assert losses(stored) == pytest.approx(losses(live), rel=1e-3)
 
 
 def test_a_teacher_in_memory_is_used_where_labels_do_not_suffice(make_recipe: Make, written: Path) -> None:

@@ -69,12 +69,12 @@ def test_a_worker_with_another_teacher_says_so(recipe: Recipe, tmp_path: Path) -
     record = label_corpus(recipe, tmp_path / "store", progress=False).record
     table = pa.Table.from_pylist([{"shard": 2, "sources": [[5, 6, 2], [7, 2]], "references": None}])
     other = record.model_copy(update={"teacher": record.teacher.model_copy(update={"sha256": "0" * 64})})
-    tokenizer = LabelStore.open(tmp_path / "store").teacher().tokenizer
-    (row,) = ShardWorker(recipe, other, tokenizer)(table).to_pylist()
+    tokenizer, tokens = LabelStore.open(tmp_path / "store").teacher().tokenizer, [5, 6, 7]
+    (row,) = ShardWorker(recipe, other, tokenizer, tokens)(table).to_pylist()
     assert (
         row["shard"] == 2 and "a worker of the cluster has another teacher (teacher: the labels are of" in row["error"]
     )
-    (row,) = ShardWorker(recipe, record, tokenizer)(table).to_pylist()
+    (row,) = ShardWorker(recipe, record, tokenizer, tokens)(table).to_pylist()
     assert not row["error"] and len(row["content"]) > 0 and row["seconds"] > 0
 
 

@@ -22,6 +22,7 @@ from compressor.decoding.search import greedy, pad_sources
 from compressor.distillation.evaluation import dev_outputs, lost_mass
 from compressor.distillation.label_run import label_corpus
 from compressor.distillation.label_store import recorded_pairs
+from compressor.distillation.labels import written_tokens
 from compressor.distillation.ray_labels import ShardWorker
 from compressor.distillation.run import distill
 from compressor.distillation.setup import Setup, set_up
@@ -199,7 +200,7 @@ def test_a_worker_of_a_cluster_has_the_students_ids(make: Make, tmp_path: Path) 
     setup = set_up(recipe)
     sources = [setup.train.sources[index].tolist() for index in range(2)]
     row = {"shard": 0, "sources": sources, "references": None}
-    worker = pickle.loads(pickle.dumps(ShardWorker(recipe, store.record, setup.tokenizer)))
+    worker = pickle.loads(pickle.dumps(ShardWorker(recipe, store.record, setup.tokenizer, written_tokens(setup))))
     (labelled,) = worker(pa.Table.from_pylist([row])).to_pylist()
     assert not labelled["error"]
     tokens = load(labelled["content"])["tokens"]
