@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -124,7 +125,8 @@ def test_what_is_around_sentences_stays(text: str, generator: Generator, client:
 @pytest.mark.parametrize("text", ODD.values(), ids=ODD.keys())
 def test_odd_text_is_answered_by_all_the_same(text: str, generator: Generator, client: TestClient, run: Run) -> None:
     output = everywhere(text, generator, client, run)
-    assert output.encode() and "</s>" not in output
+    assert output.encode() and output.count("</s>") == text.count("</s>")
+    assert all(word in output for word in re.findall("[\u0400-\u06ff\u4e00-\u9fff]+", text))  # of other scripts
 
 
 def test_a_word_over_the_limit_is_refused_cut_or_read_in_parts(

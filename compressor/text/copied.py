@@ -28,6 +28,6 @@ def needs_translation(text: str) -> bool:
 
 def is_copied(word: str) -> bool:
     """Returns whether a word, without the signs around it, is an address, a path, a placeholder or the like."""
-    word = word.strip(_EDGES).rstrip(".")
+    word = word.strip(_EDGES).rstrip(".").rstrip(_EDGES)
     name, at, domain = word.partition("@")
     return bool(name and at and "." in domain.strip(".") and "@" not in domain) or bool(_COPIED.fullmatch(word))

@@ -1,11 +1,13 @@
-"""Takes the inline signs of Markdown out of a text, because models lose or damage them."""
+"""Takes inline signs of Markdown and literals out of a text, because models lose or damage them."""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections.abc import Iterable
 
 from compressor.text.copied import needs_translation
+from compressor.text.literals import literal_spans
 from compressor.text.markdown import Sign, read_signs
 from compressor.text.pieces import Mark, Sentence
 from compressor.text.placeholders import free_letters, placeholder
@@ -16,15 +18,26 @@ _PLAIN = re.compile(r"[^][*_`<>\\~&]{1,200}")
 """The text of an image that is translated."""
 
 
-def without_signs(text: Sentence, labels: frozenset[str]) -> Sentence:
-    """Returns a text with its inline signs as ``marks``, and placeholders for code, autolinks and images.
+def without_signs(text: Sentence, language: str, labels: frozenset[str]) -> Sentence:
+    """Returns a text with its inline signs as ``marks``, and placeholders for code, autolinks, images and literals.
 
     Args:
         text: A text without marks.
+        language: Code of its language.
         labels: Labels that are defined for links.
     """
-    signs = read_signs(text.flat, labels)
+    signs = _with_literals(read_signs(text.flat, labels), literal_spans(text.flat, language))
     return _Marker(text, signs).sentence() if signs else text
+
+
+def _with_literals(signs: list[Sign], spans: Iterable[tuple[int, int]]) -> list[Sign]:
+    """Returns the signs, in order, with those of the literals that overlap none of them."""
+    literals = []
+    for start, end in spans:
+        place = bisect_left(signs, end, key=lambda sign: sign.start)
+        if not place or signs[place - 1].end <= start:
+            literals.append(Sign(start, end, "verbatim"))
+    return sorted([*signs, *literals], key=lambda sign: sign.start) if literals else signs
 
 
 class _Marker:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from compressor.text.copied import needs_translation
 from compressor.text.markdown import SignKind
+from compressor.text.placeholders import without_echoes
 from compressor.text.projection import Inline, phrases_of
 from compressor.text.sign_projection import SignedTranslation
 
@@ -170,6 +171,7 @@ class Sentence:
         """
         if not self.marks:
             return self.rewrap(output)
+        output = without_echoes(output)
         escaped = {mark.raw[1:] for mark in self.marks if mark.kind == "escape"}
         breaks = self._places_of_breaks(output)
         return SignedTranslation(self.flat, output, phrases, self._tree(phrases), breaks, escaped).render_sentence()

@@ -14,6 +14,8 @@ from compressor.text.projection import WORD, Anchor, Inline, MarkedTranslation, 
 _LETTERS = ("X", "Y", "Z", "Q", "K", "XQ", "QX", "XQZ")
 """Beginnings of placeholders; models copy such words, above all between backticks, and know them as names."""
 
+_ECHO = re.compile(r"((?:\b\w+ )?`[A-Z]{1,3}\d+`)(?:,? \1)+")
+
 _NEAR = 20
 """Characters between an element's words and a placeholder that belongs to it."""
 
@@ -26,6 +28,11 @@ def free_letters(text: str) -> str:
 def placeholder(letters: str, number: int) -> str:
     """Returns what a model reads in place of something that stays as it is."""
     return f"`{letters}{number}`"
+
+
+def without_echoes(output: str) -> str:
+    """Returns an output without what a model wrote again at once: "from `X1` from `X1`"."""
+    return _ECHO.sub(r"\1", output)
 
 
 class PlaceholderTranslation(MarkedTranslation):

@@ -240,10 +240,10 @@ def _block(lines: list[_Line], language: str, labels: frozenset[str]) -> list[Pi
     """Returns the pieces of lines that are read as one text."""
     first, last = lines[0], lines[-1]
     if contents := _cells(first.content):
-        cells = [without_signs(Sentence(cell), labels) for cell in contents]
+        cells = [without_signs(Sentence(cell), language, labels) for cell in contents]
         inside = [piece for cell in cells for piece in cell.cut(_parts(cell, language))]
         return [first.prefix, *inside, first.end]
-    text = without_signs(flatten(lines), labels)
+    text = without_signs(flatten(lines), language, labels)
     inside = text.cut(_parts(text, language))
     if any(isinstance(piece, Sentence) and len(piece.breaks) >= _MOST_LINES for piece in inside):
         return [piece for line in lines for piece in _block([line], language, labels)]

@@ -241,7 +241,7 @@ def test_it_needs_no_torch() -> None:
         ("| `-d` | Name \\| Pfad | – |", ["| `-d` | ", "[Name | Pfad]", " | – |"]),
         ("<!-- Kommentar --> Der Hund.", ["<!-- Kommentar --> ", "[Der Hund.]"]),
         ("Fehler: %s\\nBitte erneut.", ["[Fehler:]", " %s\\n", "[Bitte erneut.]"]),
-        ("Der Ordner C:\\neu ist leer.", ["[Der Ordner C:\\neu ist leer.]"]),
+        ("Der Ordner C:\\neu ist leer.", ["[Der Ordner `X1` ist leer.]"]),
         ("IBAN: DE89 3704 0044", ["[IBAN:]", " DE89 3704 0044"]),
         ("Preis: 18,10 €", ["[Preis: 18,10 €]"]),
         ("1. Der Hund. 2. Die Katze. 3. Die Maus.",
