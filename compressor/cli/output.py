@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _WIDE = 220  # columns of a table that no terminal limits
+_MOST_RECORDS = 4  # of a list on one line
 _ONLY_JSON = frozenset({"data", "generation", "provenance", "recipe", "signature", "text_frame"})
 
 
@@ -105,7 +106,7 @@ def _is_number(text: str) -> bool:
 
 
 def _on_one_line(value: Any) -> Any:
-    """Returns a value as text on one line; records and lists are written with commas."""
+    """Returns a value as text on one line; records and lists are written with commas, of many records the number."""
     if isinstance(value, dict):
         parts = {name: _on_one_line(item) for name, item in value.items() if name not in _ONLY_JSON}
         shown = [
@@ -114,6 +115,8 @@ def _on_one_line(value: Any) -> Any:
             if part is not None
         ]
         return ", ".join(shown) or None
+    if isinstance(value, list | tuple) and len(value) > _MOST_RECORDS and isinstance(value[0], dict):
+        return f"{len(value)} records (--json)"
     if isinstance(value, list | tuple):
         return ", ".join(str(_on_one_line(item)) for item in value) or None
     if isinstance(value, float):

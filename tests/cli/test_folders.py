@@ -36,6 +36,13 @@ def test_inspect_describes_a_bundle(tiny_bundle: Path, capsys: pytest.CaptureFix
     assert "fp32 (size_mb" in fields["precisions"] and "int8 (size_mb" in fields["precisions"]
 
 
+def test_inspect_counts_long_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = Path(__file__).parents[2] / "examples" / "de-en"
+    slices = json.loads((bundle / "bundle.json").read_text())["robustness"]["slices"]
+    assert run("inspect", bundle) == 0
+    assert f"slices {len(slices)} records (--json), " in capsys.readouterr().out
+
+
 def test_describe_reads_a_checkpoint(tmp_path: Path) -> None:
     from transformers import MarianConfig, MarianMTModel
 
