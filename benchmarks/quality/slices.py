@@ -14,7 +14,9 @@ SEED = 1
 """Of the changes: every model is asked the same."""
 LEAST = 30
 """Lines of the smallest slice that is measured: a score on fewer is luck."""
-PAIRS = "two sentences"
+PAIRS, COPIES = "two sentences", "copied words"
+SPLIT = (PAIRS, COPIES)
+"""Slices that are measured a second time, as `compress translate` reads lines: sentence by sentence, literals apart."""
 
 
 Comparable = Callable[[Sequence[str]], list[str]]
@@ -68,7 +70,7 @@ def slice_test_set(name: str, examples: Sequence[Example], task: Task = "transla
                 left_out.append(LeftOut(title, lines))
             else:
                 slices.append(Slice(title, made, comparable))
-    slices += [one._replace(name=f"{one.name}, split", split=True) for one in slices if one.name == PAIRS]
+    slices += [one._replace(name=f"{one.name}, split", split=True) for one in slices if one.name in SPLIT]
     return SlicedSet(name, slices, left_out)
 
 
@@ -136,7 +138,7 @@ CHANGED: dict[Task, dict[str, Maker]] = {
     | {
         "no final stop": _without_stop,
         "one typing mistake": _with_one_typo,
-        "copied words": _copied,
+        COPIES: _copied,
     },
     "summarization": LETTER_CASE | {"typing mistakes": lambda lines: _with_source_of("typos", lines)},
 }
