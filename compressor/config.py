@@ -78,7 +78,8 @@ class TrainingConfig(Section):
         "embeddings at the student's width. `teacher_layers`: its layers too, cut down to the student's depth and "
         "widths; for runs, Marian and BART teachers (BART's at their own `d_model`) whose norm, activation and "
         "positions are the student's, and whose heads are not smaller. Or the folder of a run of the same shape "
-        "(with a slash: `runs/name`): its best weights, with its tokenizer; a Transformer's depth may differ, then "
+        "(with a slash: `runs/name`): its best weights, or those of one file in it "
+        "(`runs/name/checkpoints/UPDATE.safetensors`), with its tokenizer; a Transformer's depth may differ, then "
         "layers are left out or repeated.",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
@@ -113,7 +114,16 @@ class TrainingConfig(Section):
     @property
     def initial_run(self) -> Path | None:
         """The run whose weights training starts from; None if it starts from something else."""
+        file = self.initial_weights
+        if file is not None:
+            return file.parent.parent
         return None if self.initialization in INITIALIZATIONS else Path(self.initialization)
+
+    @property
+    def initial_weights(self) -> Path | None:
+        """The file of that run's weights, where the recipe names one; None: its best ones."""
+        path = Path(self.initialization)
+        return path if path.suffix == ".safetensors" else None
 
     @field_validator("initialization")
     @classmethod

@@ -42,8 +42,13 @@ def initialize(student: Seq2SeqModel, teacher: Teacher, start: str) -> None:
         student.load_layers(model)
 
 
-def initialize_from_run(student: Seq2SeqModel, run: Path) -> None:
-    """Fills the student in place with the best weights of a run, which may have another depth (see ``copy_to_depth``).
+def initialize_from_run(student: Seq2SeqModel, run: Path, file: Path | None = None) -> None:
+    """Fills the student in place with the weights of a run, which may have another depth (see ``copy_to_depth``).
+
+    Args:
+        student: The student.
+        run: The run.
+        file: Weights in it; None: the best ones.
 
     Raises:
         ModelError: there is no such run, it is damaged, or its model has another shape; names each field that differs.
@@ -54,11 +59,13 @@ def initialize_from_run(student: Seq2SeqModel, run: Path) -> None:
         name for name in ours.keys() | theirs.keys() if name not in free and ours.get(name) != theirs.get(name)
     ]
     if differing and student.config.copies_layers and DEPTH.issuperset(differing):
-        return copy_to_depth(load_run(run).model, student)
+        model = load_run(run).model
+        load_weights(file or run / WEIGHTS_FILE, model)
+        return copy_to_depth(model, student)
     if differing:
         told = ", ".join(f"{name} is {ours.get(name)}, the run's {theirs.get(name)}" for name in sorted(differing))
         raise ModelError(
             f"training.initialization: {run} has a model of another shape ({told}): give the student the run's shape, "
             "or another initialization"
         )
-    load_weights(run / WEIGHTS_FILE, student)
+    load_weights(file or run / WEIGHTS_FILE, student)

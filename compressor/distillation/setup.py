@@ -164,7 +164,7 @@ def _student(recipe: Recipe, config: ModelConfig, teacher: Teacher | None) -> Se
     torch.manual_seed(recipe.training.seed)
     student = build_model(config)
     if recipe.training.initial_run is not None:
-        initialize_from_run(student, recipe.training.initial_run)
+        initialize_from_run(student, recipe.training.initial_run, recipe.training.initial_weights)
     elif teacher is not None:
         initialize(student, teacher, recipe.training.initialization)
     return student

@@ -190,6 +190,19 @@ def test_a_run_starts_from_the_weights_of_another(make_recipe: Make, tmp_path: P
         set_up(absent)
 
 
+def test_a_run_starts_from_numbered_weights_of_another(make_recipe: Make, tmp_path: Path) -> None:
+    first = distill(recipe_of(make_recipe, 10, keep_checkpoints=2), tmp_path / "first", progress=False)
+    numbered = [load_file(first / f"checkpoints/{update:06}.safetensors") for update in (5, 10)]
+    assert any(not np.array_equal(tensor, numbered[1][name]) for name, tensor in numbered[0].items())
+    for update, weights in zip((5, 10), numbered, strict=True):
+        named = str(first / f"checkpoints/{update:06}.safetensors")
+        started = set_up(make_recipe("vanilla", training={"initialization": named})).student.state_dict()
+        assert all(np.array_equal(tensor.numpy(), weights[name]) for name, tensor in started.items())
+    absent = make_recipe("vanilla", training={"initialization": str(first / "checkpoints/000007.safetensors")})
+    with pytest.raises(ModelError, match="000007.safetensors: missing"):
+        set_up(absent)
+
+
 @pytest.mark.parametrize(("layers", "taken"), [((3, 2), ([0, 0, 1], [0, 0])), ((1, 1), ([1], [0]))])
 def test_a_run_starts_from_one_of_another_depth(
     make_recipe: Make, tmp_path: Path, layers: tuple[int, int], taken: tuple[list[int], list[int]]
