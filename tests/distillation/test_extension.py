@@ -199,7 +199,7 @@ def test_a_run_starts_from_numbered_weights_of_another(make_recipe: Make, tmp_pa
         started = set_up(make_recipe("vanilla", training={"initialization": named})).student.state_dict()
         assert all(np.array_equal(tensor.numpy(), weights[name]) for name, tensor in started.items())
     absent = make_recipe("vanilla", training={"initialization": str(first / "checkpoints/000007.safetensors")})
-    with pytest.raises(ModelError, match="000007.safetensors: missing"):
+    with pytest.raises(ModelError, match=r"000007\.safetensors: missing"):
         set_up(absent)
 
 
