@@ -11,7 +11,7 @@ from benchmarks.quality import batch_independence, compare, exposure, methods, r
 from benchmarks.reports import docs
 from benchmarks.roofline import axes
 from benchmarks.serving import load, overload, servers, soak
-from benchmarks.training import corpus_start, sweep, throughput, update_cost
+from benchmarks.training import corpus_start, scan_cost, sweep, throughput, update_cost
 from compressor.cli.errors import exit_code_of
 from compressor.errors import CompressError
 
@@ -24,6 +24,7 @@ COMMANDS = {
     "robustness": robustness,
     "exposure": exposure,
     "update-cost": update_cost,
+    "scan-cost": scan_cost,
     "training-throughput": throughput,
     "corpus-start": corpus_start,
     "roofline": axes,

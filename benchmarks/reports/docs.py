@@ -64,6 +64,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "update-cost": ("update-cost.json", small_tables.update_cost),
     "training-throughput": ("training-throughput.json", small_tables.training_throughput),
     "corpus-start": ("corpus-start.json", small_tables.corpus_start),
+    "scan-cost": ("scan-cost.json", small_tables.scan_cost),
     "batch-independence": ("batch-independence.json", small_tables.batch_independence),
     "roofline": ("roofline.json", roofline.markdown),
     "serving": ("serving.json", serving.markdown),
@@ -95,6 +96,7 @@ REPORTS = {
     "method": Report(small_tables.update_cost),
     "name": Report(small_tables.training_throughput),
     "cpu_seconds": Report(small_tables.corpus_start),
+    "implementation": Report(small_tables.scan_cost),
     "moved": Report(small_tables.batch_independence),
 }
 """What only this kind of result has, on top or in its rows, to how it is shown."""

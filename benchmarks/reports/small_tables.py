@@ -27,6 +27,13 @@ START = (
     Column("peak_mb", "memory MB", ",d"),
     Column("load_average", "load before", ".1f"),
 )
+SCANS = (
+    Column("student", "student"),
+    Column("implementation", "recurrence"),
+    Column("p50_ms", "p50 ms", ".2f"),
+    Column("p90_ms", "p90 ms", ".2f"),
+    Column("ratio", "over the first", ".2f"),
+)
 INDEPENDENCE = (
     Column("precision", "precision"),
     Column("num_beams", "beams", "d"),
@@ -75,6 +82,17 @@ def corpus_start(table: Table) -> str:
     )
     note = " ".join([how, *measured_on(table["provenance"], "torch")])
     return f"{markdown_grid(grid_of(START, table['rows']))}\n\n{note}\n"
+
+
+def scan_cost(table: Table) -> str:
+    """Returns a Markdown table of milliseconds of a recurrence, forward and backward."""
+    sizes = table["settings"]
+    how = (
+        f"Forward and backward pass of {sizes['batch']} x {sizes['length']} x {sizes['width']} numbers, fp32, "
+        f"{sizes['threads']} thread(s)."
+    )
+    note = " ".join([how, *measured_on(table["provenance"], "torch")])
+    return f"{markdown_grid(grid_of(SCANS, table['rows']))}\n\n{note}\n"
 
 
 def batch_independence(table: Table) -> str:
