@@ -60,6 +60,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "peers": ("peers.json", peers.markdown),
     "methods": ("methods.json", methods.markdown),
     "robustness": ("robustness.json", robustness.markdown),
+    "robustness-titles": ("robustness-titles.json", robustness.markdown),
     "exposure": ("exposure.json", exposure.markdown),
     "update-cost": ("update-cost.json", small_tables.update_cost),
     "training-throughput": ("training-throughput.json", small_tables.training_throughput),

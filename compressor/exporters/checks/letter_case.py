@@ -22,13 +22,13 @@ LEAST_GAIN = 1.0
 def choose_recased(generator: Generator, dev: DevSet) -> tuple[Case, ...]:
     """Returns the letter cases in which dev sources score higher if they are read in the usual case.
 
-    None for summarization, whose texts are read whole, and without references.
+    None without references. A text that is read whole, for summarization, counts as a sentence.
 
     Args:
         generator: A precision of the bundle, which reads sentences as they stand.
         dev: The dev set.
     """
-    if generator.task != "translation" or dev.references is None:
+    if dev.references is None:
         return ()
     chosen = evenly_spaced(len(dev.ids), SENTENCES)
     sources = [generator.tokenizer.decode_source(dev.ids[index]) for index in chosen]

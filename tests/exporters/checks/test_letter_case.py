@@ -44,4 +44,4 @@ def test_no_case_is_chosen_where_nothing_says_that_it_helps(tiny_bundle: Path, t
     as_it_stands = [one.text for one in generator.generate([generator.tokenizer.decode_source(dev.ids[0]).upper()])]
     assert choose_recased(generator, replace(dev, ids=dev.ids[:1], references=as_it_stands)) == ()
     generator.manifest = manifest.model_copy(update={"task": "summarization"})
-    assert choose_recased(generator, dev) == ()
+    assert "upper" in choose_recased(generator, dev)
