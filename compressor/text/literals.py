@@ -1,4 +1,4 @@
-"""Finds what a translation has exactly as its source: addresses, paths, names of files, placeholders, other scripts.
+"""Finds what a translation has exactly as its source: addresses, paths, files, placeholders, other scripts.
 
 Models translate the words in an address, lose braces, and write nonsense for letters that they have never met.
 """
@@ -29,6 +29,8 @@ _LITERAL = re.compile(  # possessive, so that a long word takes linear time
     r"|[$%#]?\{\{?\s?[\w.$:|#/-]*+\s?\}\}?|%\(\w++\)[A-Za-z]|%[A-Za-z_]\w++%|\$[A-Za-z_]\w*+(?!\$)(?:=\S+)?"
     r"|(?<!\w)[A-Za-z\d]++(?:_[A-Za-z\d]++)++(?!\w)|(?<!\S)--[A-Za-z][\w-]*+(?:=\S+)?"
     r"|</?s>|<(?:pad|unk)>"  # control tokens of models
+    r"|(?<![\w.,])(?:\+\d{1,3}|0\d{1,5}[ /-])(?:[ /()-]{0,2}\d){5,14}(?![\w])"  # telephone
+    r"|(?<!\w)[A-Z]{2}\d{2}(?: ?[\dA-Z]{4}){3,7}(?: ?[\dA-Z]{1,3})?(?!\w)"  # IBAN
 )
 _END_OF_SENTENCE = re.compile(r"[.,;:!?'\"”“’‘»«…*_>\]]+$")
 _JOINT = re.compile(r"[./:=@_%#+-]{0,2}")

@@ -27,6 +27,8 @@ from compressor.text.segmentation import segment
         ("Von { a bis b } und $a$: 100% Wolle %s", []),
         ("%{title} (%{n}.%{m}) $A=1, %(model)s.%(field)s.", ["%{title}", "%{n}.%{m}", "$A=1", "%(model)s.%(field)s"]),
         ("18 Staaten und D.C. feiern, d.h. z.B. stdio.h und ab.py", ["stdio.h", "ab.py"]),
+        ("Tel. +49 (30) 123 45-67, 0800/123 45 67.", ["+49 (30) 123 45-67", "0800/123 45 67"]),
+        ("IBAN DE89 3704 0044 0532 0130 00 mit 12 345 678 EUR, 0,5 und 08.30", ["DE89 3704 0044 0532 0130 00"]),
         ("max_new_tokens und --port=80, a--b, _a_", ["max_new_tokens", "--port=80"]),
         ("</s> und <unk>, <b>", ["</s>", "<unk>"]),
         ("Das α-Teilchen, Ω und µm", ["α", "Ω"]),
