@@ -96,10 +96,10 @@ class GatedScan(torch.autograd.Function):
     ``f_t = sigmoid(gate_t + weight * c_(t-1))`` reads the cell before it, so that positions follow one another: three
     operations each. Given the cells the gradient is linear in itself, one ``backward_scan``.
 
-    At 40 x 25 x 512 on one thread (torch 2.11, glibc keeping freed memory), forward and backward take a fifth of the
-    time of a loop that autograd differentiates. The same loops by ``torch.jit.script`` take as long; that loop by
-    ``torch.compile`` takes 1.8 times as long; C++ with all steps fused (``-O3 -march=native -ffast-math``) takes two
-    thirds, which would be 3% of an update of two layers a side in bf16. So nothing here needs a compiler.
+    Forward and backward take a third to a fifth of the time of a loop that autograd differentiates, and less than that
+    loop by ``torch.compile`` (``python -m benchmarks scan-cost``). C++ with all steps fused (``-O3 -march=native
+    -ffast-math``) took two thirds, which would be 3% of an update of two layers a side in bf16. So nothing here needs
+    a compiler.
     """
 
     @staticmethod
