@@ -60,7 +60,8 @@ def initialize_from_run(student: Seq2SeqModel, run: Path, file: Path | None = No
     ]
     if differing and student.config.copies_layers and DEPTH.issuperset(differing):
         model = load_run(run).model
-        load_weights(file or run / WEIGHTS_FILE, model)
+        if file is not None:
+            load_weights(file, model)
         return copy_to_depth(model, student)
     if differing:
         told = ", ".join(f"{name} is {ours.get(name)}, the run's {theirs.get(name)}" for name in sorted(differing))

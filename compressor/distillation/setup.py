@@ -114,16 +114,14 @@ def set_up(
     labelled = for_labels or store is not None or recipe.method.row.reads_teacher_outputs
     if augmentation is not None and labelled:  # the teacher writes once, before training
         encoded, augmentation = Encoded(*first_pass(*encoded, augmentation, bar)), None
-    if store is not None:
-        own = tokenizer if teacher is not None or recipe.tokenizer.path else None
-        sources, references = (None, None) if sample else encoded
-        check_labels(store, recipe, sources=sources, references=references, tokenizer=own, teacher=teacher)
     config = _model_config(recipe, facts, tokenizer, generation)
     if recipe.tokenizer.output_vocabulary == "targets":
         generation = _suppress_unwritten(generation, encoded.targets, tokenizer, config.vocab_size)
-    reads_model = store is None or _reads_model(recipe, store)
-    if store is not None and not reads_model and not sample and recipe.method.row.learns_distribution:
-        check_tokens(store, generation.allowed_ids(config.vocab_size))
+    own = tokenizer if teacher is not None or recipe.tokenizer.path else None
+    tokens = generation.allowed_ids(config.vocab_size)
+    reads_model = store is None or _needs_model_besides(
+        recipe, store, None if sample else encoded, own, teacher, tokens
+    )
     student = _student(recipe, config, teacher)
     return Setup(
         recipe=recipe,
@@ -183,6 +181,26 @@ def _reads_model(recipe: Recipe, store: LabelStore) -> bool:
             f"{recipe.method.teacher_top_k}`, or give teacher.path, too"
         )
     return True
+
+
+def _needs_model_besides(
+    recipe: Recipe,
+    store: LabelStore,
+    encoded: Encoded | None,
+    tokenizer: Tokenizer | None,
+    teacher: Teacher | None,
+    tokens: list[int],
+) -> bool:
+    """Checks that labels fit, and returns whether the method reads the teacher besides. Raises DataError.
+
+    ``tokens`` are what the student may write; the other arguments are as for ``check_labels``, None for a sample.
+    """
+    sources, references = encoded or (None, None)
+    check_labels(store, recipe, sources=sources, references=references, tokenizer=tokenizer, teacher=teacher)
+    reads_model = _reads_model(recipe, store)
+    if encoded is not None and not reads_model and recipe.method.row.learns_distribution:
+        check_tokens(store, tokens)
+    return reads_model
 
 
 def _with_smaller_vocabulary(
