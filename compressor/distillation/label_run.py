@@ -59,7 +59,7 @@ def label_corpus(
         use_threads(recipe.training.threads, console)
         cache = Path(recipe.data.cache) if recipe.data.cache else out.parent / CACHE_FOLDER
         with Bar(console, shown=progress) as bar:
-            setup = set_up(recipe, bar, cache=cache, for_labels=True)
+            setup = set_up(recipe, bar, cache=cache, label=True)
         if force:
             shutil.rmtree(out, ignore_errors=True)
         assert setup.teacher is not None  # the recipe has no labels, and so a path

@@ -69,12 +69,7 @@ class Setup:
 
 
 def set_up(
-    recipe: Recipe,
-    bar: Bar | None = None,
-    sample: int | None = None,
-    *,
-    cache: Path | None = None,
-    for_labels: bool = False,
+    recipe: Recipe, bar: Bar | None = None, sample: int | None = None, *, cache: Path | None = None, label: bool = False
 ) -> Setup:
     """Loads data and teacher, builds the student, and returns them.
 
@@ -83,7 +78,7 @@ def set_up(
         bar: Shows the step at work; None: nothing is shown.
         sample: Number of training examples to encode, and to train a tokenizer on; None: all.
         cache: Folder of tokenized corpora; None: nothing is stored.
-        for_labels: The teacher labels the training data, whatever the method reads.
+        label: The teacher labels the training data, whatever the method reads.
 
     Raises:
         ConfigError, DataError, ModelError, VocabularyError, StorageError: see ``tokenized_corpus``,
@@ -103,7 +98,6 @@ def set_up(
 
     if teacher is not None and recipe.tokenizer.vocabulary == "corpus":
         facts = teacher = _with_smaller_vocabulary(recipe, teacher, store, read, bar)
-        bar.say(f"the student has {teacher.vocab_size:,} of the teacher's {teacher.whole.vocab_size:,} tokens")
     given = _tokenizer(recipe, facts)
     corpus = read(given, facts)
     encoded = Encoded(corpus.sources, corpus.targets)
@@ -111,17 +105,14 @@ def set_up(
     assert tokenizer is not None  # one that was not given was trained
     generation = _generation(recipe, facts, tokenizer)
     augmentation = _augmentation(recipe, tokenizer, generation, corpus.folder)
-    labelled = for_labels or store is not None or recipe.method.row.reads_teacher_outputs
+    labelled = label or store is not None or recipe.method.row.reads_teacher_outputs
     if augmentation is not None and labelled:  # the teacher writes once, before training
         encoded, augmentation = Encoded(*first_pass(*encoded, augmentation, bar)), None
     config = _model_config(recipe, facts, tokenizer, generation)
     if recipe.tokenizer.output_vocabulary == "targets":
         generation = _suppress_unwritten(generation, encoded.targets, tokenizer, config.vocab_size)
-    own = tokenizer if teacher is not None or recipe.tokenizer.path else None
-    tokens = generation.allowed_ids(config.vocab_size)
-    reads_model = store is None or _needs_model_besides(
-        recipe, store, None if sample else encoded, own, teacher, tokens
-    )
+    tokens, rows = generation.allowed_ids(config.vocab_size), None if sample else encoded
+    reads_model = store is None or _needs_model_besides(recipe, store, rows, tokenizer, teacher, tokens)
     student = _student(recipe, config, teacher)
     return Setup(
         recipe=recipe,
@@ -187,16 +178,17 @@ def _needs_model_besides(
     recipe: Recipe,
     store: LabelStore,
     encoded: Encoded | None,
-    tokenizer: Tokenizer | None,
+    tokenizer: Tokenizer,
     teacher: Teacher | None,
     tokens: list[int],
 ) -> bool:
     """Checks that labels fit, and returns whether the method reads the teacher besides. Raises DataError.
 
-    ``tokens`` are what the student may write; the other arguments are as for ``check_labels``, None for a sample.
+    ``encoded`` is None for a sample of the corpus, ``tokens`` are what the student may write.
     """
     sources, references = encoded or (None, None)
-    check_labels(store, recipe, sources=sources, references=references, tokenizer=tokenizer, teacher=teacher)
+    own = tokenizer if teacher is not None or recipe.tokenizer.path else None
+    check_labels(store, recipe, sources=sources, references=references, tokenizer=own, teacher=teacher)
     reads_model = _reads_model(recipe, store)
     if encoded is not None and not reads_model and recipe.method.row.learns_distribution:
         check_tokens(store, tokens)
@@ -218,13 +210,16 @@ def _with_smaller_vocabulary(
     if given is None and store is not None:
         given = store.teacher().tokenizer
     if given is not None:
-        return SubsetTeacher(teacher, given)
-    corpus = read(teacher.tokenizer, teacher)
-    rows = [corpus.sources, corpus.targets]
-    augmentation = _augmentation(recipe, teacher.tokenizer, teacher.generation, corpus.folder)
-    if augmentation is not None:
-        rows += first_pass(corpus.sources, corpus.targets, augmentation, bar)
-    return restrict_to(teacher, set().union(*(side.distinct() for side in rows)))
+        subset = SubsetTeacher(teacher, given)
+    else:
+        corpus = read(teacher.tokenizer, teacher)
+        rows = [corpus.sources, corpus.targets]
+        augmentation = _augmentation(recipe, teacher.tokenizer, teacher.generation, corpus.folder)
+        if augmentation is not None:
+            rows += first_pass(corpus.sources, corpus.targets, augmentation, bar)
+        subset = restrict_to(teacher, set().union(*(side.distinct() for side in rows)))
+    bar.say(f"the student has {subset.vocab_size:,} of the teacher's {teacher.vocab_size:,} tokens")
+    return subset
 
 
 def _given_tokenizer(recipe: Recipe) -> Tokenizer | None:
